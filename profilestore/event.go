@@ -1,0 +1,31 @@
+package profilestore
+
+// Event is something that happened to a customer. The JSON form of one event is
+// its line in an NDJSON file.
+type Event struct {
+	ID       string
+	Type     string
+	Identity string // canonical, see ParseIdentity
+	Time     int64  // when it happened, microseconds since the Unix epoch, UTC
+	Logged   int64  // when it was first logged, likewise
+
+	// Attributes are what else is known of it: values as encoding/json decodes
+	// them (float64, string, bool, nil, and lists and maps of those).
+	Attributes map[string]any
+}
+
+// Change is what an event does to one field.
+type Change struct {
+	Slot int // the field, by its place in Schema.Fields
+	// Value is the new value of a register, or the number added to a counter.
+	Value Value
+}
+
+// EventMapper says what events do to fields. It is safe for concurrent use, and
+// a pure function of the event: replaying the journal gives the same changes.
+type EventMapper interface {
+	// Map appends to dst what e changes. An error means that the event can't be
+	// taken: it lacks an attribute that a field needs, or has one of a wrong
+	// type; dst is then unchanged.
+	Map(e *Event, dst []Change) ([]Change, error)
+}
