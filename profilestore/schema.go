@@ -84,7 +84,17 @@ type Schema struct {
 	id      string
 	sources []Source
 	fields  []Field
+	slots   []slot // what reading and applying need of each field
 	index   map[string]int
+}
+
+// slot is a field as the hot paths see it.
+type slot struct {
+	key      fieldKey
+	source   int // in sources, or −1
+	counter  bool
+	decimals int
+	initial  Value // where a source that covers it, or the events, have said nothing
 }
 
 var (
@@ -173,6 +183,30 @@ func NewSchema(sources []Source, fields []Field) (*Schema, error) {
 		return nil, errs
 	}
 	s.id = s.hash()
+	s.slots = make([]slot, len(s.fields))
+	names := make(map[fieldKey]string, len(s.fields))
+	for i := range s.fields {
+		f := &s.fields[i]
+		x := slot{key: keyOf(f), source: -1, counter: f.Type == TypeCounter, decimals: f.Decimals}
+		if f.Batch != "" {
+			x.source, _ = s.Source(f.Batch)
+		}
+		switch f.Type {
+		case TypeFlag:
+			x.initial = Flag(f.Default)
+		case TypeCounter:
+			x.initial = Number(0)
+		case TypeNumber, TypeText, TypeTime:
+		}
+		if other, ok := names[x.key]; ok {
+			fail(fmt.Sprintf("fields[%d].name", i), "%s and %s have the same hash in delta records: rename one", f.Name, other)
+		}
+		names[x.key] = f.Name
+		s.slots[i] = x
+	}
+	if len(errs) > 0 {
+		return nil, errs
+	}
 	return s, nil
 }
 

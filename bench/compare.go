@@ -1,0 +1,193 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"runtime"
+	"slices"
+	"text/tabwriter"
+	"time"
+)
+
+// Subject is work to be measured.
+type Subject struct {
+	Name string
+	// Run does the work once. It is called by one goroutine.
+	Run func() error
+}
+
+// Options say how much is measured. The zero value is a quick run.
+type Options struct {
+	Rounds int           // how often the subjects take turns; 100 if 0
+	Slice  time.Duration // about how long a subject runs in each round; 2 ms if 0
+}
+
+// Figures are what was measured of one subject.
+type Figures struct {
+	Name   string
+	Ops    int           // operations in all rounds
+	P50    time.Duration // of single operations
+	P99    time.Duration
+	Mean   time.Duration
+	Allocs float64 // heap allocations an operation
+	Bytes  float64 // heap bytes an operation
+}
+
+// Ratio is the time of a subject over that of the limit. Low and High bound the
+// median of the rounds' ratios with 95% confidence.
+type Ratio struct {
+	Median, Low, High float64
+}
+
+// Comparison is the outcome of Compare.
+type Comparison struct {
+	Limit    Figures
+	Subjects []Figures
+	Ratios   []Ratio // of mean times, by subject
+}
+
+// Compare measures subjects against a limit. In each round every one of them
+// runs for about Options.Slice, the order turning from round to round; a round
+// gives one ratio for each subject, and the median of the rounds' ratios is the
+// result. A change of the machine's speed meets all subjects of a round alike,
+// and a disturbance that meets one of them falls out with its round.
+//
+// Single operations are timed too, for the percentiles; the clock's own cost,
+// some 50 ns an operation, is in all of them. Allocations are counted in a pass
+// of their own, in which nothing else may allocate.
+func Compare(ctx context.Context, o Options, limit Subject, subjects ...Subject) (*Comparison, error) {
+	if o.Rounds == 0 {
+		o.Rounds = 100
+	}
+	if o.Slice == 0 {
+		o.Slice = 2 * time.Millisecond
+	}
+	all := append([]Subject{limit}, subjects...)
+	runs := make([]run, len(all))
+	for i := range all {
+		if err := runs[i].prepare(all[i], o.Slice); err != nil {
+			return nil, err
+		}
+	}
+	for round := range o.Rounds {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		for k := range runs {
+			if err := runs[(round+k)%len(runs)].slice(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	c := &Comparison{Limit: runs[0].figures()}
+	for i := range subjects {
+		c.Subjects = append(c.Subjects, runs[i+1].figures())
+		c.Ratios = append(c.Ratios, ratio(runs[i+1].rounds, runs[0].rounds))
+	}
+	return c, nil
+}
+
+// run is the measuring of one subject.
+type run struct {
+	subject Subject
+	ops     int             // operations a round
+	times   []time.Duration // of single operations
+	rounds  []float64       // mean nanoseconds of each round
+	allocs  float64
+	bytes   float64
+}
+
+// prepare warms the subject up, finds how many operations fill a slice, and
+// counts its allocations.
+func (r *run) prepare(s Subject, slice time.Duration) error {
+	r.subject = s
+	for started := time.Now(); time.Since(started) < 20*slice; r.ops++ {
+		if err := r.once(); err != nil {
+			return err
+		}
+	}
+	r.ops = max(1, r.ops/20)
+	var before, after runtime.MemStats
+	const counted = 200
+	runtime.ReadMemStats(&before)
+	for range counted {
+		if err := r.once(); err != nil {
+			return err
+		}
+	}
+	runtime.ReadMemStats(&after)
+	r.allocs = float64(after.Mallocs-before.Mallocs) / counted
+	r.bytes = float64(after.TotalAlloc-before.TotalAlloc) / counted
+	return nil
+}
+
+func (r *run) once() error {
+	if err := r.subject.Run(); err != nil {
+		return fmt.Errorf("bench: %s: %w", r.subject.Name, err)
+	}
+	return nil
+}
+
+func (r *run) slice() error {
+	started := time.Now()
+	last := started
+	for range r.ops {
+		if err := r.once(); err != nil {
+			return err
+		}
+		now := time.Now()
+		r.times = append(r.times, now.Sub(last))
+		last = now
+	}
+	r.rounds = append(r.rounds, float64(last.Sub(started))/float64(r.ops))
+	return nil
+}
+
+func (r *run) figures() Figures {
+	slices.Sort(r.times)
+	f := Figures{Name: r.subject.Name, Ops: len(r.times), Allocs: r.allocs, Bytes: r.bytes}
+	var sum time.Duration
+	for _, t := range r.times {
+		sum += t
+	}
+	if n := len(r.times); n > 0 {
+		f.P50, f.P99, f.Mean = r.times[n/2], r.times[n*99/100], sum/time.Duration(n)
+	}
+	return f
+}
+
+// ratio returns the median of a/b round by round, with the interval that order
+// statistics give it: the ranks n/2 ± 0.98·√n hold the median with 95%
+// confidence, whatever the distribution.
+func ratio(a, b []float64) Ratio {
+	q := make([]float64, len(a))
+	for i := range a {
+		q[i] = a[i] / b[i]
+	}
+	slices.Sort(q)
+	n := len(q)
+	half := int(math.Ceil(0.98 * math.Sqrt(float64(n))))
+	return Ratio{Median: q[n/2], Low: q[max(0, n/2-half)], High: q[min(n-1, n/2+half)]}
+}
+
+// Write prints a comparison as a table for people.
+func (c *Comparison) Write(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	var errs []error
+	line := func(format string, args ...any) {
+		_, err := fmt.Fprintf(t, format, args...)
+		errs = append(errs, err)
+	}
+	line("\tp50\tp99\tallocs/op\tB/op\t× limit\t95%%\t\n")
+	line("%s (limit)\t%s\t%s\t%.1f\t%.0f\t\t\t\n", c.Limit.Name, micros(c.Limit.P50), micros(c.Limit.P99), c.Limit.Allocs, c.Limit.Bytes)
+	for i, f := range c.Subjects {
+		r := c.Ratios[i]
+		line("%s\t%s\t%s\t%.1f\t%.0f\t%.2f\t%.2f–%.2f\t\n", f.Name, micros(f.P50), micros(f.P99), f.Allocs, f.Bytes, r.Median, r.Low, r.High)
+	}
+	return errors.Join(append(errs, t.Flush())...)
+}
+
+func micros(d time.Duration) string { return fmt.Sprintf("%.2f µs", float64(d)/1000) }

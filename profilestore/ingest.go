@@ -1,0 +1,260 @@
+package profilestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"rapport/profilestore/journal"
+)
+
+const (
+	// MaxFuture is how far in the future an event may be dated; beyond it the
+	// sender's clock is wrong.
+	MaxFuture = 5 * time.Minute
+	// MaxEventBytes is the greatest size of an event in the journal.
+	MaxEventBytes = 64 << 10
+)
+
+// Outcome is what became of an event.
+type Outcome uint8
+
+// The outcomes of Ingest.
+const (
+	Accepted  Outcome = iota // new, durable and visible
+	Duplicate                // it had been taken before; nothing changed
+	Refused                  // it can't be taken; see the error
+)
+
+// IngestResult is what became of one event.
+type IngestResult struct {
+	Outcome Outcome
+	Err     error // why it was refused
+}
+
+// An EventError says why an event was refused.
+type EventError struct {
+	ID      string
+	Message string
+}
+
+func (e *EventError) Error() string { return fmt.Sprintf("event %.80q: %s", e.ID, e.Message) }
+
+// Ingest takes events. When it returns without error, those accepted or
+// duplicate are durable and visible to the next View, and those refused have
+// changed nothing; results are in the order of events. Logged is set to the
+// current time in events that have none.
+//
+// After an error none is known to be taken, and some may be: sending them all
+// again is safe. An error that wraps journal.ErrFailed lasts until a restart.
+func (s *Store) Ingest(ctx context.Context, events []*Event) ([]IngestResult, error) {
+	s.closing.RLock()
+	defer s.closing.RUnlock()
+	if s.closed {
+		return nil, ErrClosed
+	}
+	if err := s.Err(); err != nil {
+		return nil, err
+	}
+	call := &ingestCall{results: make([]IngestResult, len(events))}
+	entries := make([]*journal.Entry, 0, len(events))
+	now := s.clock()
+	for i, e := range events {
+		p, payload, err := s.prepare(e, now)
+		if err != nil {
+			call.results[i] = IngestResult{Outcome: Refused, Err: err}
+			s.refused.Add(1)
+			continue
+		}
+		p.call, p.index = call, i
+		entries = append(entries, &journal.Entry{Payload: payload, Tag: p})
+	}
+	if len(entries) == 0 {
+		return call.results, nil
+	}
+	call.wait.Add(len(entries))
+	if _, err := s.journal.Append(ctx, entries...); err != nil {
+		return nil, err
+	}
+	call.wait.Wait()
+	return call.results, s.Err()
+}
+
+// prepare checks an event and derives what it changes.
+func (s *Store) prepare(e *Event, now int64) (*pendingEvent, []byte, error) {
+	refuse := func(format string, args ...any) (*pendingEvent, []byte, error) {
+		return nil, nil, &EventError{ID: e.ID, Message: fmt.Sprintf(format, args...)}
+	}
+	if e.ID == "" {
+		return refuse("it has no id: give each event one, the same when it is sent again")
+	}
+	if e.Type == "" {
+		return refuse("it has no type")
+	}
+	identity, err := ParseIdentity(e.Identity)
+	if err != nil {
+		return refuse("%v", err)
+	}
+	if limit := now + MaxFuture.Microseconds(); e.Time > limit {
+		return refuse("its time %s is more than %v in the future: check the sender's clock", Time(e.Time), MaxFuture)
+	}
+	e.Identity = identity
+	if e.Logged == 0 {
+		e.Logged = now
+	}
+	changes, err := s.mapper.Map(e, nil)
+	if err != nil {
+		var ee *EventError
+		if errors.As(err, &ee) {
+			return nil, nil, err
+		}
+		return refuse("%v", err)
+	}
+	payload, err := encodeEvent(nil, e)
+	if err != nil {
+		return refuse("%v", err)
+	}
+	if len(payload) > MaxEventBytes {
+		return refuse("it has %d bytes: at most %d", len(payload), MaxEventBytes)
+	}
+	return &pendingEvent{event: e, changes: changes}, payload, nil
+}
+
+// ingestCall is one call of Ingest, waiting for its events to be applied.
+type ingestCall struct {
+	results []IngestResult
+	wait    sync.WaitGroup
+}
+
+// pendingEvent is an event on its way from the journal to its record.
+type pendingEvent struct {
+	seq     uint64
+	event   *Event
+	changes []Change
+	call    *ingestCall
+	index   int
+}
+
+// committed receives each durable event, in journal order.
+func (s *Store) committed(seq uint64, e *journal.Entry) {
+	p, ok := e.Tag.(*pendingEvent)
+	if !ok {
+		return
+	}
+	p.seq = seq
+	s.writers[s.cache.shardOf(p.event.Identity)].queue <- p
+}
+
+// writer applies the events of one shard, in journal order.
+type writer struct {
+	queue chan *pendingEvent
+	done  chan struct{}
+}
+
+// applyBatch is how many events a writer applies at once: a group of the
+// journal.
+const applyBatch = 512
+
+func (w *writer) start(s *Store, shard int) {
+	w.queue = make(chan *pendingEvent, applyBatch)
+	w.done = make(chan struct{})
+	go func() {
+		defer close(w.done)
+		batch := make([]*pendingEvent, 0, applyBatch)
+		for p := range w.queue {
+			batch = append(batch[:0], p)
+			for len(batch) < applyBatch && len(w.queue) > 0 {
+				batch = append(batch, <-w.queue)
+			}
+			s.applyAll(&s.cache.shards[shard], batch)
+		}
+	}()
+}
+
+func (w *writer) stop() {
+	close(w.queue)
+	<-w.done
+}
+
+// applyAll applies events of one shard to the engine and the cache, then
+// answers for them.
+func (s *Store) applyAll(shard *cacheShard, batch []*pendingEvent) {
+	defer func() {
+		for _, p := range batch {
+			p.call.wait.Done()
+		}
+	}()
+	if s.failed.Load() != nil {
+		return
+	}
+	if err := s.applyBatch(context.Background(), shard, batch); err != nil {
+		err = fmt.Errorf("profilestore: events are durable but could not be applied, and no more are taken until a restart applies them: %w", err)
+		if s.failed.CompareAndSwap(nil, &err) {
+			s.log.Error("the profile store stopped taking events", "error", err)
+		}
+	}
+}
+
+// applyBatch applies events to the engine, then to the cache if shard is given,
+// and sets their results.
+func (s *Store) applyBatch(ctx context.Context, shard *cacheShard, batch []*pendingEvent) error {
+	group := make(map[string]int, len(batch))
+	var identities []string
+	var events [][]*pendingEvent
+	for _, p := range batch {
+		i, ok := group[p.event.Identity]
+		if !ok {
+			i = len(identities)
+			group[p.event.Identity] = i
+			identities = append(identities, p.event.Identity)
+			events = append(events, nil)
+		}
+		events[i] = append(events[i], p)
+	}
+	deltas := make([]*delta, len(identities))
+	bad := make([]error, len(identities))
+	ops := make([]Op, len(identities))
+	for i := range ops {
+		ops[i] = Op{Key: []byte(identities[i]), Change: func(old []byte) []byte {
+			var encoded []byte
+			deltas[i], encoded, bad[i] = s.change(old, events[i])
+			return encoded
+		}}
+	}
+	if err := errors.Join(s.engine.Apply(ctx, ops), errors.Join(bad...)); err != nil {
+		return err
+	}
+	if shard != nil {
+		shard.wrote(identities, deltas)
+	}
+	return nil
+}
+
+// change applies events to one encoded record. It returns no encoded record
+// where nothing changed. It may be called again with the same events.
+func (s *Store) change(old []byte, events []*pendingEvent) (d *delta, encoded []byte, err error) {
+	if old != nil {
+		if d, err = decodeDelta(old); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", events[0].event.Identity, err)
+		}
+	}
+	changed := false
+	for _, p := range events {
+		var isNew bool
+		d, isNew = d.apply(p.seq, p.event, p.changes, s.schema)
+		changed = changed || isNew
+		switch {
+		case p.call == nil: // replay
+		case isNew:
+			p.call.results[p.index].Outcome = Accepted
+		default:
+			p.call.results[p.index].Outcome = Duplicate
+		}
+	}
+	if !changed {
+		return d, nil, nil
+	}
+	return d, d.encode(nil), nil
+}

@@ -1,0 +1,56 @@
+package profilestore
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// eventFormat is the first byte of an event in the journal.
+const eventFormat = 1
+
+var errEvent = errors.New("profilestore: event in the journal can't be read")
+
+// encodeEvent appends the journal's form of an event to dst.
+func encodeEvent(dst []byte, e *Event) ([]byte, error) {
+	dst = append(dst, eventFormat)
+	dst = binary.AppendVarint(dst, e.Time)
+	dst = binary.AppendVarint(dst, e.Logged)
+	for _, s := range [...]string{e.ID, e.Type, e.Identity} {
+		dst = binary.AppendUvarint(dst, uint64(len(s)))
+		dst = append(dst, s...)
+	}
+	if len(e.Attributes) == 0 {
+		return dst, nil
+	}
+	attributes, err := json.Marshal(e.Attributes)
+	if err != nil {
+		return nil, fmt.Errorf("event %.80q: attributes: %w", e.ID, err)
+	}
+	return append(dst, attributes...), nil
+}
+
+// decodeEvent reads what encodeEvent wrote. It keeps nothing of b.
+func decodeEvent(b []byte) (*Event, error) {
+	if len(b) == 0 {
+		return nil, errEvent
+	}
+	if b[0] != eventFormat {
+		return nil, fmt.Errorf("%w: format %d is not known to this version of Rapport", errEvent, b[0])
+	}
+	r := reader{b: b[1:]}
+	e := &Event{Time: r.varint(), Logged: r.varint()}
+	for _, s := range [...]*string{&e.ID, &e.Type, &e.Identity} {
+		*s = string(r.bytes(r.count(1)))
+	}
+	if r.bad {
+		return nil, errEvent
+	}
+	if len(r.b) > 0 {
+		if err := json.Unmarshal(r.b, &e.Attributes); err != nil {
+			return nil, fmt.Errorf("%w: attributes: %w", errEvent, err)
+		}
+	}
+	return e, nil
+}

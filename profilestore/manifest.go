@@ -1,0 +1,252 @@
+package profilestore
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"rapport/profilestore/durable"
+)
+
+// What the folder of a snapshot holds.
+const (
+	manifestFile = "MANIFEST.json"
+	completeFile = "COMPLETE" // the SHA-256 of the manifest
+	rowsFolder   = "rows"     // the engine's generation
+)
+
+const (
+	manifestFormat = 1
+
+	// damageChunk is the stretch of a file that has a checksum of its own.
+	damageChunk = 4 << 20
+)
+
+// manifest describes a sealed snapshot. It is written once, before the marker
+// that makes the snapshot exist.
+type manifest struct {
+	Format      int       `json:"format"`
+	Source      string    `json:"source"`
+	Generation  int64     `json:"generation"`
+	Schema      string    `json:"schema"`
+	AsOf        time.Time `json:"as_of"`
+	IngestCut   time.Time `json:"ingest_cut"`
+	SealedAt    time.Time `json:"sealed_at"`
+	Origin      string    `json:"origin"`
+	Rows        int64     `json:"rows"`
+	Refused     int64     `json:"refused_rows"`
+	ContentHash string    `json:"content_hash"`
+	// Nulls is the share of rows that have no value, by field.
+	Nulls  map[string]float64 `json:"nulls"`
+	Layout json.RawMessage    `json:"layout"`
+	Files  []manifestEntry    `json:"files"`
+}
+
+// manifestEntry is a file of the engine's generation.
+type manifestEntry struct {
+	Name   string `json:"name"` // relative to rowsFolder, with slashes
+	Bytes  int64  `json:"bytes"`
+	Chunks string `json:"crc32c"` // of each damageChunk, 8 hexadecimal digits, one after the other
+}
+
+// damaged returns an error that is ErrSnapshotDamaged.
+func damaged(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrSnapshotDamaged}, args...)...)
+}
+
+// readManifest returns the manifest in a snapshot's folder. It is fs.ErrNotExist
+// if there is no marker: then there is no snapshot; and ErrSnapshotDamaged if
+// manifest and marker don't agree.
+func readManifest(dir string) (*manifest, error) {
+	marker, err := os.ReadFile(filepath.Join(dir, completeFile))
+	if err != nil {
+		return nil, err
+	}
+	b, err := os.ReadFile(filepath.Join(dir, manifestFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, damaged("%s is missing", filepath.Join(dir, manifestFile))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if sum := sha256.Sum256(b); strings.TrimSpace(string(marker)) != hex.EncodeToString(sum[:]) {
+		return nil, damaged("%s is not as it was sealed", filepath.Join(dir, manifestFile))
+	}
+	m := new(manifest)
+	if err := json.Unmarshal(b, m); err != nil {
+		return nil, damaged("%s: %v", filepath.Join(dir, manifestFile), err)
+	}
+	if m.Format != manifestFormat {
+		return nil, fmt.Errorf("%w: %s has format %d, this version of rapport knows %d: load the file again",
+			ErrSnapshotUnfit, filepath.Join(dir, manifestFile), m.Format, manifestFormat)
+	}
+	return m, nil
+}
+
+// write writes the manifest and then the marker, durably.
+func (m *manifest) write(dir string) error {
+	b, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return err
+	}
+	b = append(b, '\n')
+	if err := durable.WriteFile(filepath.Join(dir, manifestFile), b); err != nil {
+		return err
+	}
+	sum := sha256.Sum256(b)
+	return durable.WriteFile(filepath.Join(dir, completeFile), []byte(hex.EncodeToString(sum[:])+"\n"))
+}
+
+// addFiles makes the files of the engine's generation durable and records their
+// checksums.
+func (m *manifest) addFiles(ctx context.Context, dir string) error {
+	root := filepath.Join(dir, rowsFolder)
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return durable.SyncDir(path)
+		}
+		f, err := os.Open(path) //nolint:gosec // below the caller's folder
+		if err != nil {
+			return err
+		}
+		defer f.Close() //nolint:errcheck // only read
+		if err := f.Sync(); err != nil {
+			return err
+		}
+		name, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		entry := manifestEntry{Name: filepath.ToSlash(name)}
+		var sums strings.Builder
+		for {
+			sum, n, err := chunkSum(ctx, f)
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				break
+			}
+			entry.Bytes += n
+			sums.WriteString(sum)
+		}
+		entry.Chunks = sums.String()
+		m.Files = append(m.Files, entry)
+		return nil
+	})
+}
+
+// bytes returns the size of the engine's files.
+func (m *manifest) bytes() int64 {
+	var n int64
+	for _, f := range m.Files {
+		n += f.Bytes
+	}
+	return n
+}
+
+// verifyFiles compares the engine's files with what was sealed: all of them with
+// all their bytes, or without full only their sizes and last chunks, which is
+// where engines keep their indexes. An engine is not asked to open what fails
+// here: a flipped bit in an index makes Badger leave a whole table out without an
+// error, or end the process.
+func (m *manifest) verifyFiles(ctx context.Context, dir string, full bool) error {
+	for _, entry := range m.Files {
+		path := filepath.Join(dir, rowsFolder, filepath.FromSlash(entry.Name))
+		if err := entry.verify(ctx, path, full); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *manifestEntry) verify(ctx context.Context, path string, full bool) error {
+	f, err := os.Open(path) //nolint:gosec // below the caller's folder
+	if errors.Is(err, fs.ErrNotExist) {
+		return damaged("%s is missing", path)
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Size() != e.Bytes {
+		return damaged("%s has %d bytes instead of %d", path, info.Size(), e.Bytes)
+	}
+	chunks := int((e.Bytes + damageChunk - 1) / damageChunk)
+	if len(e.Chunks) != 8*chunks {
+		return damaged("%s: %d checksums for %d bytes", path, len(e.Chunks)/8, e.Bytes)
+	}
+	first := 0
+	if !full {
+		first = max(0, chunks-1)
+	}
+	if _, err := f.Seek(int64(first)*damageChunk, io.SeekStart); err != nil {
+		return err
+	}
+	for i := first; i < chunks; i++ {
+		sum, n, err := chunkSum(ctx, f)
+		if err != nil {
+			return err
+		}
+		if sum != e.Chunks[8*i:8*i+8] {
+			return damaged("%s is not as it was sealed, between byte %d and %d", path, int64(i)*damageChunk, int64(i)*damageChunk+n)
+		}
+	}
+	return nil
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// chunkSum reads the next damageChunk of a file and returns its checksum and how
+// many bytes it has, 0 at the end.
+func chunkSum(ctx context.Context, r io.Reader) (string, int64, error) {
+	if err := ctx.Err(); err != nil {
+		return "", 0, err
+	}
+	h := crc32.New(castagnoli)
+	n, err := io.CopyN(h, r, damageChunk)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", 0, err
+	}
+	return fmt.Sprintf("%08x", h.Sum32()), n, nil
+}
+
+// makeFolder makes a folder and what is missing above it, durably.
+func makeFolder(dir string) error {
+	var missing []string
+	for d := dir; ; d = filepath.Dir(d) {
+		if _, err := os.Stat(d); err == nil {
+			break
+		} else if !errors.Is(err, fs.ErrNotExist) || filepath.Dir(d) == d {
+			return err
+		}
+		missing = append(missing, d)
+	}
+	for _, d := range slices.Backward(missing) {
+		if err := os.Mkdir(d, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		if err := durable.SyncDir(filepath.Dir(d)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,138 @@
+package profilestore
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"rapport/profilestore/durable"
+)
+
+// checkpointFile is written into the folder of the delta records, so that
+// removing the folder removes it too and the records are rebuilt.
+const checkpointFile = "CHECKPOINT"
+
+// checkpointState says which journal the delta records follow, and up to where
+// they are known to hold all of it.
+type checkpointState struct {
+	Journal string `json:"journal"` // the content of the journal's ID file
+	Applied uint64 `json:"applied"` // sequence number
+}
+
+// ErrForeignDeltas means that the delta records were not made from the journal
+// beside them.
+var ErrForeignDeltas = errors.New("the folders deltas and journal do not belong together: put back the journal, or remove the folder deltas to have it rebuilt from the journal that is there")
+
+// replay applies to the delta records what the journal has and they lack.
+func (s *Store) replay(ctx context.Context) error {
+	id, err := journalID(filepath.Join(s.dir, "journal"))
+	if err != nil {
+		return fmt.Errorf("profilestore: journal: %w", err)
+	}
+	state, err := s.readCheckpoint()
+	if err != nil {
+		return err
+	}
+	if state == nil {
+		state = &checkpointState{Journal: id}
+		if err := s.writeCheckpoint(*state); err != nil {
+			return err
+		}
+	}
+	if state.Journal != id || state.Applied >= s.journal.Next() {
+		return fmt.Errorf("profilestore: %s: %w", s.dir, ErrForeignDeltas)
+	}
+	started := time.Now()
+	var batch []*pendingEvent
+	var unmapped int
+	flush := func() error {
+		err := s.applyBatch(ctx, nil, batch)
+		batch = batch[:0]
+		return err
+	}
+	err = s.journal.Replay(ctx, state.Applied+1, func(seq uint64, payload []byte) error {
+		e, err := decodeEvent(payload)
+		if err != nil {
+			return fmt.Errorf("entry %d: %w", seq, err)
+		}
+		// The event was accepted under the schema of its time. What a later
+		// schema can't derive from it is left out.
+		changes, err := s.mapper.Map(e, nil)
+		if err != nil {
+			unmapped++
+		}
+		s.replayed++
+		batch = append(batch, &pendingEvent{seq: seq, event: e, changes: changes})
+		if len(batch) < applyBatch {
+			return nil
+		}
+		return flush()
+	})
+	if err == nil {
+		err = flush()
+	}
+	if err != nil {
+		return fmt.Errorf("profilestore: replay of the journal: %w", err)
+	}
+	if s.replayed > 0 {
+		s.log.Info("replayed the journal", "events", s.replayed, "from", state.Applied+1, "unmapped", unmapped, "took", time.Since(started).Round(time.Millisecond))
+	}
+	return nil
+}
+
+// checkpoint makes all applied events durable in the engine and notes that a
+// replay may begin after them.
+func (s *Store) checkpoint(ctx context.Context, applied uint64) error {
+	if err := s.engine.Barrier(ctx); err != nil {
+		return err
+	}
+	id, err := journalID(filepath.Join(s.dir, "journal"))
+	if err != nil {
+		return err
+	}
+	return s.writeCheckpoint(checkpointState{Journal: id, Applied: applied})
+}
+
+func (s *Store) readCheckpoint() (*checkpointState, error) {
+	name := filepath.Join(s.dir, "deltas", checkpointFile)
+	b, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var state checkpointState
+	if err := json.Unmarshal(b, &state); err != nil {
+		return nil, fmt.Errorf("profilestore: %s: %w: remove the folder deltas to have it rebuilt from the journal", name, err)
+	}
+	return &state, nil
+}
+
+func (s *Store) writeCheckpoint(state checkpointState) error {
+	b, err := json.Marshal(state)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(s.dir, "deltas", checkpointFile), append(b, '\n'))
+}
+
+// journalID returns the name that the journal in a folder was given when it was
+// first opened.
+func journalID(dir string) (string, error) {
+	name := filepath.Join(dir, "ID")
+	b, err := os.ReadFile(name)
+	if err == nil {
+		return string(b), nil
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	id := rand.Text()
+	return id, durable.WriteFile(name, []byte(id))
+}

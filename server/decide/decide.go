@@ -1,0 +1,301 @@
+package decide
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"time"
+
+	"rapport/profilestore"
+	"rapport/profilestore/rules"
+	"rapport/server/catalog"
+)
+
+// Decider decides from one compiled catalogue and the rankers of its scenarios.
+// It is safe for concurrent use.
+//
+// The candidates of a touchpoint are laid out when the catalogue is compiled. A
+// decision walks them once for eligibility: each distinct condition of the
+// catalogue is evaluated at most once, and a candidate that falls keeps the
+// reason in its byte. Those that remain are gathered in columns and ranked by
+// one call. Then the best are taken for the slots: there are few slots and may
+// be thousands of candidates, so they are kept in a short sorted list rather
+// than sorting all. Work after eligibility is proportional to what survives it.
+type Decider struct {
+	catalog *catalog.Compiled
+	rankers []Ranker
+	free    chan *scratch
+}
+
+// New returns a decider. rankers holds the ranker of each scenario of the
+// catalogue, nil for the built-in arbitration.
+func New(c *catalog.Compiled, rankers []Ranker) (*Decider, error) {
+	if len(rankers) != len(c.Scenarios) {
+		return nil, fmt.Errorf("decide: %d rankers for %d scenarios", len(rankers), len(c.Scenarios))
+	}
+	d := &Decider{catalog: c, rankers: slices.Clone(rankers), free: make(chan *scratch, 2*runtime.GOMAXPROCS(0))}
+	for i, r := range d.rankers {
+		if r == nil {
+			d.rankers[i] = Arbitration{}
+		}
+	}
+	return d, nil
+}
+
+// Catalog returns the catalogue that the decider decides from.
+func (d *Decider) Catalog() *catalog.Compiled { return d.catalog }
+
+// scratch is the working memory of one decision.
+type scratch struct {
+	rules   *rules.Evaluation
+	ranking Ranking
+	places  []int32 // of the ranked candidates in Touchpoint.Candidates
+	best    []ranked
+}
+
+// ranked is a candidate in the order of the slate.
+type ranked struct {
+	place int // in the columns of the ranking
+	score float64
+	tie   uint64
+}
+
+// unknownProfile stands for a profile that could not be read.
+type unknownProfile struct{}
+
+func (unknownProfile) Get(int) profilestore.Value { return profilestore.Unknown() }
+
+// Decide fills a with the answer to r. It has no error: what goes wrong is a
+// step down, named in the answer.
+func (d *Decider) Decide(ctx context.Context, r *Request, a *Answer) {
+	s := d.acquire()
+	defer d.release(s)
+	t := &d.catalog.Touchpoints[r.Touchpoint]
+	*a = Answer{
+		Slate:        a.Slate[:0],
+		Reasons:      resize(a.Reasons, len(t.Candidates)),
+		Degradations: a.Degradations[:0],
+	}
+	if t.Scenario < 0 {
+		return
+	}
+	if r.Profile == nil {
+		a.Degradations = append(a.Degradations, Degradation{Step: StepProfileUnreadable})
+	}
+	d.qualify(s, t, r, a)
+	d.rank(ctx, s, t, r, a)
+	d.fill(s, t, r, a)
+	for _, reason := range a.Reasons {
+		a.Funnel[reason]++
+	}
+	if len(a.Slate) == 0 {
+		d.fallback(t, r, a)
+	}
+}
+
+// qualify gives every candidate that may not be offered its reason and gathers
+// the others in the columns of the ranking.
+func (d *Decider) qualify(s *scratch, t *catalog.Touchpoint, r *Request, a *Answer) {
+	profile := r.Profile
+	if profile == nil {
+		profile = unknownProfile{}
+	}
+	s.rules.Reset(rules.Inputs{Profile: profile, Context: r.Context, Now: r.Now})
+	q := &s.ranking
+	*q = Ranking{
+		Now: r.Now, Seed: r.Seed, Profile: profile, Deadline: r.Deadline,
+		Candidates: q.Candidates[:0],
+		Propensity: q.Propensity[:0], Value: q.Value[:0], Weight: q.Weight[:0], Lever: q.Lever[:0],
+		Score: q.Score, Reason: q.Reason, Veto: q.Veto,
+	}
+	s.places = s.places[:0]
+	candidates := d.catalog.Scenarios[t.Scenario].Candidates
+	for place, index := range t.Candidates {
+		c := &candidates[index]
+		o := &d.catalog.Offers[c.Offer]
+		if r.Profile == nil && d.closed(o, c.Channel) {
+			a.Reasons[place] = ReasonProfileUnreadable
+			continue
+		}
+		switch s.rules.Evaluate(o.Eligible) {
+		case rules.False:
+			a.Reasons[place] = ReasonNotEligible
+		case rules.Unknown:
+			a.Reasons[place] = ReasonUnknown
+		case rules.Failed:
+			a.Reasons[place] = ReasonRuleError
+		case rules.True:
+			s.places = append(s.places, int32(place))
+			q.Candidates = append(q.Candidates, index)
+			q.Propensity = append(q.Propensity, propensity(o, profile))
+			q.Value = append(q.Value, o.Value)
+			q.Weight = append(q.Weight, c.Weight)
+			q.Lever = append(q.Lever, o.Lever)
+		}
+	}
+}
+
+// closed reports whether an offer must not be made without a profile: whether
+// the customer has opted out can't be known then.
+func (d *Decider) closed(o *catalog.Offer, channel int) bool {
+	return d.catalog.Channels[channel].Outbound || o.Class != catalog.ClassService
+}
+
+// propensity returns the probability that the customer accepts an offer, at
+// least 0 and at most 1 whatever the data says.
+func propensity(o *catalog.Offer, p rules.Profile) float64 {
+	if o.Propensity.Slot >= 0 {
+		if v := p.Get(o.Propensity.Slot); v.Known() {
+			return min(max(v.Number(), 0), 1)
+		}
+	}
+	return o.Propensity.Start
+}
+
+// rank fills the outputs of the ranking, by the strategy if it can, else by the
+// built-in arbitration.
+func (d *Decider) rank(ctx context.Context, s *scratch, t *catalog.Touchpoint, r *Request, a *Answer) {
+	q := &s.ranking
+	n := len(q.Candidates)
+	q.Score, q.Reason, q.Veto = resize(q.Score, n), resize(q.Reason, n), resize(q.Veto, n)
+	ranker := d.rankers[t.Scenario]
+	a.RankedBy = ranker.Info()
+	if n == 0 {
+		return
+	}
+	step, err := StepNoTimeToRank, error(nil)
+	if r.Deadline.IsZero() || time.Until(r.Deadline) > 0 {
+		if err = ranker.Rank(ctx, q); err == nil {
+			return
+		}
+		step = StepStrategyFailed
+		if errors.Is(err, ErrBusy) {
+			step = StepStrategyBusy
+		}
+	}
+	a.Degradations = append(a.Degradations, Degradation{Step: step, Err: err})
+	a.RankedBy = Arbitration{}.Info()
+	_ = Arbitration{}.Rank(ctx, q) // it never fails
+}
+
+// fill puts the best candidates on the slate and gives the others their reason.
+// Candidates with equal scores are ordered by a hash of the seed and the offer,
+// so that no place in the catalogue is favoured.
+func (d *Decider) fill(s *scratch, t *catalog.Touchpoint, r *Request, a *Answer) {
+	slots := t.Slots
+	if r.Slots > 0 {
+		slots = min(slots, r.Slots)
+	}
+	q := &s.ranking
+	candidates := d.catalog.Scenarios[t.Scenario].Candidates
+	best := s.best[:0]
+	for i, index := range q.Candidates {
+		if q.Veto[i] {
+			a.Reasons[s.places[i]] = ReasonVetoed
+			continue
+		}
+		a.Reasons[s.places[i]] = ReasonRankedBelow
+		x := ranked{place: i, score: q.Score[i]}
+		if len(best) == slots && x.score < best[slots-1].score {
+			continue
+		}
+		x.tie = mix(r.Seed, uint64(candidates[index].Offer))
+		at, _ := slices.BinarySearchFunc(best, x, compareRanked)
+		if len(best) < slots {
+			best = append(best, ranked{})
+		} else if at == slots {
+			continue
+		}
+		copy(best[at+1:], best[at:])
+		best[at] = x
+	}
+	for _, x := range best {
+		i := x.place
+		a.Reasons[s.places[i]] = ReasonOffered
+		c := &candidates[q.Candidates[i]]
+		p := Placement{
+			Offer: c.Offer, Channel: c.Channel, Content: c.Content, Score: q.Score[i],
+			Propensity: q.Propensity[i], Value: q.Value[i], Weight: q.Weight[i], Lever: q.Lever[i],
+		}
+		if code := q.Reason[i]; code > 0 && int(code) <= len(a.RankedBy.Reasons) {
+			p.Reason = a.RankedBy.Reasons[code-1]
+		}
+		a.Slate = append(a.Slate, p)
+	}
+	s.best = best
+}
+
+// compareRanked orders by score, highest first, then by tie.
+func compareRanked(a, b ranked) int {
+	switch {
+	case a.score > b.score:
+		return -1
+	case a.score < b.score:
+		return 1
+	case a.tie < b.tie:
+		return -1
+	case a.tie > b.tie:
+		return 1
+	}
+	return a.place - b.place
+}
+
+// mix hashes two numbers (the finaliser of SplitMix64, Steele et al. 2014).
+func mix(seed, n uint64) uint64 {
+	z := seed + (n+1)*0x9e3779b97f4a7c15
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
+
+// fallback answers with the scenario's fallback offer, unless that must not be
+// made without a profile.
+func (d *Decider) fallback(t *catalog.Touchpoint, r *Request, a *Answer) {
+	c := t.Fallback
+	if c == nil {
+		return
+	}
+	o := &d.catalog.Offers[c.Offer]
+	if r.Profile == nil && d.closed(o, c.Channel) {
+		return
+	}
+	a.Slate = append(a.Slate, Placement{
+		Offer: c.Offer, Channel: c.Channel, Content: c.Content,
+		Propensity: o.Propensity.Start, Value: o.Value, Weight: c.Weight, Lever: o.Lever,
+		Fallback: true,
+	})
+	a.Degradations = append(a.Degradations, Degradation{Step: StepFallback})
+}
+
+func (d *Decider) acquire() *scratch {
+	select {
+	case s := <-d.free:
+		return s
+	default:
+		return &scratch{rules: d.catalog.Rules.NewEvaluation()}
+	}
+}
+
+// release keeps the working memory for the next decision, without what it
+// refers to.
+func (d *Decider) release(s *scratch) {
+	s.ranking.Profile = nil
+	s.rules.Reset(rules.Inputs{})
+	select {
+	case d.free <- s:
+	default:
+	}
+}
+
+// resize returns a slice of n zero elements, in the memory of s if it is large
+// enough.
+func resize[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n, n+n/2)
+	}
+	s = s[:n]
+	clear(s)
+	return s
+}
