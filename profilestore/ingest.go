@@ -79,7 +79,19 @@ func (s *Store) Ingest(ctx context.Context, events []*Event) ([]IngestResult, er
 		return nil, err
 	}
 	call.wait.Wait()
-	return call.results, s.Err()
+	if err := s.Err(); err != nil {
+		return nil, err
+	}
+	for _, r := range call.results {
+		switch r.Outcome {
+		case Accepted:
+			s.accepted.Add(1)
+		case Duplicate:
+			s.duplicates.Add(1)
+		case Refused: // counted when it was
+		}
+	}
+	return call.results, nil
 }
 
 // prepare checks an event and derives what it changes.

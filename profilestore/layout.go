@@ -49,6 +49,7 @@ type rowLayout struct {
 	head   uint64     // the first rowHead bytes of every row, little-endian
 	order  []int      // columns as rows hold them
 	places []rowPlace // by column, as in Columns
+	flags  int        // how many are flags
 	base   int        // where the columns that are not flags begin
 	fixed  []rowTerm  // the bytes of the columns of a width
 	texts  []rowTerm  // the bytes of the texts' ends
@@ -182,7 +183,8 @@ func (l *rowLayout) seal() error {
 		}
 	}
 	presence := l.presenceBytes()
-	l.base = rowHead + presence + (begins[rowClass1]+7)/8
+	l.flags = begins[rowClass1]
+	l.base = rowHead + presence + (l.flags+7)/8
 	l.places = make([]rowPlace, len(l.Columns))
 	for rank, i := range l.order {
 		c, p := &l.Columns[i], &l.places[i]

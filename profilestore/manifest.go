@@ -65,10 +65,11 @@ func damaged(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrSnapshotDamaged}, args...)...)
 }
 
-// readManifest returns the manifest in a snapshot's folder. It is fs.ErrNotExist
-// if there is no marker: then there is no snapshot; and ErrSnapshotDamaged if
-// manifest and marker don't agree.
-func readManifest(dir string) (*manifest, error) {
+// manifest returns the manifest of a source's generation n. The error is
+// fs.ErrNotExist if there is no marker: then there is no snapshot; and
+// ErrSnapshotDamaged if manifest, marker and folder don't agree.
+func (s sourceFolder) manifest(n int64) (*manifest, error) {
+	dir := s.generation(n)
 	marker, err := os.ReadFile(filepath.Join(dir, completeFile))
 	if err != nil {
 		return nil, err
@@ -90,6 +91,9 @@ func readManifest(dir string) (*manifest, error) {
 	if m.Format != manifestFormat {
 		return nil, fmt.Errorf("%w: %s has format %d, this version of rapport knows %d: load the file again",
 			ErrSnapshotUnfit, filepath.Join(dir, manifestFile), m.Format, manifestFormat)
+	}
+	if m.Source != s.source || m.Generation != n {
+		return nil, damaged("%s holds number %d of source %s", dir, m.Generation, m.Source)
 	}
 	return m, nil
 }

@@ -171,30 +171,47 @@ func (l *rowLayout) verify(row []byte) error {
 	if heap > len(row) {
 		return fmt.Errorf("the row has %d bytes, its columns need %d", len(row), heap)
 	}
-	flagged := make([]byte, l.base-rowHead-len(presence))
+	// Flags are the first columns, so their bits stand below their presence bits.
+	for i, b := range row[rowHead+len(presence) : l.base] {
+		if b&^presence[i]&l.flagBits(i) != 0 || b&^l.flagBits(i) != 0 {
+			return fmt.Errorf("an absent flag is set, in byte %d", rowHead+len(presence)+i)
+		}
+	}
 	var end int64
-	for _, i := range l.order {
+	for i := range l.Columns {
 		p, c := &l.places[i], &l.Columns[i]
 		if !p.present(row) {
 			continue
 		}
 		v := l.read(row, p)
 		switch {
-		case p.form == rowFlag:
-			flagged[int(p.flagAt)-rowHead-len(presence)] |= p.flagMask
 		case p.form == rowText && (v.Text() == "" || !utf8.ValidString(v.Text())), !v.Known():
 			return fmt.Errorf("field %s holds no %s", c.Field, c.Type)
 		case p.form == rowText:
 			end += int64(len(v.Text()))
 		}
 	}
-	for i, b := range row[rowHead+len(presence) : l.base] {
-		if b&^flagged[i] != 0 {
-			return fmt.Errorf("an absent flag is set, in byte %d", rowHead+len(presence)+i)
-		}
-	}
 	if int64(len(row)-heap) != end {
 		return fmt.Errorf("the row has %d bytes of text, its columns end at %d", len(row)-heap, end)
 	}
 	return nil
+}
+
+// flagBits returns the bits of the i-th byte of flags that belong to a column.
+func (l *rowLayout) flagBits(i int) byte {
+	if rest := l.flags - 8*i; rest < 8 {
+		return 1<<rest - 1
+	}
+	return 0xff
+}
+
+// countPresent adds 1 to the count of every column that the row has a value in.
+func (l *rowLayout) countPresent(row []byte, counts []int64) {
+	for i, b := range row[rowHead : rowHead+l.presenceBytes()] {
+		for ; b != 0; b &= b - 1 {
+			if rank := 8*i + bits.TrailingZeros8(b); rank < len(l.order) {
+				counts[l.order[rank]]++
+			}
+		}
+	}
 }

@@ -107,15 +107,12 @@ type snapshotSlot struct {
 // the parts without which it can't be opened.
 func openSnapshot(ctx context.Context, folder sourceFolder, n int64, schema *Schema, engine GenerationEngine, full bool) (*Snapshot, *manifest, error) {
 	dir := folder.generation(n)
-	m, err := readManifest(dir)
+	m, err := folder.manifest(n)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, fmt.Errorf("%w: source %s, number %d", ErrSnapshotNotFound, folder.source, n)
 	}
 	if err != nil {
 		return nil, nil, err
-	}
-	if m.Source != folder.source || m.Generation != n {
-		return nil, nil, damaged("%s holds number %d of source %s", dir, m.Generation, m.Source)
 	}
 	layout, err := parseRowLayout(m.Layout)
 	if err != nil {

@@ -205,7 +205,7 @@ func (s sourceFolder) list() ([]SnapshotInfo, error) {
 	}
 	infos := make([]SnapshotInfo, 0, len(numbers))
 	for _, n := range numbers {
-		m, err := readManifest(s.generation(n))
+		m, err := s.manifest(n)
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // removed since
 		case err != nil:

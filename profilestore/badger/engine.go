@@ -1,0 +1,205 @@
+package badger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"math"
+	"math/bits"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	bdb "github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+
+	"rapport/profilestore"
+)
+
+// Options configure an engine. The zero Options are good for a server.
+type Options struct {
+	// MemTableSize is the bytes of delta records that are held in memory before
+	// they become a table, 16 MiB if zero. Up to five such tables are in memory,
+	// and each has a log of twice its size. At least 8 MiB.
+	MemTableSize int64
+	// Compactors is how many goroutines merge tables, 2 if zero. At least 2.
+	Compactors int
+	// Logger gets what Badger has to say: its errors and warnings as warnings, the
+	// rest for debugging. slog.Default if nil.
+	Logger *slog.Logger
+}
+
+func (o Options) withDefaults() (Options, error) {
+	if o.MemTableSize == 0 {
+		o.MemTableSize = 16 << 20
+	}
+	if o.Compactors == 0 {
+		o.Compactors = 2
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.MemTableSize < 8<<20 || o.Compactors < 2 {
+		return o, fmt.Errorf("badger: a memory table of %d bytes and %d compactors: at least 8 MiB and 2 are needed", o.MemTableSize, o.Compactors)
+	}
+	return o, nil
+}
+
+// maxRecord is the greatest length of a delta record: Badger would put what is
+// larger outside of its tables.
+const maxRecord = 1<<20 - 1
+
+// Engine is the embedded [profilestore.Engine].
+//
+// It uses Badger's managed mode, in which the caller gives versions. In the
+// other, every read waits for the commits that are under way, so a decision would
+// stand still behind a batch of events; here a read takes what is newest.
+// Versions of one key ascend because whoever changes a key holds its stripe's
+// lock.
+type Engine struct {
+	*generations
+	db      *bdb.DB
+	dir     string
+	version atomic.Uint64
+	seed    maphash.Seed
+	stripes [64]sync.Mutex
+	syncs   syncedFiles
+}
+
+var _ profilestore.Engine = (*Engine)(nil)
+
+// Open opens the delta records in a folder, which is made if it does not exist.
+// One process at a time can have it open.
+func Open(dir string, o Options) (*Engine, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	b := bdb.DefaultOptions(dir).
+		WithLogger(logger{o.Logger}).
+		WithMetricsEnabled(false).
+		WithDetectConflicts(false). // changes of a key have a lock
+		WithSyncWrites(false).      // see Barrier
+		WithCompression(options.None).
+		WithBlockCacheSize(0). // blocks are read in the memory map
+		WithNumCompactors(o.Compactors).
+		WithMemTableSize(o.MemTableSize)
+	db, err := bdb.OpenManaged(b)
+	if err != nil {
+		return nil, fmt.Errorf("badger: open delta records in %s: %w", dir, err)
+	}
+	// Reads take the newest version of a key, so older ones may go at any time.
+	db.SetDiscardTs(math.MaxUint64)
+	e := &Engine{generations: newGenerations(o.Logger), db: db, dir: dir, seed: maphash.MakeSeed()}
+	e.version.Store(db.MaxVersion())
+	return e, nil
+}
+
+// Get implements [profilestore.Engine].
+func (e *Engine) Get(ctx context.Context, key, dst []byte) (value []byte, found bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return dst, false, err
+	}
+	return get(e.db, key, dst)
+}
+
+// get appends the newest value of a key to dst.
+func get(db *bdb.DB, key, dst []byte) (value []byte, found bool, err error) {
+	txn := db.NewTransactionAt(math.MaxUint64, false)
+	defer txn.Discard()
+	item, err := txn.Get(key)
+	if errors.Is(err, bdb.ErrKeyNotFound) {
+		return dst, false, nil
+	}
+	if err != nil {
+		return dst, false, fmt.Errorf("badger: %w", err)
+	}
+	value = dst
+	if err := item.Value(func(v []byte) error {
+		value = append(dst, v...) //nolint:gocritic // to append to what was passed in is what it is for
+		return nil
+	}); err != nil {
+		return dst, false, fmt.Errorf("badger: %w", err)
+	}
+	return value, true, nil
+}
+
+// Apply implements [profilestore.Engine]. The records of a call become visible
+// together, except if they are more than fits in a transaction, which is 15% of
+// MemTableSize.
+func (e *Engine) Apply(ctx context.Context, ops []profilestore.Op) (err error) {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var held uint64
+	for i := range ops {
+		held |= 1 << (maphash.Bytes(e.seed, ops[i].Key) % uint64(len(e.stripes)))
+	}
+	// Everybody locks in the same order, so nobody waits in a circle.
+	for rest := held; rest != 0; rest &= rest - 1 {
+		e.stripes[bits.TrailingZeros64(rest)].Lock()
+	}
+	defer func() {
+		for rest := held; rest != 0; rest &= rest - 1 {
+			e.stripes[bits.TrailingZeros64(rest)].Unlock()
+		}
+	}()
+	txn := e.db.NewTransactionAt(math.MaxUint64, true)
+	defer func() { txn.Discard() }()
+	for i := range ops {
+		op := &ops[i]
+		// Not into a buffer of all: the new record may be a part of the old one.
+		old, _, err := get(e.db, op.Key, nil)
+		if err != nil {
+			return err
+		}
+		record := op.Change(old)
+		if record == nil {
+			continue
+		}
+		if len(record) > maxRecord {
+			return fmt.Errorf("badger: a delta record of %d bytes, the limit is %d", len(record), maxRecord)
+		}
+		err = txn.SetEntry(bdb.NewEntry(op.Key, record))
+		if errors.Is(err, bdb.ErrTxnTooBig) {
+			if err = txn.CommitAt(e.version.Add(1), nil); err == nil {
+				txn = e.db.NewTransactionAt(math.MaxUint64, true)
+				err = txn.SetEntry(bdb.NewEntry(op.Key, record))
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("badger: apply: %w", err)
+		}
+	}
+	if err := txn.CommitAt(e.version.Add(1), nil); err != nil {
+		return fmt.Errorf("badger: apply: %w", err)
+	}
+	return nil
+}
+
+// Close implements [profilestore.Engine].
+func (e *Engine) Close() error {
+	if e.db.IsClosed() {
+		return nil
+	}
+	if err := e.db.Close(); err != nil {
+		return fmt.Errorf("badger: close delta records in %s: %w", e.dir, err)
+	}
+	return e.syncs.sync(e.dir)
+}
+
+// logger gives what Badger logs to slog.
+type logger struct{ log *slog.Logger }
+
+func (l logger) Errorf(f string, args ...any)   { l.write(slog.LevelWarn, f, args) }
+func (l logger) Warningf(f string, args ...any) { l.write(slog.LevelWarn, f, args) }
+func (l logger) Infof(f string, args ...any)    { l.write(slog.LevelDebug, f, args) }
+func (l logger) Debugf(f string, args ...any)   { l.write(slog.LevelDebug, f, args) }
+
+func (l logger) write(level slog.Level, f string, args []any) {
+	if ctx := context.Background(); l.log.Enabled(ctx, level) {
+		l.log.Log(ctx, level, "badger: "+strings.TrimSpace(fmt.Sprintf(f, args...)))
+	}
+}

@@ -1,0 +1,408 @@
+package profilestore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// LoadOptions say what to load. Dir, Schema, Engine, Source, Path and AsOf are
+// needed.
+type LoadOptions struct {
+	Dir    string // DATA/snapshots
+	Schema *Schema
+	Engine GenerationEngine
+	Source string // whose fields the file has
+	// Path is a CSV file: UTF-8, with a line of column names first.
+	Path string
+
+	// AsOf and IngestCut say what the batch job saw: the events that happened
+	// before AsOf and were logged before IngestCut (AsOf if zero). Both are
+	// microseconds since the Unix epoch, at whole cells (see CellWidth).
+	AsOf      int64
+	IngestCut int64
+	// Now, if not zero, is a time that neither may be after: what happens until a
+	// later AsOf would count as seen, and be lost.
+	Now int64
+
+	// MaxBadRows is the share of rows, from 0 to 1, that may be bad and are then
+	// left out. By default one bad row stops the load.
+	MaxBadRows float64
+	AllowEmpty bool // take a file without rows
+	// Retain is how many snapshots of the source may remain, the new one included:
+	// at least 2, by default 3. The active one and the one before it always do.
+	Retain int
+
+	// Progress, if not nil, is called now and then with the rows read and what is
+	// done of total: a unit is a byte of the file, which are counted twice: when
+	// they are read and when their rows are written.
+	Progress func(rows, done, total int64)
+}
+
+// LoadReport is what came of a load.
+type LoadReport struct {
+	Snapshot SnapshotInfo
+	// Noop is true if the source already had a snapshot of the same content and
+	// times. Then Snapshot is that one, and nothing has changed.
+	Noop bool
+
+	Rows          int64         // customers in the snapshot
+	BadRows       int64         // rows left out
+	Problems      []LoadProblem // why: the first 20, by line
+	UnusedColumns []string      // columns of the file that no field reads
+	Fields        []LoadedField // in the order of the schema
+	Removed       []int64       // older snapshots removed to make room
+	Took          time.Duration
+	RowsPerSecond float64
+}
+
+// LoadedField is a field that a load has filled.
+type LoadedField struct {
+	Name  string
+	Nulls int64 // rows without a value
+	Bytes int   // a value takes in a row: 0 for a flag, which is a bit, and for a text of its own length
+}
+
+// Load builds a snapshot of a source from a file and seals it; it does not make
+// it the current one, see Snapshots.Activate. It may run beside a server on the
+// same folder, and beside loads of other sources; a second load of the source is
+// refused with ErrLoadRunning.
+//
+// All rows are in memory until they are written, about as large as they will be
+// on disk, because only then is known how wide a column has to be. Values are
+// trimmed of spaces, and what is then empty is absent.
+//
+// A file with mistakes gives a *LoadError. After any error, and also after the
+// death of the process, the snapshots of the source are as they were; what the
+// load has left behind is removed by the next one.
+func Load(ctx context.Context, o LoadOptions) (*LoadReport, error) {
+	begun := time.Now()
+	if o.IngestCut == 0 {
+		o.IngestCut = o.AsOf
+	}
+	if o.Retain == 0 {
+		o.Retain = 3
+	}
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	file, err := os.Open(o.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() //nolint:errcheck // only read
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a file", o.Path)
+	}
+	l := &loader{o: o, folder: sourceFolder{dir: filepath.Join(o.Dir, o.Source), source: o.Source}, size: info.Size()}
+	if err := makeFolder(l.folder.dir); err != nil {
+		return nil, err
+	}
+	if err := checkFreeSpace(l.folder.dir, l.size); err != nil {
+		return nil, fmt.Errorf("load of %s: %w", o.Path, err)
+	}
+	unlock, err := l.folder.lockLoad()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := l.folder.removeLeftovers(); err != nil {
+		return nil, err
+	}
+	if err := l.read(ctx, file); err != nil {
+		return nil, err
+	}
+	report, err := l.build(ctx)
+	if err != nil {
+		return nil, err
+	}
+	report.BadRows, report.Problems, report.UnusedColumns = l.bad, l.problems.sorted(), l.unused
+	report.Took = time.Since(begun)
+	report.RowsPerSecond = float64(report.Rows) / report.Took.Seconds()
+	return report, nil
+}
+
+// check returns what is wrong with the options.
+func (o *LoadOptions) check() error {
+	if _, ok := o.Schema.Source(o.Source); !ok {
+		return fmt.Errorf("the schema has no source %q, only %s", o.Source, sourceNames(o.Schema))
+	}
+	if !slices.ContainsFunc(o.Schema.Fields(), func(f Field) bool { return f.Batch == o.Source }) {
+		return fmt.Errorf("no field of the schema is fed by source %s", o.Source)
+	}
+	if o.AsOf == 0 {
+		return errors.New("the as-of time is missing: give the time before which the batch job saw everything")
+	}
+	for _, t := range []struct {
+		name string
+		time int64
+	}{{"as-of time", o.AsOf}, {"ingest cut", o.IngestCut}} {
+		if t.time%cellMicros != 0 {
+			return fmt.Errorf("the %s %s is not a whole quarter of an hour: counters are kept in cells of %v, so a snapshot "+
+				"can only begin where a cell does; use the last quarter before the batch job ran", t.name, micros(t.time).Format(time.RFC3339Nano), CellWidth)
+		}
+		if o.Now != 0 && t.time > o.Now {
+			return fmt.Errorf("the %s %s is in the future: what happens until then would count as seen by the batch job, and be lost",
+				t.name, micros(t.time).Format(time.RFC3339))
+		}
+	}
+	if !(o.MaxBadRows >= 0 && o.MaxBadRows <= 1) {
+		return fmt.Errorf("a share of %v bad rows: use 0 to 1", o.MaxBadRows)
+	}
+	if o.Retain < 2 {
+		return fmt.Errorf("%d snapshots to retain: a rollback needs at least 2", o.Retain)
+	}
+	return nil
+}
+
+// checkFreeSpace refuses a load that might fill the disk: the engine's files are
+// memory maps, so a full disk is a SIGBUS there.
+func checkFreeSpace(dir string, size int64) error {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		return fmt.Errorf("free space of %s: %w", dir, err)
+	}
+	free := int64(fs.Bavail) * int64(fs.Bsize) //nolint:gosec,unconvert // types differ between systems
+	if need := 2*size + 16<<20; free < need {
+		return fmt.Errorf("%s has %s free, and twice the file, %s, is needed: remove something or use another disk", dir, byteSize(free), byteSize(need))
+	}
+	return nil
+}
+
+// byteSize writes a number of bytes for people.
+func byteSize(n int64) string {
+	f, unit := float64(n), "bytes"
+	for _, u := range []string{"KB", "MB", "GB", "TB", "PB"} {
+		if f < 1000 {
+			break
+		}
+		f, unit = f/1000, u
+	}
+	if unit == "bytes" {
+		return fmt.Sprintf("%d %s", n, unit)
+	}
+	return fmt.Sprintf("%.1f %s", f, unit)
+}
+
+// loader is a load under way.
+type loader struct {
+	o        LoadOptions
+	folder   sourceFolder
+	size     int64
+	rows     *loadRows
+	key      int // the place of the customer
+	names    []string
+	unused   []string
+	problems loadProblems
+	total    int64 // rows of the file
+	bad      int64 // of them
+}
+
+// fail returns the error of one problem with the file.
+func (l *loader) fail(line int64, format string, args ...any) error {
+	p := LoadProblem{Line: line, Message: fmt.Sprintf(format, args...)}
+	return &LoadError{File: l.o.Path, Summary: "nothing was loaded", Problems: []LoadProblem{p}, Count: 1}
+}
+
+// read reads the file into rows, sorted and without duplicates.
+func (l *loader) read(ctx context.Context, file io.Reader) error {
+	c, err := newCSVReader(file)
+	if errors.Is(err, errNotUTF8File) {
+		return l.fail(0, "%v", err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := l.readHeader(c); err != nil {
+		return err
+	}
+	var torn *LoadProblem // the last row, if it has not as many values as the header
+	for {
+		record, err := c.next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		torn = nil
+		if l.total++; l.total%1024 == 0 {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			l.progress(c.read)
+		}
+		if err != nil {
+			if err := l.badRecord(err); err != nil {
+				return err
+			}
+			continue
+		}
+		if len(record.fields) != len(l.names) {
+			l.bad++
+			torn = &LoadProblem{Line: record.line, Message: fmt.Sprintf("has %d values, the header has %d columns: check its commas and quotes", len(record.fields), len(l.names))}
+			l.problems.add(*torn)
+			continue
+		}
+		key, problem := l.identity(record)
+		if problem != nil {
+			l.problems.add(*problem)
+		}
+		if good := l.rows.parse(record, &l.problems); !good || problem != nil {
+			l.bad++
+			continue
+		}
+		l.rows.add(record.line, key)
+	}
+	if torn != nil {
+		return l.fail(torn.Line, "%s; it is the last line: the file is cut off", torn.Message)
+	}
+	l.progress(c.read)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	l.rows.sort()
+	l.bad += l.rows.dropDuplicates(&l.problems)
+	return l.checkRows()
+}
+
+// badRecord counts a record that is no CSV, or returns an error if nothing can be
+// read after it.
+func (l *loader) badRecord(err error) error {
+	var bad *csvError
+	if !errors.As(err, &bad) {
+		return err
+	}
+	p := LoadProblem{Line: bad.line, Message: bad.message}
+	if bad.column < len(l.names) {
+		p.Column = l.names[bad.column]
+	}
+	if bad.fatal {
+		return &LoadError{File: l.o.Path, Summary: "nothing was loaded", Problems: []LoadProblem{p}, Count: 1}
+	}
+	l.bad++
+	l.problems.add(p)
+	return nil
+}
+
+// identity returns the customer of a record.
+func (l *loader) identity(record csvRecord) (string, *LoadProblem) {
+	value := string(bytes.TrimSpace(record.fields[l.key]))
+	if value == "" {
+		return "", &LoadProblem{Line: record.line, Column: l.names[l.key], Message: "the customer is missing"}
+	}
+	key, err := ParseIdentity(value)
+	if err != nil {
+		return "", &LoadProblem{Line: record.line, Column: l.names[l.key], Message: err.Error()}
+	}
+	return key, nil
+}
+
+// checkRows decides if what was read may be loaded.
+func (l *loader) checkRows() error {
+	if l.bad > 0 && float64(l.bad) > l.o.MaxBadRows*float64(l.total) {
+		allowed := ""
+		if l.o.MaxBadRows > 0 {
+			allowed = fmt.Sprintf(", %.3g%% may be", 100*l.o.MaxBadRows)
+		}
+		return &LoadError{
+			File: l.o.Path, Problems: l.problems.sorted(), Count: l.problems.count,
+			Summary: fmt.Sprintf("%d of %d rows are bad%s; nothing was loaded", l.bad, l.total, allowed),
+		}
+	}
+	if len(l.rows.refs) == 0 && !l.o.AllowEmpty {
+		return l.fail(0, "there are no rows below the header: every field of source %s would be unknown for everybody; "+
+			"if that is meant, allow an empty file", l.o.Source)
+	}
+	return nil
+}
+
+func (l *loader) progress(done int64) {
+	if l.o.Progress != nil {
+		l.o.Progress(l.total, done, 2*l.size)
+	}
+}
+
+// readHeader finds the columns of the source's fields.
+func (l *loader) readHeader(c *csvReader) error {
+	header, err := c.next()
+	if errors.Is(err, io.EOF) {
+		return l.fail(0, "the file is empty: the first line has the names of the columns")
+	}
+	var bad *csvError
+	if errors.As(err, &bad) {
+		return l.fail(bad.line, "%s", bad.message)
+	}
+	if err != nil {
+		return err
+	}
+	var problems loadProblems
+	places := make(map[string]int, len(header.fields))
+	for i, f := range header.fields {
+		name := string(bytes.TrimSpace(f))
+		l.names = append(l.names, name)
+		if first, ok := places[name]; ok && name != "" {
+			problems.add(LoadProblem{Line: header.line, Column: name, Message: fmt.Sprintf("is there twice, as number %d and %d", first+1, i+1)})
+			continue
+		}
+		places[name] = i
+	}
+	i, _ := l.o.Schema.Source(l.o.Source)
+	key := l.o.Schema.Sources()[i].Key
+	used := map[string]bool{key: true}
+	var ok bool
+	if l.key, ok = places[key]; !ok {
+		problems.add(l.missing(header, key, "", "holds the customer"))
+	}
+	var fields []*Field
+	var at []int
+	for i := range l.o.Schema.Fields() {
+		f := &l.o.Schema.Fields()[i]
+		if f.Batch != l.o.Source {
+			continue
+		}
+		used[f.Column] = true
+		place, ok := places[f.Column]
+		if !ok {
+			problems.add(l.missing(header, f.Column, f.Name, ""))
+		}
+		fields, at = append(fields, f), append(at, place)
+	}
+	if problems.count > 0 {
+		return &LoadError{File: l.o.Path, Summary: "the header does not fit source " + l.o.Source + "; nothing was loaded", Problems: problems.list, Count: problems.count}
+	}
+	for _, name := range l.names {
+		if !used[name] {
+			l.unused = append(l.unused, name)
+		}
+	}
+	l.rows = newLoadRows(fields, at)
+	return nil
+}
+
+// missing returns the problem of a column that is not there.
+func (l *loader) missing(header csvRecord, column, field, use string) LoadProblem {
+	p := LoadProblem{Line: header.line, Field: field, Column: column, Message: "is missing"}
+	if use != "" {
+		p.Message += "; it " + use
+	}
+	if nearest, ok := nearestName(column, l.names); ok {
+		p.Message += fmt.Sprintf("; is %q meant?", nearest)
+	} else if len(l.names) == 1 {
+		for _, separator := range []string{";", "\t", "|"} {
+			if strings.Contains(l.names[0], separator) {
+				p.Message += fmt.Sprintf("; the columns are separated by %q: separate them by commas", separator)
+			}
+		}
+	}
+	return p
+}

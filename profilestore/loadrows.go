@@ -1,0 +1,340 @@
+package profilestore
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+)
+
+const (
+	// maxDictionary is how many texts a column's dictionary may hold: what a code
+	// of two bytes can say.
+	maxDictionary = 1 << 16
+	// maxDictionaryBytes bounds what a dictionary takes of the heap, and of the
+	// manifest, while its snapshot is open.
+	maxDictionaryBytes = 1 << 20
+
+	loadChunk = 1 << 20
+)
+
+// loadColumn is a column of the file that feeds a field, and what is known of its
+// values so far.
+type loadColumn struct {
+	field    *Field
+	place    int // in the file's records
+	form     rowForm
+	present  int64
+	min, max int64 // of scaled values
+	longest  int   // text
+
+	// The texts seen so far, until they are too many for a dictionary.
+	codes     map[string]int64
+	texts     []string
+	textBytes int
+	full      bool
+
+	recode []int64 // from codes to those of the sealed dictionary; nil without
+}
+
+// loadRows holds the rows of a file between reading and writing, when the widths
+// of the columns are not known yet. A row takes about the bytes of its final form
+// and its key.
+//
+// A row is: length of the key, key, line (both numbers as uvarint), a presence
+// bit for each column, a bit for each flag, and the values that are present:
+// scaled ones as varint, floats and times as 8 bytes, texts as uvarint, which is
+// twice a code or twice a length, plus one, and then the text.
+type loadRows struct {
+	columns []loadColumn
+	flags   int
+	chunks  [][]byte
+	refs    []loadRef
+	cells   []rowCell
+	record  []byte
+}
+
+// loadRef is where a row is.
+type loadRef struct {
+	prefix uint64 // of the key, after what all keys have in common
+	chunk  uint32
+	offset uint32
+}
+
+func newLoadRows(fields []*Field, places []int) *loadRows {
+	r := &loadRows{columns: make([]loadColumn, len(fields)), cells: make([]rowCell, len(fields))}
+	for i, f := range fields {
+		column := rowColumn{Type: f.Type, Decimals: f.Decimals}
+		r.columns[i] = loadColumn{
+			field: f, place: places[i], form: column.form(),
+			min: math.MaxInt64, max: math.MinInt64, codes: make(map[string]int64),
+		}
+		if f.Type == TypeFlag {
+			r.flags++
+		}
+	}
+	return r
+}
+
+// parse reads the values of a record into cells and reports what is wrong with
+// them; then the row is not to be kept.
+func (r *loadRows) parse(record csvRecord, problems *loadProblems) bool {
+	good := true
+	for i := range r.columns {
+		c := &r.columns[i]
+		value := bytes.TrimSpace(record.fields[c.place])
+		if len(value) == 0 {
+			r.cells[i] = rowCell{}
+			continue
+		}
+		cell, err := c.parse(value)
+		if err != nil {
+			good = false
+			problems.add(LoadProblem{
+				Line: record.line, Field: c.field.Name, Column: c.field.Column,
+				Value: string(value[:min(len(value), 100)]), Message: err.Error(),
+			})
+		}
+		r.cells[i] = cell
+	}
+	return good
+}
+
+func (c *loadColumn) parse(value []byte) (rowCell, error) {
+	cell := rowCell{present: true}
+	var err error
+	switch c.form {
+	case rowFlag:
+		var flag bool
+		if flag, err = parseFlag(value); flag {
+			cell.num = 1
+		}
+	case rowScaled:
+		cell.num, err = parseScaled(value, c.field.Decimals)
+	case rowFloat:
+		var f float64
+		f, err = parseFloat(value)
+		cell.num = int64(math.Float64bits(f))
+	case rowTime:
+		cell.num, err = parseTime(value)
+	case rowText, rowCode:
+		cell.text, err = value, checkText(value)
+	}
+	return cell, err
+}
+
+// add keeps the row that was parsed last.
+func (r *loadRows) add(line int64, key string) {
+	b := binary.AppendUvarint(r.record[:0], uint64(len(key)))
+	b = append(b, key...)
+	b = binary.AppendUvarint(b, uint64(line))
+	bitmaps := len(b)
+	b = append(b, make([]byte, r.bitmapBytes())...)
+	flag := 8 * ((len(r.columns) + 7) / 8)
+	for i := range r.columns {
+		c, cell := &r.columns[i], &r.cells[i]
+		if c.form == rowFlag {
+			if cell.num != 0 {
+				b[bitmaps+flag/8] |= 1 << (flag % 8)
+			}
+			flag++
+		}
+		if !cell.present {
+			continue
+		}
+		b[bitmaps+i/8] |= 1 << (i % 8)
+		c.present++
+		switch c.form {
+		case rowScaled:
+			c.min, c.max = min(c.min, cell.num), max(c.max, cell.num)
+			b = binary.AppendVarint(b, cell.num)
+		case rowFloat, rowTime:
+			b = binary.LittleEndian.AppendUint64(b, uint64(cell.num))
+		case rowText, rowCode:
+			if code, ok := c.intern(cell.text); ok {
+				b = binary.AppendUvarint(b, uint64(code)<<1)
+				break
+			}
+			b = binary.AppendUvarint(b, uint64(len(cell.text))<<1|1)
+			b = append(b, cell.text...)
+		case rowFlag:
+		}
+	}
+	r.record = b
+	if n := len(r.chunks); n == 0 || len(r.chunks[n-1])+len(b) > cap(r.chunks[n-1]) {
+		r.chunks = append(r.chunks, make([]byte, 0, max(loadChunk, len(b))))
+	}
+	last := &r.chunks[len(r.chunks)-1]
+	r.refs = append(r.refs, loadRef{chunk: uint32(len(r.chunks) - 1), offset: uint32(len(*last))})
+	*last = append(*last, b...)
+}
+
+func (r *loadRows) bitmapBytes() int { return (len(r.columns)+7)/8 + (r.flags+7)/8 }
+
+// intern returns the code of a text, or false if the column has too many.
+func (c *loadColumn) intern(text []byte) (int64, bool) {
+	c.longest = max(c.longest, len(text))
+	if code, ok := c.codes[string(text)]; ok {
+		return code, true
+	}
+	if c.full || len(c.texts) == maxDictionary || c.textBytes+len(text) > maxDictionaryBytes {
+		c.full = true
+		return 0, false
+	}
+	code := int64(len(c.texts))
+	s := string(text)
+	c.codes[s] = code
+	c.texts = append(c.texts, s)
+	c.textBytes += len(s)
+	return code, true
+}
+
+// key returns the key of a row.
+func (r *loadRows) key(ref loadRef) []byte {
+	b := r.chunks[ref.chunk][ref.offset:]
+	n, skip := binary.Uvarint(b)
+	return b[skip : skip+int(n)]
+}
+
+// line returns the line of a row.
+func (r *loadRows) line(ref loadRef) int64 {
+	b := r.chunks[ref.chunk][ref.offset:]
+	n, skip := binary.Uvarint(b)
+	line, _ := binary.Uvarint(b[skip+int(n):])
+	return int64(line)
+}
+
+// sort orders the rows by key, and those of one key by line. It compares eight
+// bytes of each key at once and looks at the rows only where these are equal.
+func (r *loadRows) sort() {
+	if len(r.refs) == 0 {
+		return
+	}
+	first := r.key(r.refs[0])
+	common := len(first)
+	for _, ref := range r.refs {
+		key := r.key(ref)
+		common = min(common, len(key))
+		for common > 0 && !bytes.Equal(key[:common], first[:common]) {
+			common--
+		}
+	}
+	for i := range r.refs {
+		var b [8]byte
+		copy(b[:], r.key(r.refs[i])[common:])
+		r.refs[i].prefix = binary.BigEndian.Uint64(b[:])
+	}
+	slices.SortFunc(r.refs, func(a, b loadRef) int {
+		if a.prefix != b.prefix {
+			return cmp.Compare(a.prefix, b.prefix)
+		}
+		if c := bytes.Compare(r.key(a), r.key(b)); c != 0 {
+			return c
+		}
+		return cmp.Compare(r.line(a), r.line(b))
+	})
+}
+
+// dropDuplicates keeps the first row of every key in sorted rows, and reports the
+// others.
+func (r *loadRows) dropDuplicates(problems *loadProblems) (dropped int64) {
+	kept := r.refs[:0]
+	for i, ref := range r.refs {
+		if i == 0 || ref.prefix != kept[len(kept)-1].prefix || !bytes.Equal(r.key(ref), r.key(kept[len(kept)-1])) {
+			kept = append(kept, ref)
+			continue
+		}
+		dropped++
+		problems.add(LoadProblem{
+			Line: r.line(ref), Value: string(r.key(ref)),
+			Message: fmt.Sprintf("is already on line %d: keep one row per customer", r.line(kept[len(kept)-1])),
+		})
+	}
+	r.refs = kept
+	return dropped
+}
+
+// layout returns the narrowest layout that holds the rows, and prepares unpack
+// for it.
+//
+// A text column gets a dictionary if that has at most half as many texts as there
+// are values: a text that is there once costs more as code, entry and slice
+// header than in its row.
+func (r *loadRows) layout() (*rowLayout, error) {
+	l := &rowLayout{Format: rowFormat, Columns: make([]rowColumn, len(r.columns))}
+	var longest int64
+	for i := range r.columns {
+		c := &r.columns[i]
+		column := rowColumn{Field: c.field.Name, Type: c.field.Type, Decimals: c.field.Decimals}
+		switch c.form {
+		case rowFlag:
+		case rowFloat, rowTime:
+			column.Width = 8
+		case rowScaled:
+			column.Width = 1
+			if c.present > 0 {
+				column.Width = signedWidth(c.min, c.max)
+			}
+		case rowText, rowCode:
+			if c.full || len(c.texts) == 0 || int64(len(c.texts)) > c.present/2 {
+				longest += int64(c.longest)
+				l.TextWidth = unsignedWidth(longest)
+				break
+			}
+			column.Dictionary = slices.Sorted(slices.Values(c.texts))
+			column.Width = unsignedWidth(int64(len(c.texts) - 1))
+			c.recode = make([]int64, len(c.texts))
+			for code, text := range column.Dictionary {
+				c.recode[c.codes[text]] = int64(code)
+			}
+		}
+		l.Columns[i] = column
+	}
+	return l, l.seal()
+}
+
+// unpack returns a row's key and cells, as layout has them; both are valid until
+// the next call.
+func (r *loadRows) unpack(ref loadRef) (key []byte, cells []rowCell) {
+	b := r.chunks[ref.chunk][ref.offset:]
+	n, skip := binary.Uvarint(b)
+	key = b[skip : skip+int(n)]
+	b = b[skip+int(n):]
+	_, skip = binary.Uvarint(b)
+	bitmaps, b := b[skip:skip+r.bitmapBytes()], b[skip+r.bitmapBytes():]
+	flag := 8 * ((len(r.columns) + 7) / 8)
+	for i := range r.columns {
+		c, cell := &r.columns[i], &r.cells[i]
+		*cell = rowCell{present: bitmaps[i/8]&(1<<(i%8)) != 0}
+		if c.form == rowFlag {
+			cell.num = int64(bitmaps[flag/8] >> (flag % 8) & 1)
+			flag++
+		}
+		if !cell.present {
+			continue
+		}
+		switch c.form {
+		case rowScaled:
+			cell.num, skip = binary.Varint(b)
+			b = b[skip:]
+		case rowFloat, rowTime:
+			cell.num = int64(binary.LittleEndian.Uint64(b))
+			b = b[8:]
+		case rowText, rowCode:
+			n, skip := binary.Uvarint(b)
+			b = b[skip:]
+			switch {
+			case n&1 == 1:
+				cell.text, b = b[:n>>1], b[n>>1:]
+			case c.recode != nil:
+				cell.num = c.recode[n>>1]
+			default:
+				cell.text = []byte(c.texts[n>>1])
+			}
+		case rowFlag:
+		}
+	}
+	return key, r.cells
+}

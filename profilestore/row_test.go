@@ -1,0 +1,387 @@
+package profilestore
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// rowTwin is the naive twin of a row: the values by column.
+type rowTwin map[int]Value
+
+// drawLayoutRows draws the columns of a source and rows for them, and encodes
+// them as a load does.
+func drawLayoutRows(t *rapid.T) (*Schema, *rowLayout, [][]byte, []rowTwin) {
+	n := rapid.IntRange(1, 150).Draw(t, "columns")
+	fields := make([]Field, n)
+	for i := range fields {
+		f := Field{Name: fmt.Sprintf("tag.f%d", i), Batch: "bi", Decimals: NoDecimals}
+		f.Type = rapid.SampledFrom([]Type{TypeNumber, TypeNumber, TypeFlag, TypeText, TypeTime, TypeCounter}).Draw(t, "type")
+		if f.Type.Kind() == KindNumber {
+			f.Decimals = rapid.IntRange(NoDecimals, 9).Draw(t, "decimals")
+		}
+		if f.Type == TypeFlag {
+			f.Default = rapid.Bool().Draw(t, "default")
+		}
+		fields[i] = f
+	}
+	schema, err := NewSchema([]Source{{ID: "bi"}}, fields)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pointers []*Field
+	for i := range schema.Fields() {
+		pointers = append(pointers, &schema.Fields()[i])
+	}
+	rows := newLoadRows(pointers, make([]int, n))
+	var twins []rowTwin
+	for line := range rapid.IntRange(1, 12).Draw(t, "rows") {
+		twin := make(rowTwin)
+		for i, f := range pointers {
+			rows.cells[i] = rowCell{}
+			if rapid.IntRange(0, 3).Draw(t, "absent") > 0 {
+				rows.cells[i], twin[i] = drawCell(t, f)
+			}
+		}
+		rows.add(int64(line), fmt.Sprintf("customer:%04d", line))
+		twins = append(twins, twin)
+	}
+	rows.sort()
+	layout, err := rows.layout()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var encoded [][]byte
+	for i, ref := range rows.refs {
+		key, cells := rows.unpack(ref)
+		if want := fmt.Sprintf("customer:%04d", i); string(key) != want {
+			t.Fatalf("row %d has key %q", i, key)
+		}
+		encoded = append(encoded, layout.append(nil, cells))
+	}
+	return schema, layout, encoded, twins
+}
+
+// drawCell draws a value of a field, extremes among them.
+func drawCell(t *rapid.T, f *Field) (rowCell, Value) {
+	switch {
+	case f.Type == TypeFlag:
+		b := rapid.Bool().Draw(t, "flag")
+		if b {
+			return rowCell{present: true, num: 1}, Flag(true)
+		}
+		return rowCell{present: true}, Flag(false)
+	case f.Type == TypeText:
+		s := rapid.OneOf(rapid.SampledFrom([]string{"a", "b", "Month-to-month"}), rapid.StringN(1, 40, -1),
+			rapid.Just(strings.Repeat("é", maxText/2))).Draw(t, "text")
+		return rowCell{present: true, text: []byte(s)}, Text(s)
+	case f.Type == TypeTime:
+		n := rapid.Int64().Draw(t, "time")
+		return rowCell{present: true, num: n}, Time(n)
+	case f.Decimals == NoDecimals:
+		x := rapid.OneOf(rapid.Float64(), rapid.SampledFrom([]float64{0, math.MaxFloat64, -math.MaxFloat64, math.SmallestNonzeroFloat64, math.Inf(1)})).Draw(t, "float")
+		return rowCell{present: true, num: int64(math.Float64bits(x))}, Number(x)
+	}
+	bits := rapid.SampledFrom([]int{7, 8, 15, 16, 23, 24, 31, 32, 53}).Draw(t, "bits")
+	n := rapid.OneOf(rapid.Int64Range(-1<<bits, 1<<bits), rapid.SampledFrom([]int64{0, -1, 1 << bits, 1<<bits - 1, -1 << bits})).Draw(t, "scaled")
+	return rowCell{present: true, num: n}, Number(unscale(n, f.Decimals))
+}
+
+func TestRowReadsBackWhatWasEncoded(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		schema, layout, rows, twins := drawLayoutRows(t)
+		slots, err := fitSnapshot(schema, "bi", layout)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &Snapshot{layout: layout, slots: slots}
+		counts := make([]int64, len(layout.Columns))
+		for r, row := range rows {
+			if err := layout.verify(row); err != nil {
+				t.Fatalf("row %d: %v", r, err)
+			}
+			layout.countPresent(row, counts)
+			for i, f := range schema.Fields() {
+				want, present := twins[r][i]
+				if present {
+					counts[i]--
+				} else if f.Type == TypeFlag {
+					want = Flag(f.Default)
+				}
+				if got := s.Value(row, i); got != want || s.Present(row, i) != present {
+					t.Fatalf("row %d, %s (%s): %v, %v; want %v, %v", r, f.Name, f.Type, got, s.Present(row, i), want, present)
+				}
+			}
+		}
+		for i, n := range counts {
+			if n != 0 {
+				t.Fatalf("column %d was counted %d times too often", i, n)
+			}
+		}
+	})
+}
+
+// A cut, lengthened or foreign row is never read as something else without
+// verify noticing, and never panics.
+func TestRowDamage(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		schema, layout, rows, _ := drawLayoutRows(t)
+		slots, err := fitSnapshot(schema, "bi", layout)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &Snapshot{layout: layout, slots: slots}
+		row := rows[0]
+		other := slices.Clone(row)
+		switch rapid.IntRange(0, 3).Draw(t, "damage") {
+		case 0:
+			other = row[:rapid.IntRange(0, len(row)-1).Draw(t, "cut")]
+		case 1:
+			other = append(other, 0)
+		case 2:
+			other[rapid.IntRange(0, rowHead-1).Draw(t, "head")] ^= 0x40
+		default:
+			other[rapid.IntRange(0, len(row)-1).Draw(t, "bit")] ^= 1 << rapid.IntRange(0, 7).Draw(t, "of 8")
+			_ = layout.verify(other) // may be another row
+			readAll(s, other)
+			return
+		}
+		readAll(s, other)
+		if layout.verify(other) == nil {
+			t.Fatalf("verify accepted %x, made of %x", other, row)
+		}
+	})
+}
+
+func readAll(s *Snapshot, row []byte) {
+	for i := range len(s.slots) + 1 {
+		_ = s.Value(row, i).String()
+		s.Present(row, i)
+	}
+}
+
+func TestLayoutJSON(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		_, layout, rows, _ := drawLayoutRows(t)
+		encoded, err := json.MarshalIndent(layout, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := parseRowLayout(encoded)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again.head != layout.head {
+			t.Fatal("the layout has another id when read back")
+		}
+		if err := again.verify(rows[0]); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestLayoutRefuses(t *testing.T) {
+	for _, test := range []struct{ layout, want string }{
+		{`{"format":2,"columns":[]}`, "format 2 is not known"},
+		{`{"format":1,"columns":[]}`, "0 columns"},
+		{`{"format":1,"columns":[{"field":"a","type":"flag","decimals":-1},{"field":"a","type":"flag","decimals":-1}]}`, "there twice"},
+		{`{"format":1,"columns":[{"field":"a","type":"set","decimals":-1}]}`, `type "set"`},
+		{`{"format":1,"columns":[{"field":"a","type":"number","decimals":2,"width":5}]}`, "width 5"},
+		{`{"format":1,"columns":[{"field":"a","type":"number","decimals":10,"width":4}]}`, "10 decimals"},
+		{`{"format":1,"columns":[{"field":"a","type":"number","decimals":-1,"width":4}]}`, "width 4"},
+		{`{"format":1,"columns":[{"field":"a","type":"text","decimals":-1}]}`, "text width 0"},
+		{`{"format":1,"columns":[{"field":"a","type":"text","decimals":-1,"width":1,"dictionary":[]}]}`, "0 texts"},
+		{`[`, "unexpected end"},
+	} {
+		if _, err := parseRowLayout([]byte(test.layout)); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q", test.layout, err, test.want)
+		}
+	}
+}
+
+func FuzzRow(f *testing.F) {
+	layout := &rowLayout{Format: rowFormat, TextWidth: 2, Columns: []rowColumn{
+		{Field: "tag.a", Type: TypeFlag, Decimals: NoDecimals},
+		{Field: "value.b", Type: TypeNumber, Decimals: 2, Width: 3},
+		{Field: "value.c", Type: TypeNumber, Decimals: NoDecimals, Width: 8},
+		{Field: "general.d", Type: TypeText, Decimals: NoDecimals},
+		{Field: "general.e", Type: TypeText, Decimals: NoDecimals, Width: 1, Dictionary: []string{"x", "y"}},
+		{Field: "general.f", Type: TypeText, Decimals: NoDecimals},
+		{Field: "service.g", Type: TypeTime, Decimals: NoDecimals, Width: 8},
+		{Field: "usage.h", Type: TypeCounter, Decimals: 6, Width: 4},
+		{Field: "usage.i", Type: TypeCounter, Decimals: 0, Width: 2},
+		{Field: "usage.j", Type: TypeCounter, Decimals: 0, Width: 1},
+	}}
+	if err := layout.seal(); err != nil {
+		f.Fatal(err)
+	}
+	s := &Snapshot{layout: layout}
+	cells := make([]rowCell, len(layout.Columns))
+	for i := range layout.Columns {
+		s.slots = append(s.slots, snapshotSlot{place: &layout.places[i]})
+		cells[i] = rowCell{present: true, num: 1}
+		if layout.Columns[i].form() == rowText {
+			cells[i].text = []byte("some text")
+		}
+	}
+	full := layout.append(nil, cells)
+	f.Add(full[rowHead:])
+	f.Add(full[rowHead : len(full)-4])
+	f.Add(layout.append(nil, make([]rowCell, len(cells)))[rowHead:])
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		readAll(s, b)
+		row := append(bytes.Clone(full[:rowHead]), b...)
+		readAll(s, row)
+		if layout.verify(row) != nil {
+			return
+		}
+		// What verify accepts is what append makes of its values.
+		for i := range cells {
+			cells[i] = rowCell{present: s.Present(row, i)}
+			v := s.Value(row, i)
+			switch p := &layout.places[i]; {
+			case !cells[i].present:
+			case p.form == rowText:
+				cells[i].text = []byte(v.Text())
+			case p.form == rowCode:
+				cells[i].num = int64(slices.Index(p.dictionary, v.Text()))
+			case p.form == rowFloat:
+				at := layout.base + countRowBytes(row, p.before)
+				cells[i].num = rowInt(row, at, p.width) // −0 is read as 0
+			case v.Kind() == KindNumber:
+				cells[i].num, _ = scale(v.Number(), int(p.decimals))
+			case v.Kind() == KindTime:
+				cells[i].num = v.Micros()
+			case v.Flag():
+				cells[i].num = 1
+			}
+		}
+		if again := layout.append(nil, cells); !bytes.Equal(again, row) {
+			t.Errorf("verify accepted %x, which is encoded as %x", row, again)
+		}
+	})
+}
+
+// wideSnapshot returns a snapshot of 300 tags and a row of it with 75% of them.
+func wideSnapshot(tb testing.TB) (*Snapshot, []byte) {
+	tb.Helper()
+	schema, rows := wideRows(tb, 1000)
+	layout, err := rows.layout()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	slots, err := fitSnapshot(schema, "bi", layout)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	_, cells := rows.unpack(rows.refs[0])
+	return &Snapshot{layout: layout, slots: slots}, layout.append(nil, cells)
+}
+
+// wideRows returns rows of 300 tags: 125 flags, 25 numbers of one byte, 50 of two,
+// 50 of three, 25 counters of four, and 25 texts of a dictionary.
+func wideRows(tb testing.TB, n int) (*Schema, *loadRows) {
+	tb.Helper()
+	fields := make([]Field, 300)
+	for i := range fields {
+		f := Field{Name: fmt.Sprintf("tag.f%d", i), Batch: "bi", Decimals: NoDecimals}
+		switch i % 12 {
+		case 0, 1, 2, 3, 4:
+			f.Type = TypeFlag
+		case 5, 6, 7:
+			f.Type, f.Decimals = TypeNumber, 0
+		case 8, 9:
+			f.Type, f.Decimals = TypeNumber, 2
+		case 10:
+			f.Type, f.Decimals = TypeCounter, 2
+		default:
+			f.Type = TypeText
+		}
+		fields[i] = f
+	}
+	schema, err := NewSchema([]Source{{ID: "bi"}}, fields)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var pointers []*Field
+	for i := range schema.Fields() {
+		pointers = append(pointers, &schema.Fields()[i])
+	}
+	rows := newLoadRows(pointers, make([]int, len(fields)))
+	for r := range n {
+		for i, f := range pointers {
+			k := int64((r*7919 + i*104729) % 1000)
+			c := rowCell{present: k%4 != 0}
+			switch {
+			case f.Type == TypeText:
+				c.text = fmt.Appendf(nil, "segment-%d", k%50)
+			case f.Type == TypeFlag:
+				c.num = k % 2
+			case i%12 == 5:
+				c.num = k % 100
+			default:
+				c.num = k * map[int]int64{6: 30, 7: 30, 8: 8000, 9: 8000, 10: 900_000}[i%12]
+			}
+			rows.cells[i] = c
+		}
+		rows.add(int64(r), fmt.Sprintf("customer:%09d", r))
+	}
+	rows.sort()
+	return schema, rows
+}
+
+func TestRowAllocations(t *testing.T) {
+	s, row := wideSnapshot(t)
+	var sink Value
+	allocs := testing.AllocsPerRun(100, func() {
+		for i := range s.slots {
+			sink = s.Value(row, i)
+		}
+	})
+	if allocs != 0 {
+		t.Errorf("reading 300 fields allocates %v times, the budget is 0", allocs)
+	}
+	_ = sink
+}
+
+// 300 tags, 75% present: the goal is at most 400 bytes.
+func TestRowSize(t *testing.T) {
+	_, rows := wideRows(t, 1000)
+	layout, err := rows.layout()
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := 0
+	for _, ref := range rows.refs {
+		_, cells := rows.unpack(ref)
+		total += len(layout.append(nil, cells))
+	}
+	mean := total / len(rows.refs)
+	t.Logf("%d bytes", mean)
+	if mean > 400 {
+		t.Errorf("a row of 300 tags, 75%% present, has %d bytes, the budget is 400", mean)
+	}
+}
+
+// BenchmarkRowValue reads all 300 fields of a row; see ns/field.
+func BenchmarkRowValue(b *testing.B) {
+	s, row := wideSnapshot(b)
+	var known int
+	for b.Loop() {
+		for i := range s.slots {
+			if s.Value(row, i).Known() {
+				known++
+			}
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(s.slots)), "ns/field")
+	b.ReportMetric(float64(len(row)), "B/row")
+	_ = known
+}

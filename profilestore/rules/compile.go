@@ -1,0 +1,93 @@
+package rules
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"unicode/utf8"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/types"
+)
+
+// compile parses and checks an expression. Its error is [CompileErrors].
+func (l *language) compile(source string) (*ast.AST, error) {
+	fail := func(format string, args ...any) (*ast.AST, error) {
+		return nil, CompileErrors{{Expr: source, Line: 1, Column: 1, Message: fmt.Sprintf(format, args...)}}
+	}
+	switch {
+	case len(source) > MaxBytes:
+		return fail("the expression has %d bytes: at most %d", len(source), MaxBytes)
+	case !utf8.ValidString(source):
+		return fail("the expression is not valid UTF-8")
+	}
+	parsed, issues := l.env.Parse(source)
+	if issues.Err() != nil {
+		return nil, compileErrors(source, issues)[:1] // the others follow from it
+	}
+	tree := parsed.NativeRep()
+	in := inspector{lang: l, tree: tree, source: source}
+	in.walk(tree.Expr())
+	if len(in.errs) > 0 {
+		return nil, in.errs.sorted()
+	}
+	l.promote(tree)
+	checked, issues := l.env.Check(parsed)
+	if issues.Err() != nil {
+		return nil, compileErrors(source, issues)
+	}
+	in.tree = checked.NativeRep()
+	in.walkOrder(in.tree.Expr())
+	if len(in.errs) > 0 {
+		return nil, in.errs.sorted()
+	}
+	return in.tree, nil
+}
+
+// compileErrors puts what cel-go found into plain words.
+func compileErrors(source string, issues *cel.Issues) CompileErrors {
+	var errs CompileErrors
+	for _, e := range issues.Errors() {
+		errs = append(errs, &CompileError{
+			Expr: source, Line: max(e.Location.Line(), 1), Column: max(e.Location.Column(), 0) + 1,
+			Message: plainMessage(e.Message),
+		})
+	}
+	return errs.sorted()
+}
+
+// maxErrors is how many mistakes of one expression are reported.
+const maxErrors = 10
+
+// sorted orders mistakes by place and leaves out repetitions.
+func (e CompileErrors) sorted() CompileErrors {
+	slices.SortStableFunc(e, func(a, b *CompileError) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	e = slices.CompactFunc(e, func(a, b *CompileError) bool { return *a == *b })
+	return e[:min(len(e), maxErrors)]
+}
+
+// program plans the evaluation of a checked tree, or of a part of it.
+func (l *language) program(tree *ast.AST, part ast.Expr) (cel.Program, error) {
+	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize), cel.CustomDecoratorV2(loadZone)}
+	if hasComprehension(part) {
+		options = append(options, cel.CostLimit(maxCost))
+	}
+	sub := ast.NewCheckedAST(ast.NewAST(part, tree.SourceInfo()), tree.TypeMap(), tree.ReferenceMap())
+	return l.env.PlanProgram(sub, options...)
+}
+
+// hasComprehension reports whether an expression can repeat work. Without, it
+// does each of its at most MaxBytes operations once, and needs no limit.
+func hasComprehension(e ast.Expr) bool {
+	found := false
+	ast.PreOrderVisit(e, ast.NewExprVisitor(func(x ast.Expr) {
+		found = found || x.Kind() == ast.ComprehensionKind
+	}))
+	return found
+}
+
+// resultType returns the type of a checked tree's value.
+func resultType(tree *ast.AST) *types.Type { return tree.GetType(tree.Expr().ID()) }

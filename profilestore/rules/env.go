@@ -1,0 +1,114 @@
+package rules
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/ext"
+
+	"rapport/profilestore"
+)
+
+// Limits of one expression. They keep the work of compiling and of evaluating
+// it small, whoever wrote it.
+const (
+	MaxBytes         = 4096   // of its text
+	maxDepth         = 64     // of its tree
+	maxComprehension = 2      // exists, all, map and filter within each other
+	maxCost          = 10_000 // of one evaluation, in cel-go's units of about one operation
+	maxRegexp        = 1_000  // instructions of a pattern's program
+)
+
+// Env is what the conditions of a catalogue may name: the profile's fields, the
+// declared context, and now. It is safe for concurrent use.
+type Env struct {
+	lang *language
+}
+
+// NewEnv declares the fields of a schema as profile.GROUP.NAME, the inputs as
+// context.NAME, and the time of the decision as now. It fails if an input has no
+// kind or is declared twice.
+func NewEnv(schema *profilestore.Schema, context []Input) (*Env, error) {
+	names := objects{profileObject: {}, contextObject: {}}
+	for slot, f := range schema.Fields() {
+		names.addProfileField(slot, f)
+	}
+	for i, in := range context {
+		if _, ok := names[contextObject][in.Name]; ok {
+			return nil, fmt.Errorf("rules: context.%s is declared twice", in.Name)
+		}
+		if in.Kind == profilestore.KindUnknown {
+			return nil, fmt.Errorf("rules: context.%s has no type", in.Name)
+		}
+		names.addContextField(i, in)
+	}
+	lang, err := newLanguage(names, map[string]*types.Type{
+		"profile": types.NewObjectType(profileObject),
+		"context": types.NewObjectType(contextObject),
+		"now":     types.TimestampType,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Env{lang: lang}, nil
+}
+
+// NewTable begins a table of rules.
+func (e *Env) NewTable() *TableBuilder {
+	return &TableBuilder{conditions: newConditions(e.lang), rules: make(map[string]Rule)}
+}
+
+// language is a set of declared names and the cel-go environment that knows
+// them.
+type language struct {
+	names objects
+	roots map[string]*types.Type // the variables
+	env   *cel.Env
+}
+
+func newLanguage(names objects, roots map[string]*types.Type) (*language, error) {
+	options := []cel.EnvOption{
+		cel.CustomTypeProvider(names),
+		cel.CrossTypeNumericComparisons(true),
+		cel.DefaultUTCTimeZone(true),
+		cel.EnableMacroCallTracking(), // or conditions with macros could not be printed
+		cel.EnableIdentifierEscapeSyntax(),
+		cel.ParserRecursionLimit(maxDepth),
+		cel.RegexProgramSizeLimit(maxRegexp),
+		cel.ASTValidators(cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(), cel.ValidateRegexLiterals()),
+		ext.Strings(),
+		cel.Function("days",
+			cel.Overload("days_int", []*cel.Type{cel.IntType}, cel.DurationType, cel.UnaryBinding(days)),
+			cel.Overload("days_double", []*cel.Type{cel.DoubleType}, cel.DurationType, cel.UnaryBinding(days))),
+	}
+	for name, typ := range roots {
+		options = append(options, cel.Variable(name, typ))
+	}
+	env, err := cel.NewEnv(options...)
+	if err != nil {
+		return nil, fmt.Errorf("rules: %w", err)
+	}
+	return &language{names: names, roots: roots, env: env}, nil
+}
+
+// maxDays bounds days(n), well inside the range of a duration.
+const maxDays = 36_500
+
+// days is the function of that name: n times 24 hours.
+func days(v ref.Val) ref.Val {
+	var n float64
+	switch v := v.(type) {
+	case types.Int:
+		n = float64(v)
+	case types.Double:
+		n = float64(v)
+	}
+	if math.IsNaN(n) || math.Abs(n) > maxDays {
+		return types.NewErr("days(%v): use at most %d", n, maxDays)
+	}
+	return types.Duration{Duration: time.Duration(n * float64(24*time.Hour))}
+}

@@ -1,0 +1,138 @@
+package rules
+
+import (
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+
+	"rapport/profilestore"
+)
+
+// Inputs are what the conditions of one decision read.
+type Inputs struct {
+	// Profile may be nil: every field is then unknown.
+	Profile Profile
+	// Context has the values of the inputs of [NewEnv], in their order. Missing
+	// ones are unknown.
+	Context []profilestore.Value
+	// Now is the time of the decision, microseconds since the Unix epoch.
+	Now int64
+}
+
+// Evaluation evaluates rules of one [Table] for one customer at a time. It is
+// reusable, not safe for concurrent use.
+type Evaluation struct {
+	memo memo
+	vars variables
+}
+
+// NewEvaluation returns an Evaluation whose inputs are all unknown.
+func (t *Table) NewEvaluation() *Evaluation {
+	return &Evaluation{memo: newMemo(t.atoms)}
+}
+
+// Reset makes the evaluation that of another decision. It keeps in until the
+// next Reset; what in holds must not change before that.
+func (e *Evaluation) Reset(in Inputs) {
+	e.vars = variables{in: in}
+	e.memo.reset()
+}
+
+// Evaluate returns the outcome of a rule of the table. Each of its atomic
+// conditions is evaluated at most once for each Reset, and only until one is
+// false.
+func (e *Evaluation) Evaluate(r Rule) Truth { return e.memo.evaluate(r, &e.vars) }
+
+// variables are the inputs as cel-go's activation.
+type variables struct {
+	in  Inputs
+	now ref.Val // once it was asked for
+}
+
+// field returns the value at a slot of the schema.
+func (v *variables) field(slot int) profilestore.Value {
+	if v.in.Profile == nil {
+		return profilestore.Value{}
+	}
+	return v.in.Profile.Get(slot)
+}
+
+// input returns the value of a context input.
+func (v *variables) input(i int) profilestore.Value {
+	if i >= len(v.in.Context) {
+		return profilestore.Value{}
+	}
+	return v.in.Context[i]
+}
+
+// ResolveName returns the value of a variable.
+func (v *variables) ResolveName(name string) (any, bool) {
+	switch name {
+	case "profile", "context":
+		return v, true
+	case "now":
+		if v.now == nil {
+			v.now = timestamp(v.in.Now)
+		}
+		return v.now, true
+	}
+	return nil, false
+}
+
+// Parent returns nil: there is no scope outside.
+func (v *variables) Parent() cel.Activation { return nil }
+
+// memo remembers the outcomes of atomic conditions.
+type memo struct {
+	atoms   []atom
+	results []result
+}
+
+// result is a Truth plus one; zero is not evaluated yet.
+type result uint8
+
+func newMemo(atoms []atom) memo { return memo{atoms: atoms, results: make([]result, len(atoms))} }
+
+func (m *memo) reset() { clear(m.results) }
+
+func (m *memo) evaluate(r Rule, vars cel.Activation) Truth {
+	for _, i := range r.atoms {
+		if m.results[i] == result(False)+1 {
+			return False
+		}
+	}
+	out := True
+	for _, i := range r.atoms {
+		t := m.results[i]
+		if t == 0 {
+			t = result(run(m.atoms[i].prog, vars)) + 1
+			m.results[i] = t
+		}
+		switch Truth(t - 1) {
+		case False:
+			return False
+		case Unknown:
+			out = Unknown
+		case Failed:
+			if out == True {
+				out = Failed
+			}
+		case True:
+		}
+	}
+	return out
+}
+
+// run evaluates a condition.
+func run(p cel.Program, vars cel.Activation) Truth {
+	v, _, err := p.Eval(vars)
+	switch {
+	case v == types.True:
+		return True
+	case v == types.False:
+		return False
+	case err == nil && types.IsUnknown(v):
+		return Unknown
+	}
+	return Failed
+}

@@ -1,0 +1,226 @@
+package rules
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/types"
+
+	"rapport/profilestore"
+)
+
+// EventMapper says what events do to the fields of a schema, by the fields'
+// event rules. It implements [profilestore.EventMapper]: a pure function of the
+// event, safe for concurrent use.
+//
+// A schema has hundreds of rules and an event concerns a few of them, so rules
+// are indexed by the event types that their conditions name; of the rest of the
+// conditions, each is evaluated at most once for an event.
+type EventMapper struct {
+	fields []profilestore.Field
+	rules  []eventRule
+	byType map[string][]int32 // the rules for a type: those that name it, and those that name none
+	always []int32            // those that name none
+	atoms  []atom
+	pool   sync.Pool // of *eventEvaluation; all of it is Go memory
+}
+
+// eventRule is the compiled event rule of a field.
+type eventRule struct {
+	slot      int
+	types     []string // the event types that it is for; nil: any
+	on        Rule     // the rest of the condition
+	attribute string   // set or add is this attribute of the event, or else:
+	value     cel.Program
+	tree      *ast.AST // of set or add, for messages
+	limit     float64  // of a counter's amount
+}
+
+// An EventRuleError is the mistakes in one expression of an event rule.
+type EventRuleError struct {
+	Field  int    // in the fields of the schema
+	Part   string // on, set or add
+	Errors CompileErrors
+}
+
+// CheckEvents compiles the event rules of fields and returns every mistake. The
+// fields need not make a valid schema.
+func CheckEvents(fields []profilestore.Field) []EventRuleError {
+	_, errs := newEventMapper(fields, true)
+	return errs
+}
+
+// NewEventMapper compiles the event rules of a schema. Its error is
+// [profilestore.SchemaErrors] with every mistake, at paths such as
+// fields[3].events.on.
+func NewEventMapper(schema *profilestore.Schema) (*EventMapper, error) {
+	m, found := newEventMapper(schema.Fields(), true)
+	if len(found) == 0 {
+		return m, nil
+	}
+	var errs profilestore.SchemaErrors
+	for _, e := range found {
+		for _, x := range e.Errors {
+			errs = append(errs, &profilestore.SchemaError{
+				Path: fmt.Sprintf("fields[%d].events.%s", e.Field, e.Part), Message: x.Error(),
+			})
+		}
+	}
+	return nil, errs
+}
+
+// newEventMapper builds a mapper; without index, the naive twin that looks at
+// every rule.
+func newEventMapper(fields []profilestore.Field, index bool) (*EventMapper, []EventRuleError) {
+	lang, err := newLanguage(objects{eventObject: eventFields}, eventRoots)
+	if err != nil {
+		panic(err) // the declarations are constant
+	}
+	b := mapperBuilder{conditions: newConditions(lang), index: index}
+	m := &EventMapper{fields: fields, byType: make(map[string][]int32)}
+	for slot := range fields {
+		if fields[slot].Events != nil {
+			b.add(slot, &fields[slot])
+		}
+	}
+	m.rules, m.atoms = b.rules, b.conditions.atoms
+	for _, r := range m.rules {
+		for _, t := range r.types {
+			m.byType[t] = nil
+		}
+	}
+	for i, r := range m.rules {
+		if r.types == nil {
+			m.always = append(m.always, int32(i))
+		}
+		for t, list := range m.byType {
+			if r.types == nil || slices.Contains(r.types, t) {
+				m.byType[t] = append(list, int32(i))
+			}
+		}
+	}
+	m.pool.New = func() any { return &eventEvaluation{memo: newMemo(m.atoms)} }
+	return m, b.errs
+}
+
+// mapperBuilder compiles the event rules of the fields.
+type mapperBuilder struct {
+	conditions *conditions
+	index      bool
+	rules      []eventRule
+	errs       []EventRuleError
+}
+
+func (b *mapperBuilder) add(slot int, f *profilestore.Field) {
+	r := eventRule{slot: slot}
+	fail := func(part string, err error) {
+		b.errs = append(b.errs, EventRuleError{Field: slot, Part: part, Errors: err.(CompileErrors)})
+	}
+	n := len(b.errs)
+	if f.Events.On != "" { // else the schema's own check says so
+		if err := b.addOn(&r, f.Events.On); err != nil {
+			fail("on", err)
+		}
+	}
+	part, expr := "set", f.Events.Set
+	if f.Events.Add != "" {
+		part, expr = "add", f.Events.Add
+	}
+	if expr != "" {
+		if err := b.addValue(&r, f, part, expr); err != nil {
+			fail(part, err)
+		}
+	}
+	if f.Type == profilestore.TypeCounter {
+		r.limit = amountLimit(f.Decimals)
+	}
+	if len(b.errs) == n {
+		b.rules = append(b.rules, r)
+	}
+}
+
+// addOn compiles the condition of a rule and takes out of it what the index of
+// event types decides.
+func (b *mapperBuilder) addOn(r *eventRule, expr string) error {
+	tree, err := b.conditions.lang.compile(expr)
+	if err != nil {
+		return err
+	}
+	if t := resultType(tree); t.Kind() != types.BoolKind && t.Kind() != types.DynKind {
+		return wholeError(expr, "a condition must be true or false: this is a %s", plainType(t))
+	}
+	parts := conjuncts(nil, tree.Expr())
+	if b.index {
+		rest := parts[:0:0]
+		for _, p := range parts {
+			set, exact := eventTypes(p)
+			switch {
+			case set == nil:
+			case r.types == nil:
+				r.types = set
+			default:
+				exact = false // the intersection is left to the evaluation
+			}
+			if set == nil || !exact {
+				rest = append(rest, p)
+			}
+		}
+		parts = rest
+	}
+	if r.on, err = b.conditions.add(tree, parts); err != nil {
+		return wholeError(expr, "%v", err)
+	}
+	return nil
+}
+
+// addValue compiles set or add.
+func (b *mapperBuilder) addValue(r *eventRule, f *profilestore.Field, part, expr string) error {
+	lang := b.conditions.lang
+	tree, err := lang.compile(expr)
+	if err != nil {
+		return err
+	}
+	if t := resultType(tree); !canBecome(t, f.Type.Kind()) {
+		return wholeError(expr, "%s is a %s, but %s gives a %s", f.Name, f.Type, part, plainType(t))
+	}
+	r.tree = tree
+	if name, ok := attributeName(tree.Expr()); ok {
+		r.attribute = name
+		return nil
+	}
+	if r.value, err = lang.program(tree, tree.Expr()); err != nil {
+		return wholeError(expr, "%v", err)
+	}
+	return nil
+}
+
+// canBecome reports whether values of a type can be those of a field.
+func canBecome(t *types.Type, k profilestore.Kind) bool {
+	switch t.Kind() {
+	case types.DynKind:
+		return true
+	case types.DoubleKind, types.IntKind:
+		return k == profilestore.KindNumber
+	case types.BoolKind:
+		return k == profilestore.KindFlag
+	case types.StringKind:
+		return k == profilestore.KindText || k == profilestore.KindTime
+	case types.TimestampKind:
+		return k == profilestore.KindTime
+	default:
+		return false
+	}
+}
+
+// amountLimit is the greatest amount that an event may add to a counter: far
+// more than any means, and far from where the scaled sum would overflow.
+func amountLimit(decimals int) float64 {
+	limit := float64(1 << 62)
+	for range decimals {
+		limit /= 10
+	}
+	return min(1e12, limit)
+}

@@ -1,0 +1,159 @@
+package rules
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"rapport/profilestore"
+)
+
+func eventField(name string, typ profilestore.Type, on, value string) profilestore.Field {
+	f := profilestore.Field{Name: name, Type: typ, Decimals: profilestore.NoDecimals, Events: &profilestore.EventRule{On: on}}
+	if typ == profilestore.TypeCounter {
+		f.Decimals, f.Events.Add = profilestore.CounterDecimals, value
+	} else {
+		f.Events.Set = value
+	}
+	return f
+}
+
+func TestSchemaErrors(t *testing.T) {
+	schema, err := profilestore.NewSchema(nil, []profilestore.Field{
+		eventField("value.ok", "number", `event.type == "a"`, `event.amount * 2`),
+		eventField("value.on", "number", `event.kind = "a"`, `event.amount`),
+		eventField("value.both", "number", `event.type`, `profile.value.ok`),
+		eventField("value.text", "number", `true`, `event.type`),
+		eventField("tag.time", "flag", `true`, `event.time`),
+		eventField("service.number", "time", `true`, `5`),
+		eventField("usage.flag", "counter", `true`, `event.type == "a"`),
+		eventField("general.t", "text", `event.type == 5`, `now`),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = NewEventMapper(schema)
+	var all profilestore.SchemaErrors
+	if !errors.As(err, &all) {
+		t.Fatalf("%T: %v", err, err)
+	}
+	want := strings.TrimSpace(`
+fields[1].events.on: column 12: write == to compare
+fields[2].events.on: column 1: a condition must be true or false: this is a text
+fields[2].events.set: column 1: there is no "profile" here: an event rule reads the event only
+fields[3].events.set: column 1: value.text is a number, but set gives a text
+fields[4].events.set: column 1: tag.time is a flag, but set gives a time
+fields[5].events.set: column 1: service.number is a time, but set gives a whole number
+fields[6].events.add: column 1: usage.flag is a counter, but add gives a flag
+fields[7].events.on: column 12: == does not work with a text and a whole number
+fields[7].events.set: column 1: there is no "now" here: an event rule reads the event only`)
+	if got := all.Error(); got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+// TestIndex compares a mapper with its twin that looks at every rule, on random
+// rules and events.
+func TestIndex(t *testing.T) {
+	taken, changed := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		pick := func(of ...string) string { return rapid.SampledFrom(of).Draw(t, "pick") }
+		var condition func(depth int) string
+		condition = func(depth int) string {
+			if depth > 0 && rapid.IntRange(0, 2).Draw(t, "kind") > 0 {
+				return "(" + condition(depth-1) + pick(" && ", " || ", " && ") + condition(depth-1) + ")"
+			}
+			return pick(`event.type == "a"`, `"b" == event.type`, `event.type in ["a", "b"]`, `event.type in []`, `event.x > 1`,
+				`event.flag`, `!(event.type == "a")`, `event.type != "b"`, `has(event.y)`, `true`, `event.type in ["c"]`)
+		}
+		var fields []profilestore.Field
+		for i := range 6 {
+			fields = append(fields, eventField(fmt.Sprintf("value.f%d", i), "number", condition(2), pick(`event.x`, `event.x + event.y`, `3`)))
+		}
+		fast, errs := newEventMapper(fields, true)
+		slow, errs2 := newEventMapper(fields, false)
+		if len(errs)+len(errs2) > 0 {
+			t.Fatal(errs, errs2)
+		}
+		for range 5 {
+			e := &profilestore.Event{ID: "e", Type: pick("a", "b", "c", "d"), Attributes: map[string]any{}}
+			for _, name := range []string{"x", "y", "flag"} {
+				if v := rapid.SampledFrom([]any{nil, 1.0, 2.0, true, false, "t"}).Draw(t, name); v != nil {
+					e.Attributes[name] = v
+				}
+			}
+			got, err := fast.Map(e, nil)
+			want, wantErr := slow.Map(e, nil)
+			if !reflect.DeepEqual(got, want) || (err == nil) != (wantErr == nil) {
+				t.Fatalf("%v: %v, %v with the index; %v, %v without", e, got, err, want, wantErr)
+			}
+			if err == nil {
+				taken++
+				changed += len(got)
+			}
+		}
+	})
+	t.Logf("%d events taken, %d changes", taken, changed)
+	if changed == 0 {
+		t.Error("no event ever changed a field")
+	}
+}
+
+// TestMapKeepsWhatIsThere maps an event that can't be taken into a slice that
+// has room and content.
+func TestMapKeepsWhatIsThere(t *testing.T) {
+	m, errs := newEventMapper([]profilestore.Field{
+		eventField("value.a", "number", `true`, `event.x`),
+		eventField("value.b", "number", `true`, `event.y`),
+	}, true)
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	dst := append(make([]profilestore.Change, 0, 8), profilestore.Change{Slot: 7})
+	got, err := m.Map(&profilestore.Event{Attributes: map[string]any{"x": 1.0}}, dst)
+	if err == nil || len(got) != 1 || got[0].Slot != 7 {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+func TestEventTypes(t *testing.T) {
+	lang, err := newLanguage(objects{eventObject: eventFields}, eventRoots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for expr, want := range map[string]string{
+		`event.type == "a"`:                                       "[a] true",
+		`"a" == event.type`:                                       "[a] true",
+		`event.type in ["a", "b"]`:                                "[a b] true",
+		`event.type == "a" || event.type == "b"`:                  "[a b] true",
+		`event.type == "a" && event.x > 1`:                        "[a] false",
+		`event.type == "a" && event.x > 1 || event.type == "b"`:   "[a b] false",
+		`event.type == "a" || event.x > 1`:                        "[] false",
+		`event.type != "a"`:                                       "[] false",
+		`event.type == event.x`:                                   "[] false",
+		`event.type in [event.x]`:                                 "[] false",
+		`event.kind == "a"`:                                       "[] false",
+		`event.x > 1 && (event.type == "a" || event.type == "a")`: "[a a] false",
+	} {
+		tree, err := lang.compile(expr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		set, exact := eventTypes(tree.Expr())
+		if got := fmt.Sprint(set, exact); got != want {
+			t.Errorf("%s: %s, want %s", expr, got, want)
+		}
+	}
+}
+
+func TestAmountLimit(t *testing.T) {
+	for d, want := range map[int]float64{0: 1e12, 6: 1e12, 9: float64(1<<62) / 1e9} {
+		if got := amountLimit(d); got < want*0.999 || got > want*1.001 {
+			t.Errorf("%d decimals: %g, want %g", d, got, want)
+		}
+	}
+}

@@ -1,0 +1,217 @@
+package rules
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+
+	"rapport/profilestore"
+)
+
+// EventError says why an event can't be taken.
+type EventError struct {
+	Event   string // its id
+	Type    string // its type
+	Field   string // the field whose rule can't be carried out
+	Message string
+}
+
+func (e *EventError) Error() string {
+	return fmt.Sprintf("event %.80q of type %.80q: field %s %s", e.Event, e.Type, e.Field, e.Message)
+}
+
+// eventEvaluation is the state of mapping one event.
+type eventEvaluation struct {
+	memo  memo
+	event *profilestore.Event
+}
+
+// ResolveName and Parent make it cel-go's activation.
+func (x *eventEvaluation) ResolveName(name string) (any, bool) { return x.event, name == "event" }
+
+func (x *eventEvaluation) Parent() cel.Activation { return nil }
+
+// Map appends to dst what e changes, in the order of the fields. An error is an
+// [*EventError]; dst is then unchanged.
+func (m *EventMapper) Map(e *profilestore.Event, dst []profilestore.Change) ([]profilestore.Change, error) {
+	list, ok := m.byType[e.Type]
+	if !ok {
+		list = m.always
+	}
+	if len(list) == 0 {
+		return dst, nil
+	}
+	x := m.pool.Get().(*eventEvaluation)
+	x.event = e
+	x.memo.reset()
+	out, err := dst, error(nil)
+	for _, i := range list {
+		if out, err = m.apply(&m.rules[i], x, out); err != nil {
+			out = dst
+			break
+		}
+	}
+	x.event = nil
+	m.pool.Put(x)
+	return out, err
+}
+
+// apply appends what one rule makes of the event.
+func (m *EventMapper) apply(r *eventRule, x *eventEvaluation, dst []profilestore.Change) ([]profilestore.Change, error) {
+	switch x.memo.evaluate(r.on, x) {
+	case False, Unknown:
+		return dst, nil
+	case Failed:
+		return dst, m.failedOn(r, x)
+	case True:
+	}
+	var got any
+	if r.attribute != "" {
+		got = x.event.Attributes[r.attribute]
+	} else {
+		v, _, err := r.value.Eval(x)
+		switch {
+		case err != nil && strings.Contains(err.Error(), "no such overload"):
+			return dst, m.fail(r, x, "needs %s from %s%s", m.need(r), r.text(), r.given(x))
+		case err != nil:
+			return dst, m.fail(r, x, "can't be had from %s: %v%s", r.text(), err, r.given(x))
+		case types.IsUnknown(v):
+			got = nil
+		default:
+			got = native(v)
+		}
+	}
+	v, ok := convert(got, m.fields[r.slot].Type.Kind())
+	if !ok || math.IsInf(v.Number(), 0) {
+		return dst, m.unfit(r, x, got)
+	}
+	if r.limit > 0 && math.Abs(v.Number()) > r.limit {
+		return dst, m.fail(r, x, "needs an amount between -%[1]g and %[1]g from %[2]s, got %[3]s", r.limit, r.text(), v)
+	}
+	return append(dst, profilestore.Change{Slot: r.slot, Value: v}), nil
+}
+
+func (m *EventMapper) fail(r *eventRule, x *eventEvaluation, format string, args ...any) error {
+	return &EventError{Event: x.event.ID, Type: x.event.Type, Field: m.fields[r.slot].Name, Message: fmt.Sprintf(format, args...)}
+}
+
+// failedOn explains why a condition could not be evaluated.
+func (m *EventMapper) failedOn(r *eventRule, x *eventEvaluation) error {
+	for _, i := range r.on.atoms {
+		a := &m.atoms[i]
+		if v, _, err := a.prog.Eval(x); err != nil {
+			return m.fail(r, x, "can't tell whether %s: %v", a.text, err)
+		} else if _, ok := v.(types.Bool); !ok && !types.IsUnknown(v) {
+			return m.fail(r, x, "needs a flag from %s, got %s", a.text, describe(native(v)))
+		}
+	}
+	return m.fail(r, x, "can't tell whether its condition holds")
+}
+
+// unfit explains that a value is not what the field holds.
+func (m *EventMapper) unfit(r *eventRule, x *eventEvaluation, got any) error {
+	need := m.need(r)
+	if got != nil {
+		return m.fail(r, x, "needs %s from %s, got %s", need, r.text(), describe(got))
+	}
+	for _, name := range attributes(r.tree) {
+		if x.event.Attributes[name] == nil {
+			return m.fail(r, x, "needs %s from %s, but the event has no %s", need, r.text(), name)
+		}
+	}
+	return m.fail(r, x, "needs %s from %s, got nothing", need, r.text())
+}
+
+// need names what the field holds.
+func (m *EventMapper) need(r *eventRule) string {
+	k := m.fields[r.slot].Type.Kind()
+	if k == profilestore.KindTime {
+		return "a time (RFC 3339 with its offset)"
+	}
+	return "a " + k.String()
+}
+
+// text returns the expression of set or add.
+func (r *eventRule) text() string {
+	s, err := canonical(r.tree, r.tree.Expr())
+	if err != nil {
+		return "its expression"
+	}
+	return s
+}
+
+// given lists what the event has of the attributes that the expression reads.
+func (r *eventRule) given(x *eventEvaluation) string {
+	s := ""
+	for _, name := range attributes(r.tree) {
+		if v := x.event.Attributes[name]; v != nil {
+			s += fmt.Sprintf("; event.%s is %s", name, describe(v))
+		}
+	}
+	return s
+}
+
+// native returns an expression's value as JSON decoding would, and a time as a
+// time.Time.
+func native(v ref.Val) any {
+	switch v := v.(type) {
+	case types.Double:
+		return float64(v)
+	case types.Int:
+		return float64(v)
+	case types.Bool:
+		return bool(v)
+	case types.String:
+		return string(v)
+	case types.Timestamp:
+		return v.Time
+	}
+	return v.Value()
+}
+
+// convert makes a value that of a field. It reports false for one that does not
+// fit; nothing is guessed.
+func convert(v any, k profilestore.Kind) (profilestore.Value, bool) {
+	switch v := v.(type) {
+	case float64:
+		return profilestore.Number(v), k == profilestore.KindNumber && !math.IsNaN(v)
+	case bool:
+		return profilestore.Flag(v), k == profilestore.KindFlag
+	case string:
+		if k == profilestore.KindTime {
+			t, err := time.Parse(time.RFC3339Nano, v)
+			return profilestore.Time(t.UnixMicro()), err == nil
+		}
+		return profilestore.Text(v), k == profilestore.KindText
+	case time.Time:
+		return profilestore.Time(v.UnixMicro()), k == profilestore.KindTime
+	}
+	return profilestore.Value{}, false
+}
+
+// describe names a value and its type, for messages.
+func describe(v any) string {
+	switch v := v.(type) {
+	case float64:
+		return "number " + strconv.FormatFloat(v, 'g', -1, 64)
+	case bool:
+		return "flag " + strconv.FormatBool(v)
+	case string:
+		return fmt.Sprintf("text %.60q", v)
+	case time.Time:
+		return "time " + v.UTC().Format(time.RFC3339Nano)
+	case []any:
+		return "a list"
+	case map[string]any:
+		return "an object"
+	case time.Duration:
+		return "duration " + v.String()
+	}
+	return fmt.Sprintf("a %T", v)
+}

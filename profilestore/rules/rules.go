@@ -1,0 +1,41 @@
+// Package rules compiles the conditions and expressions of schemas and
+// catalogues: what an event does to a profile field, and who may get an offer.
+//
+// The language is CEL, checked against the profile schema. Package cel-go parses
+// and checks; nothing else in the module imports it.
+package rules
+
+import "rapport/profilestore"
+
+// Profile is what a condition reads of a customer: the value of the field at a
+// slot of the schema, or the unknown value.
+type Profile interface {
+	Get(slot int) profilestore.Value
+}
+
+// Truth is the outcome of a rule.
+type Truth uint8
+
+// The outcomes. A rule is fulfilled only if it is True.
+const (
+	False   Truth = iota
+	True          //
+	Unknown       // a value that decides it is unknown
+	Failed        // it could not be evaluated, for example a division by zero
+)
+
+// String returns the outcome in lower case.
+func (t Truth) String() string { return [...]string{"false", "true", "unknown", "failed"}[t] }
+
+// Rule is a condition of a [Table]: the conjunction of some of its atomic
+// conditions. The zero Rule is always true.
+type Rule struct {
+	atoms []int32
+}
+
+// Input declares a value besides the profile that conditions read, as
+// `context.NAME`.
+type Input struct {
+	Name string
+	Kind profilestore.Kind
+}
