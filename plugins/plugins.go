@@ -1,0 +1,32 @@
+// Package plugins holds the strategies that ship with Rapport, as WebAssembly
+// modules: the server has them without an upload. Their sources and READMEs are
+// in the folders beside; dist has what was built of them.
+//
+// upsell is here as an example of a strategy in Go. It is built by those who want
+// it, and by the tests of server/sandbox, and not committed.
+//
+// The package imports nothing of the server, which imports it.
+package plugins
+
+import (
+	_ "embed"
+)
+
+//go:generate go run ./generate
+
+//go:embed dist/pvcl.wasm
+var pvcl []byte
+
+// Strategy is a module that ships with Rapport. What it is and reads is in its
+// own manifest.
+type Strategy struct {
+	Name string // as in its manifest
+	Wasm []byte // do not modify
+}
+
+// Builtin returns the strategies that ship with Rapport, by name.
+func Builtin() []Strategy { return []Strategy{{Name: "pvcl", Wasm: pvcl}} }
+
+// PVCL returns the module of the standard arbitration, the default strategy. Do
+// not modify.
+func PVCL() []byte { return pvcl }

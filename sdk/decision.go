@@ -1,0 +1,95 @@
+package rapport
+
+import (
+	"iter"
+	"math/rand/v2"
+	"time"
+
+	"rapport/sdk/abi"
+)
+
+// Decision is one decision: a customer, a moment, and the candidates to rank. It
+// is valid until the ranking function returns.
+type Decision struct {
+	frame  abi.Frame
+	static *abi.Static
+
+	presence []uint64
+	cells    []uint64
+	strings  []byte
+	index    []uint32
+	columns  [len(abi.Columns)][]float64
+
+	score  []float64
+	reason []uint32
+	veto   []uint64
+
+	source rand.PCG
+	random *rand.Rand
+	seeded bool
+}
+
+// begin makes the decision that of a frame.
+func (d *Decision) begin(static *abi.Static, f abi.Frame) {
+	d.frame, d.static = f, static
+	d.presence, d.cells, d.strings = f.Presence(), f.Cells(), f.Strings()
+	d.index = f.Index()
+	for i := range f.Columns {
+		d.columns[i] = f.Column(i)
+	}
+	d.score, d.reason, d.veto = f.Score(), f.Reason(), f.Veto()
+	d.seeded = false
+}
+
+// Len returns how many candidates there are.
+func (d *Decision) Len() int { return len(d.score) }
+
+// Candidates returns the candidates, in catalogue order.
+func (d *Decision) Candidates() iter.Seq[Candidate] {
+	return func(yield func(Candidate) bool) {
+		for i, row := range d.index {
+			if !yield(Candidate{d, i, row}) {
+				return
+			}
+		}
+	}
+}
+
+// Now returns the time of the decision, in UTC.
+func (d *Decision) Now() time.Time { return time.UnixMicro(d.frame.Now()).UTC() }
+
+// Rand returns a generator that is seeded for this decision: the same decision
+// gives the same numbers when it is replayed.
+func (d *Decision) Rand() *rand.Rand {
+	if d.random == nil {
+		d.random = rand.New(&d.source)
+	}
+	if !d.seeded {
+		d.source.Seed(d.frame.Seed(), abi.FrameMagic)
+		d.seeded = true
+	}
+	return d.random
+}
+
+// Candidate is an offer in a channel.
+type Candidate struct {
+	d   *Decision
+	i   int    // in this decision
+	row uint32 // in the tables of the static block
+}
+
+// Score sets the candidate's score, a finite number; the greatest wins. A
+// candidate that is neither scored nor vetoed, or whose score is infinite or NaN,
+// is a fault: the decision is then made without this strategy.
+func (c Candidate) Score(score float64) { c.d.score[c.i] = score }
+
+// Because sets the reason for the score; the last one set counts.
+func (c Candidate) Because(reason ReasonCode) { c.d.reason[c.i] = uint32(reason) }
+
+// Veto says that the candidate is not to be offered. It needs no score.
+func (c Candidate) Veto() {
+	abi.SetBit(c.d.veto, c.i)
+	if s := c.d.score[c.i]; s != s {
+		c.d.score[c.i] = 0
+	}
+}

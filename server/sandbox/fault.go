@@ -1,0 +1,73 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/tetratelabs/wazero/sys"
+)
+
+// FaultKind says in one word what a strategy did wrong in a call.
+type FaultKind string
+
+// The kinds of faults.
+const (
+	FaultTrap      FaultKind = "trap"      // it trapped: out of bounds, unreachable, stack overflow …
+	FaultExit      FaultKind = "exit"      // it ended itself, as a Go panic does
+	FaultStatus    FaultKind = "status"    // it answered that it failed
+	FaultCount     FaultKind = "count"     // it ranked another number of candidates
+	FaultScore     FaultKind = "score"     // a score is NaN or infinite, or was not given
+	FaultReason    FaultKind = "reason"    // a reason code was never declared
+	FaultVeto      FaultKind = "veto"      // it vetoed candidates that do not exist
+	FaultOverwrite FaultKind = "overwrite" // it wrote outside the output
+	FaultInput     FaultKind = "input"     // the profile's texts do not fit; not the strategy's fault
+)
+
+// FaultError says that a call of a strategy failed. The decision goes on
+// without it.
+type FaultError struct {
+	Kind     FaultKind
+	Strategy string // name and version
+	Message  string
+	Err      error // the cause, if there is one
+}
+
+func (e *FaultError) Error() string {
+	return fmt.Sprintf("strategy %s: %s: %s", e.Strategy, e.Kind, e.Message)
+}
+
+func (e *FaultError) Unwrap() error { return e.Err }
+
+// maxFaultMessage bounds what a guest can put into an error.
+const maxFaultMessage = 512
+
+// callFault turns the error of a guest call into a kind and a message. What the
+// guest wrote to its standard error explains it best, if it wrote something: a
+// Go panic does.
+func callFault(err error, console string) (FaultKind, string) {
+	kind, message := FaultTrap, ""
+	if exit := new(sys.ExitError); errors.As(err, &exit) {
+		kind, message = FaultExit, fmt.Sprintf("exit status %d", exit.ExitCode())
+	} else {
+		message, _, _ = strings.Cut(strings.TrimPrefix(err.Error(), "wasm error: "), "\n")
+	}
+	for line := range strings.Lines(console) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
+			return kind, clip(line, maxFaultMessage)
+		}
+	}
+	if first, _, _ := strings.Cut(strings.TrimSpace(console), "\n"); first != "" {
+		message += ": " + first
+	}
+	return kind, clip(message, maxFaultMessage)
+}
+
+// clip returns at most n bytes of s, as valid UTF-8.
+func clip(s string, n int) string {
+	if len(s) > n {
+		s = s[:n] + "…"
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}

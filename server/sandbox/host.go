@@ -1,0 +1,130 @@
+package sandbox
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+
+	"rapport/sdk/abi"
+)
+
+// Limits of what one call may log. Lines over them are counted and dropped.
+const (
+	maxLines    = 32
+	maxLine     = 1 << 10
+	maxConsole  = 8 << 10
+	linesUnkept = "more log lines dropped"
+)
+
+// host is what the host functions know of the instance that calls them. It
+// travels in the context that every call of the instance is given.
+type host struct {
+	now       int64  // microseconds since the Unix epoch, as the frame has it
+	monotonic int64  // nanoseconds; only poll_oneoff moves it
+	random    uint64 // state of the generator behind random_get
+
+	lines   []line
+	dropped int
+	console []byte // what was written to file descriptors 1 and 2
+}
+
+// line is a line that the guest logged.
+type line struct {
+	level slog.Level
+	text  string
+}
+
+type hostKey struct{}
+
+func hostOf(ctx context.Context) *host {
+	h, _ := ctx.Value(hostKey{}).(*host)
+	return h
+}
+
+// begin makes ready for a call: time and chance come from the frame.
+func (h *host) begin(now int64, seed uint64) {
+	h.now, h.random = now, seed
+	h.monotonic = 1 // Go takes 0 for a broken clock.
+	h.lines, h.dropped, h.console = h.lines[:0], 0, h.console[:0]
+}
+
+func (h *host) log(level slog.Level, text string) {
+	if len(h.lines) == maxLines {
+		h.dropped++
+		return
+	}
+	h.lines = append(h.lines, line{level, text})
+}
+
+// quiet reports whether the guest said nothing in the last call.
+func (h *host) quiet() bool { return len(h.lines) == 0 && len(h.console) == 0 }
+
+// report logs what the guest said in the last call.
+func (h *host) report(log *slog.Logger) {
+	for _, l := range h.lines {
+		log.Log(context.Background(), l.level, l.text, "from", "strategy")
+	}
+	if h.dropped > 0 {
+		log.Warn(linesUnkept, "from", "strategy", "lines", h.dropped)
+	}
+	if len(h.console) > 0 {
+		log.Info("strategy output", "output", clip(string(h.console), maxConsole))
+	}
+	clear(h.lines)
+	h.lines, h.dropped, h.console = h.lines[:0], 0, h.console[:0]
+}
+
+// addHost adds the modules that strategies import from.
+func addHost(ctx context.Context, r wazero.Runtime) error {
+	b := r.NewHostModuleBuilder(abi.ImportModule)
+	b.NewFunctionBuilder().
+		WithGoModuleFunction(api.GoModuleFunc(hostLog), valueTypes("iii"), nil).
+		Export(abi.ImportLog)
+	if _, err := b.Instantiate(ctx); err != nil {
+		return err
+	}
+	b = r.NewHostModuleBuilder(abi.ImportWASI)
+	for name, f := range wasi {
+		b.NewFunctionBuilder().
+			WithGoModuleFunction(f.function(), valueTypes(f.params), valueTypes(f.results)).
+			Export(name)
+	}
+	_, err := b.Instantiate(ctx)
+	return err
+}
+
+func hostLog(ctx context.Context, mod api.Module, stack []uint64) {
+	h, size := hostOf(ctx), min(uint32(stack[2]), maxLine)
+	if text, ok := mod.Memory().Read(uint32(stack[1]), size); ok {
+		level := slog.Level(int32(stack[0]))
+		h.log(max(slog.LevelDebug, min(level, slog.LevelError)), clip(string(text), maxLine))
+	}
+}
+
+// valueTypes spells parameter and result types: i is i32 and I is i64.
+func valueTypes(s string) []api.ValueType {
+	types := make([]api.ValueType, len(s))
+	for i, c := range s {
+		types[i] = api.ValueTypeI32
+		if c == 'I' {
+			types[i] = api.ValueTypeI64
+		}
+	}
+	return types
+}
+
+// sameTypes reports whether types are those of a spelling.
+func sameTypes(types []api.ValueType, s string) bool { return string(types) == string(valueTypes(s)) }
+
+// said ends a message with what the guest logged last, or wrote, if it did.
+func (h *host) said() string {
+	if len(h.lines) > 0 {
+		return ": " + clip(h.lines[len(h.lines)-1].text, maxFaultMessage)
+	}
+	if len(h.console) > 0 {
+		return ": " + clip(string(h.console), maxFaultMessage)
+	}
+	return ""
+}

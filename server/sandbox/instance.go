@@ -1,0 +1,118 @@
+package sandbox
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+
+	"rapport/sdk/abi"
+)
+
+// instance is one instance of a module: its memory, and what the host keeps for
+// it. One goroutine at a time uses it.
+type instance struct {
+	module api.Module
+	memory api.Memory
+	rank   api.Function
+	host   *host
+	ctx    context.Context // of every call: it carries host, and it never ends
+
+	arena uint32    // where the static block begins
+	head  *abi.Head // the part of the frame that is built outside
+	stack [1]uint64 // parameter and result of rank
+
+	spent bool        // to be replaced, not restored
+	fault *FaultError // of the last call, to be logged
+}
+
+// instantiate makes an instance and initialises it. Its error is an
+// [*InvalidError].
+func (m *Module) instantiate() (*instance, error) {
+	h := new(host)
+	h.begin(0, 0)
+	in := &instance{host: h, ctx: context.WithValue(context.Background(), hostKey{}, h)}
+	module, err := m.runtime.wasm.InstantiateModule(in.ctx, m.compiled,
+		wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	if err != nil {
+		return nil, invalid(ReasonInit, "it can't be instantiated: %w", err)
+	}
+	in.module, in.memory, in.rank = module, module.Memory(), module.ExportedFunction(abi.ExportRank)
+	if module.ExportedFunction(abi.ExportInitialize) == nil {
+		return in, nil
+	}
+	if _, err := in.call(ReasonInit, abi.ExportInitialize); err != nil {
+		in.close()
+		return nil, err
+	}
+	return in, nil
+}
+
+// call calls an export before the first ranking.
+func (in *instance) call(reason Reason, name string, params ...uint64) ([]uint64, error) {
+	results, err := in.module.ExportedFunction(name).Call(in.ctx, params...)
+	if err != nil {
+		kind, message := callFault(err, string(in.host.console))
+		return nil, invalid(reason, "%s failed: %s: %s", name, kind, message)
+	}
+	return results, nil
+}
+
+// describe asks for the manifest and checks it.
+func (in *instance) describe() (*Manifest, error) {
+	results, err := in.call(ReasonManifest, abi.ExportDescribe)
+	if err != nil {
+		return nil, err
+	}
+	ptr, size := abi.UnpackSpan(results[0])
+	if size > abi.MaxManifest {
+		return nil, invalid(ReasonManifest, "a manifest of %d bytes; at most %d are allowed", size, abi.MaxManifest)
+	}
+	b, ok := in.memory.Read(ptr, size)
+	if !ok {
+		return nil, invalid(ReasonManifest, "%s points outside the memory, at %d bytes from %d", abi.ExportDescribe, size, ptr)
+	}
+	return parseManifest(b)
+}
+
+// configure gets an arena for the static block, and behind it the call frame of
+// that many bytes; writes the block; and has the module read it. It returns
+// where the arena is.
+func (in *instance) configure(static []byte, frame int) (arena uint32, err error) {
+	size := uint32(len(static) + frame)
+	results, err := in.call(ReasonArena, abi.ExportArena, uint64(size))
+	if err != nil {
+		return 0, err
+	}
+	arena = uint32(results[0])
+	switch {
+	case arena == 0:
+		return 0, invalid(ReasonArena, "it gives no arena of %d bytes: the memory allowed may be too small", size)
+	case arena%abi.Align != 0:
+		return 0, invalid(ReasonArena, "its arena at %d is not aligned to %d bytes", arena, abi.Align)
+	}
+	b, ok := in.memory.Read(arena, size)
+	if !ok {
+		return 0, invalid(ReasonArena, "its arena of %d bytes at %d lies outside the memory", size, arena)
+	}
+	copy(b, static)
+	block, err := abi.ParseStatic(static)
+	if err != nil {
+		return 0, fmt.Errorf("sandbox: %w", err)
+	}
+	results, err = in.call(ReasonInit, abi.ExportConfigure, uint64(arena), uint64(block.Size))
+	if err != nil {
+		return 0, err
+	}
+	if status := uint32(results[0]); status != abi.StatusOK {
+		return 0, invalid(ReasonInit, "%s answers status %d%s", abi.ExportConfigure, status, in.host.said())
+	}
+	if b, ok = in.memory.Read(arena, uint32(len(static))); !ok || string(b) != string(static) {
+		return 0, invalid(ReasonInit, "%s wrote into the static block", abi.ExportConfigure)
+	}
+	return arena, nil
+}
+
+// close frees the instance. What could go wrong is nothing to act on.
+func (in *instance) close() { _ = in.module.Close(in.ctx) }

@@ -1,0 +1,51 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Reason says in one word why a module is refused.
+type Reason string
+
+// The reasons.
+const (
+	ReasonTooLarge  Reason = "too_large" // more bytes than MaxModuleSize
+	ReasonMalformed Reason = "malformed" // not a WebAssembly module that we run
+	ReasonStart     Reason = "start"     // it would run code before it is asked to
+	ReasonImport    Reason = "import"    // it imports what the ABI does not have
+	ReasonExport    Reason = "export"    // it lacks an export, or has one of another type
+	ReasonManifest  Reason = "manifest"  // what it says about itself is wrong
+	ReasonInit      Reason = "init"      // it fails before the first call
+	ReasonArena     Reason = "arena"     // the memory that it gives is not fit
+	ReasonImage     Reason = "image"     // it does not start the same every time
+)
+
+// InvalidError says why a module is refused.
+type InvalidError struct {
+	Reason  Reason
+	Message string
+	Err     error // the cause, if there is one
+}
+
+func (e *InvalidError) Error() string { return "invalid strategy module: " + e.Message }
+
+func (e *InvalidError) Unwrap() error { return e.Err }
+
+func invalid(reason Reason, format string, args ...any) *InvalidError {
+	err := fmt.Errorf(format, args...)
+	return &InvalidError{Reason: reason, Message: err.Error(), Err: errors.Unwrap(err)}
+}
+
+// UnfitError lists what a strategy needs that a catalogue does not have, or what
+// a scenario asks of it that it can't do.
+type UnfitError struct {
+	Strategy string // name and version
+	Scenario string
+	Problems []string
+}
+
+func (e *UnfitError) Error() string {
+	return fmt.Sprintf("strategy %s does not fit scenario %s: %s", e.Strategy, e.Scenario, strings.Join(e.Problems, "; "))
+}

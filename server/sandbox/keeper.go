@@ -1,0 +1,98 @@
+package sandbox
+
+import (
+	"context"
+	"time"
+)
+
+// retryReplace is how long a keeper waits after it could not make an instance.
+const retryReplace = 100 * time.Millisecond
+
+// smallImage is the largest image that a call restores by itself, because that
+// is cheaper than to wake a keeper: see [Strategy].
+const smallImage = 128 << 10
+
+// release gives an instance back after a call.
+func (s *Strategy) release(in *instance) {
+	if len(s.image.bytes) <= smallImage && !in.spent && in.fault == nil && in.host.quiet() {
+		s.image.restore(in.memory)
+		s.free <- in
+		return
+	}
+	s.used <- in
+}
+
+// keep makes instances ready for the next call until the strategy is closed.
+func (s *Strategy) keep() {
+	for in := range s.used {
+		in.host.report(s.log)
+		if in.fault != nil {
+			s.log.Warn("strategy fault", "kind", string(in.fault.Kind), "fault", in.fault.Message)
+			in.fault = nil
+		}
+		if in.spent {
+			in = s.replace(in)
+		} else {
+			s.image.restore(in.memory)
+		}
+		s.free <- in
+	}
+}
+
+// replace makes an instance in another's place. It returns nil if the strategy
+// is closed before it could.
+func (s *Strategy) replace(old *instance) *instance {
+	old.close()
+	s.replaced.Add(1)
+	for {
+		in, err := s.start(false)
+		if err == nil {
+			return in
+		}
+		s.log.Error("can't replace an instance of a strategy", "error", err)
+		select {
+		case <-s.closing:
+			return nil
+		case <-time.After(retryReplace):
+		}
+	}
+}
+
+// Close waits for the calls in flight and frees the instances. Calls that come
+// later get [ErrClosed]. If ctx ends first, Close returns its error, and may be
+// called again.
+func (s *Strategy) Close(ctx context.Context) error {
+	s.closeMu.Lock()
+	defer s.closeMu.Unlock()
+	if s.closed {
+		return nil
+	}
+	select {
+	case <-s.closing:
+	default:
+		close(s.closing)
+	}
+	for s.missing > 0 {
+		select {
+		case in := <-s.free:
+			s.missing--
+			if in != nil {
+				in.close()
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	close(s.used)
+	s.keepers.Wait()
+	s.module.remove(s)
+	s.closed = true
+	return nil
+}
+
+// discard frees the instances of a strategy that nobody was given.
+func (s *Strategy) discard() {
+	for len(s.free) > 0 {
+		(<-s.free).close()
+	}
+}

@@ -1,0 +1,142 @@
+// Package sandbox runs strategies: untrusted WebAssembly modules that rank. It
+// is the only importer of wazero.
+//
+// A [Runtime] compiles a module, which [Module.Bind] binds to a scenario of a
+// catalogue: the result, a [Strategy], is a decide.Ranker over a bounded pool of
+// instances. Every call of an instance begins with the same memory image, which
+// is put back after the call, off the request's path.
+//
+// The contract with a module is sdk/ABI.md; package sdk/abi has its layouts.
+// What a strategy can do wrong, and what happens then, is at [FaultError] for
+// calls and at [InvalidError] for modules. What the sandbox does not protect
+// against yet is in RATIONALE.md.
+//
+// The package decides nothing about which version of a strategy serves: that is
+// the server's. It never sees the network, and it keeps nothing on disk but the
+// compilation cache.
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+
+	"rapport/sdk/abi"
+)
+
+// DefaultMemoryPages is the memory that an instance may have if the options do
+// not say: 512 pages of 64 KiB are 32 MiB.
+const DefaultMemoryPages = 512
+
+// Options configure a [Runtime]. The zero Options are valid.
+type Options struct {
+	// Logger receives what strategies log, and their faults; nil discards it.
+	// It is called off the request's path.
+	Logger *slog.Logger
+	// CacheDir is a folder for compiled code, which only this server may write:
+	// what is in it is executed. Empty: nothing is kept.
+	CacheDir string
+	// MaxMemoryPages is the most memory that an instance may have, in pages of
+	// 64 KiB; 0 is DefaultMemoryPages. A module that asks for more at the start
+	// is refused; later growth beyond it fails, as WebAssembly has it.
+	MaxMemoryPages uint32
+}
+
+// ErrClosed means that a strategy was called, or a module used, after it was
+// closed.
+var ErrClosed = errors.New("sandbox: closed")
+
+// Runtime compiles modules and owns what they share: the host functions and the
+// compilation cache. It is safe for concurrent use.
+type Runtime struct {
+	log   *slog.Logger
+	wasm  wazero.Runtime
+	cache wazero.CompilationCache
+
+	life   sync.RWMutex // held for reading by Compile
+	closed bool
+
+	mu      sync.Mutex
+	modules map[*Module]struct{}
+	freed   bool
+}
+
+// New returns a runtime without modules. Close frees it.
+func New(ctx context.Context, o Options) (*Runtime, error) {
+	if !abi.LittleEndian() {
+		return nil, errors.New("sandbox: this machine is big-endian, and strategies need a little-endian one")
+	}
+	r := &Runtime{log: o.Logger, modules: make(map[*Module]struct{})}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	pages := o.MaxMemoryPages
+	if pages == 0 {
+		pages = DefaultMemoryPages
+	}
+	config := wazero.NewRuntimeConfig().
+		WithCoreFeatures(api.CoreFeaturesV2).
+		WithMemoryLimitPages(min(pages, 65536)).
+		WithDebugInfoEnabled(false)
+	if o.CacheDir != "" {
+		cache, err := wazero.NewCompilationCacheWithDir(o.CacheDir)
+		if err != nil {
+			return nil, fmt.Errorf("sandbox: compilation cache: %w", err)
+		}
+		r.cache = cache
+		config = config.WithCompilationCache(cache)
+	}
+	r.wasm = wazero.NewRuntimeWithConfig(ctx, config)
+	if err := addHost(ctx, r.wasm); err != nil {
+		return nil, errors.Join(fmt.Errorf("sandbox: host functions: %w", err), r.free(ctx))
+	}
+	return r, nil
+}
+
+// Close closes every module, as [Module.Close] does, and frees the runtime. If
+// ctx ends first, what is still in use stays, and Close may be called again. It
+// waits for Compile, whatever ctx says.
+func (r *Runtime) Close(ctx context.Context) error {
+	r.life.Lock()
+	r.closed = true
+	r.life.Unlock()
+	r.mu.Lock()
+	modules := slices.Collect(maps.Keys(r.modules))
+	r.mu.Unlock()
+	for _, m := range modules {
+		if err := m.Close(ctx); err != nil {
+			return err
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.freed {
+		return nil
+	}
+	r.freed = true
+	return r.free(ctx)
+}
+
+func (r *Runtime) free(ctx context.Context) error {
+	err := r.wasm.Close(ctx)
+	if r.cache != nil {
+		err = errors.Join(err, r.cache.Close(ctx))
+	}
+	return err
+}
+
+// remove forgets a module, and reports whether it was there.
+func (r *Runtime) remove(m *Module) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.modules[m]
+	delete(r.modules, m)
+	return ok
+}
