@@ -219,8 +219,8 @@ func (d *Decider) fill(s *scratch, t *catalog.Touchpoint, r *Request, a *Answer)
 			Offer: c.Offer, Channel: c.Channel, Content: c.Content, Score: q.Score[i],
 			Propensity: q.Propensity[i], Value: q.Value[i], Weight: q.Weight[i], Lever: q.Lever[i],
 		}
-		if code := q.Reason[i]; code > 0 && int(code) <= len(a.RankedBy.Reasons) {
-			p.Reason = a.RankedBy.Reasons[code-1]
+		if code := q.Reason[i]; int(code) < len(a.RankedBy.Reasons) {
+			p.Reason = a.RankedBy.Reasons[code]
 		}
 		a.Slate = append(a.Slate, p)
 	}

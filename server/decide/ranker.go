@@ -29,8 +29,8 @@ type RankerInfo struct {
 	Version string
 	Digest  string // SHA-256 of the module in hexadecimal; empty for native code
 
-	// Reasons are the names of the reason codes that it gives, by code; code 0
-	// is no reason.
+	// Reasons are the names of the reason codes that it gives, by code: the first,
+	// of code 0, is empty and means that no reason is given.
 	Reasons []string
 }
 

@@ -30,7 +30,8 @@ type Snapshot struct {
 	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
 	// Its number among the source's snapshots, from 1.
 	Generation int64 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
-	// `active` or `retained`.
+	// `active`, `retained`, or `damaged` (then only source and generation are
+	// known of it).
 	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
 	// The batch job saw events that happened before this time …
 	AsOf *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`

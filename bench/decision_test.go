@@ -1,0 +1,69 @@
+package bench_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"rapport/bench"
+)
+
+// BenchmarkDecision prints the decision in process with the Wasm strategy against
+// the same with the native one.
+func BenchmarkDecision(b *testing.B) {
+	for _, candidates := range []int{10, 100, 1000} {
+		b.Run(fmt.Sprintf("candidates=%d", candidates), func(b *testing.B) {
+			ctx := context.Background()
+			d, err := bench.NewDecision(ctx, candidates, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer func() {
+				if err := d.Close(); err != nil {
+					b.Error(err)
+				}
+			}()
+			native, wasm := d.Subjects(ctx)
+			var c *bench.Comparison
+			for b.Loop() {
+				if c, err = bench.Compare(ctx, bench.Options{}, native, wasm); err != nil {
+					b.Fatal(err)
+				}
+			}
+			var out strings.Builder
+			if err := c.Write(&out); err != nil {
+				b.Fatal(err)
+			}
+			b.Logf("\n%s", out.String())
+			b.ReportMetric(c.Ratios[0].Median, "x-native")
+			b.ReportMetric(float64(c.Subjects[0].P50), "p50-ns")
+			b.ReportMetric(c.Subjects[0].Allocs, "allocs/decision")
+			b.ReportMetric(0, "ns/op") // of the whole comparison: means nothing
+		})
+	}
+}
+
+// TestDecisionLayer runs the layer a few times, so that it can't rot between
+// benchmark runs, and holds the decision to its budget of allocations.
+func TestDecisionLayer(t *testing.T) {
+	ctx := context.Background()
+	d, err := bench.NewDecision(ctx, 100, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	native, wasm := d.Subjects(ctx)
+	c, err := bench.Compare(ctx, bench.Options{Rounds: 5}, native, wasm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const most = 4
+	if got := c.Subjects[0].Allocs; got > most+0.5 { // a background allocation may fall into the count
+		t.Errorf("a decision with a Wasm strategy allocates %.1f times, at most %d", got, most)
+	}
+}

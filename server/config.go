@@ -1,0 +1,109 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime"
+	"time"
+)
+
+// Config configures a [Server]. The zero value of every field but Data has a
+// usable meaning.
+type Config struct {
+	Data     string // the data folder
+	Listen   string // host:port; DefaultListen if empty
+	Insecure bool   // allow Listen to be reachable from other machines
+
+	// Deadline is the server's own limit for a decision; DefaultDeadline if 0.
+	// The caller's is kept too if it is shorter.
+	Deadline time.Duration
+	// CacheEntries is how many customers the hot cache holds;
+	// DefaultCacheEntries if 0, none if negative.
+	CacheEntries int
+	// MaxConcurrent is how many decisions run at once; 0: one fewer than
+	// GOMAXPROCS, at least 1.
+	MaxConcurrent int
+	// StrategyInstances is how many instances of a strategy are kept for each
+	// scenario; 0: one more than MaxConcurrent, so that an instance that is being
+	// restored does not hold up a decision.
+	StrategyInstances int
+	// DrainDelay is the pause between readiness going off and the listener
+	// closing, in which load balancers notice.
+	DrainDelay time.Duration
+
+	Logger  *slog.Logger // slog.Default() if nil
+	Version string       // of the program, for people
+}
+
+// Defaults of Config.
+const (
+	DefaultListen       = "127.0.0.1:8080"
+	DefaultDeadline     = 5 * time.Millisecond
+	DefaultCacheEntries = 200_000
+)
+
+// withDefaults returns the configuration with everything filled in.
+func (c Config) withDefaults() Config {
+	if c.Listen == "" {
+		c.Listen = DefaultListen
+	}
+	if c.Deadline == 0 {
+		c.Deadline = DefaultDeadline
+	}
+	switch {
+	case c.CacheEntries == 0:
+		c.CacheEntries = DefaultCacheEntries
+	case c.CacheEntries < 0:
+		c.CacheEntries = 0
+	}
+	if c.MaxConcurrent == 0 {
+		c.MaxConcurrent = max(1, runtime.GOMAXPROCS(0)-1)
+	}
+	if c.StrategyInstances == 0 {
+		c.StrategyInstances = c.MaxConcurrent + 1
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+// Validate says what is wrong with the configuration and what to do.
+func (c Config) Validate() error {
+	d := c.withDefaults()
+	var errs []error
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if d.Data == "" {
+		fail("data: no data folder is given: name one, it is made if it does not exist")
+	}
+	host, _, err := net.SplitHostPort(d.Listen)
+	switch {
+	case err != nil:
+		fail("listen: %q is not HOST:PORT, as in %s", d.Listen, DefaultListen)
+	case !d.Insecure && !isLoopback(host):
+		fail("listen: %q can be reached from other machines, and there is no access control yet: use a loopback address such as %s, or allow it with insecure", d.Listen, DefaultListen)
+	}
+	if d.Deadline < 0 || d.Deadline > time.Minute {
+		fail("deadline: %v is out of range: use up to 1m", d.Deadline)
+	}
+	if d.MaxConcurrent < 0 || d.MaxConcurrent > 10_000 {
+		fail("max-concurrent: %d is out of range: use 1 to 10000, or 0 for one fewer than the processors", d.MaxConcurrent)
+	}
+	if d.StrategyInstances < 0 || d.StrategyInstances > 10_000 {
+		fail("strategy-instances: %d is out of range: use 1 to 10000, or 0", d.StrategyInstances)
+	}
+	if d.DrainDelay < 0 || d.DrainDelay > 10*time.Minute {
+		fail("drain-delay: %v is out of range: use up to 10m", d.DrainDelay)
+	}
+	return errors.Join(errs...)
+}
+
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}

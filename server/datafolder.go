@@ -1,0 +1,131 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// dataFormat is the content of FORMAT in a data folder that this version can
+// read.
+const dataFormat = "rapport data 1"
+
+// dataFolder is a data folder that this process has locked.
+type dataFolder struct {
+	dir  string
+	lock *os.File
+}
+
+// LockedError means that another process has the data folder open.
+type LockedError struct {
+	Dir string
+	PID int
+	URL string // of the server that has it; empty if it is none, or not listening yet
+}
+
+func (e *LockedError) Error() string {
+	if e.URL != "" {
+		return fmt.Sprintf("%s is open in a server (process %d at %s): use --server %s, or stop it first", e.Dir, e.PID, e.URL, e.URL)
+	}
+	return fmt.Sprintf("%s is open in another process (%d): wait for it to end, or stop it", e.Dir, e.PID)
+}
+
+// lockContent is what the LOCK file says of its holder.
+type lockContent struct {
+	PID int    `json:"pid"`
+	URL string `json:"url,omitempty"`
+}
+
+// openDataFolder locks a data folder, or makes a new one where there is nothing.
+func openDataFolder(dir string) (_ *dataFolder, err error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	if err := checkFormat(dir); err != nil {
+		return nil, err
+	}
+	name := filepath.Join(dir, "LOCK")
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o640)
+	if err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		var holder lockContent
+		if b, readErr := os.ReadFile(name); readErr == nil {
+			_ = json.Unmarshal(b, &holder) // it may be empty for a moment
+		}
+		_ = f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, &LockedError{Dir: dir, PID: holder.PID, URL: holder.URL}
+		}
+		return nil, fmt.Errorf("data folder: lock %s: %w", name, err)
+	}
+	d := &dataFolder{dir: dir, lock: f}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.close())
+		}
+	}()
+	if err := d.announce(""); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(d.path("FORMAT"), []byte(dataFormat+"\n"), 0o640); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	for _, sub := range []string{"snapshots", "deltas", "journal", "catalog", "strategies", "wasm-cache"} {
+		if err := os.MkdirAll(d.path(sub), 0o750); err != nil {
+			return nil, fmt.Errorf("data folder: %w", err)
+		}
+	}
+	return d, nil
+}
+
+// checkFormat refuses a folder that is not ours, or of a later version.
+func checkFormat(dir string) error {
+	b, err := os.ReadFile(filepath.Join(dir, "FORMAT"))
+	if err == nil {
+		if got := strings.TrimSpace(string(b)); got != dataFormat {
+			return fmt.Errorf("data folder: %s has format %.40q, this version reads %q: use the version of Rapport that wrote it", dir, got, dataFormat)
+		}
+		return nil
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("data folder: %w", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("data folder: %w", err)
+	}
+	for _, e := range entries {
+		if e.Name() != "LOCK" {
+			return fmt.Errorf("data folder: %s has no FORMAT file but is not empty (%s): it is not a data folder of Rapport; name an empty or new one", dir, e.Name())
+		}
+	}
+	return nil
+}
+
+// announce writes who holds the folder into the LOCK file.
+func (d *dataFolder) announce(url string) error {
+	b, err := json.Marshal(lockContent{PID: os.Getpid(), URL: url})
+	if err != nil {
+		return err
+	}
+	if err := d.lock.Truncate(0); err != nil {
+		return fmt.Errorf("data folder: %w", err)
+	}
+	if _, err := d.lock.WriteAt(append(b, '\n'), 0); err != nil {
+		return fmt.Errorf("data folder: %w", err)
+	}
+	return nil
+}
+
+func (d *dataFolder) path(elem ...string) string {
+	return filepath.Join(append([]string{d.dir}, elem...)...)
+}
+
+// close releases the lock.
+func (d *dataFolder) close() error { return d.lock.Close() }

@@ -1,0 +1,402 @@
+package decide_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"rapport/profilestore"
+	"rapport/profilestore/rules"
+	"rapport/server/catalog"
+	"rapport/server/decide"
+)
+
+// profile is a customer by slot of the schema.
+type profile []profilestore.Value
+
+func (p profile) Get(slot int) profilestore.Value { return p[slot] }
+
+// conditions are the rules that random offers draw from, each with its naive
+// twin. The fields are value.arpu (0), tag.vip (1) and marketing.propensity (2).
+var conditions = []struct {
+	text  string
+	truth func(p profile) rules.Truth
+}{
+	{"", func(profile) rules.Truth { return rules.True }},
+	{"profile.value.arpu > 50.0", func(p profile) rules.Truth {
+		if !p[0].Known() {
+			return rules.Unknown
+		}
+		return truth(p[0].Number() > 50)
+	}},
+	{"profile.tag.vip", func(p profile) rules.Truth {
+		if !p[1].Known() {
+			return rules.Unknown
+		}
+		return truth(p[1].Flag())
+	}},
+	{"profile.value.arpu > 50.0 && profile.tag.vip", func(p profile) rules.Truth {
+		a, b := p[0].Known() && p[0].Number() <= 50, p[1].Known() && !p[1].Flag()
+		switch {
+		case a || b:
+			return rules.False
+		case !p[0].Known() || !p[1].Known():
+			return rules.Unknown
+		}
+		return rules.True
+	}},
+	{"10 / int(profile.value.arpu) > 0", func(p profile) rules.Truth {
+		switch {
+		case !p[0].Known():
+			return rules.Unknown
+		case int(p[0].Number()) == 0:
+			return rules.Failed
+		}
+		return truth(10/int(p[0].Number()) > 0)
+	}},
+}
+
+func truth(b bool) rules.Truth {
+	if b {
+		return rules.True
+	}
+	return rules.False
+}
+
+func schema(t rapid.TB) *profilestore.Schema {
+	t.Helper()
+	s, err := profilestore.NewSchema([]profilestore.Source{{ID: "bi"}}, []profilestore.Field{
+		{Name: "value.arpu", Type: profilestore.TypeNumber, Batch: "bi", Decimals: profilestore.NoDecimals},
+		{Name: "tag.vip", Type: profilestore.TypeFlag, Batch: "bi", Decimals: profilestore.NoDecimals},
+		{Name: "marketing.propensity", Type: profilestore.TypeNumber, Batch: "bi", Decimals: profilestore.NoDecimals},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// shop is a catalogue of one scenario at one touchpoint, and which condition
+// each offer has.
+type shop struct {
+	compiled  *catalog.Compiled
+	condition []int
+}
+
+func newShop(t rapid.TB, offers, slots int, pick func(i int) (condition int, o catalog.Offer, weight float64), outbound bool) *shop {
+	t.Helper()
+	env, err := rules.NewEnv(schema(t), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := env.NewTable()
+	s := &shop{compiled: &catalog.Compiled{
+		Schema: schema(t), Channels: []catalog.Channel{{ID: "web", Outbound: outbound}},
+		Scenarios: []*catalog.Scenario{{ID: "inbound"}},
+	}}
+	tp := catalog.Touchpoint{ID: "web.home", Slots: slots}
+	for i := range offers {
+		c, o, w := pick(i)
+		o.ID, o.Group = fmt.Sprintf("offer%d", i), "g"
+		if o.Eligible, err = b.Add(conditions[c].text); err != nil {
+			t.Fatal(err)
+		}
+		s.condition = append(s.condition, c)
+		s.compiled.Offers = append(s.compiled.Offers, o)
+		s.compiled.Scenarios[0].Candidates = append(s.compiled.Scenarios[0].Candidates, catalog.Candidate{Offer: i, Content: "c" + o.ID, Weight: w})
+		tp.Candidates = append(tp.Candidates, int32(i))
+	}
+	s.compiled.Rules = b.Build()
+	s.compiled.Touchpoints = []catalog.Touchpoint{tp}
+	return s
+}
+
+// vetoing ranks as the built-in arbitration does and vetoes every third
+// candidate of the scenario.
+type vetoing struct{ decide.Arbitration }
+
+func (v vetoing) Rank(ctx context.Context, r *decide.Ranking) error {
+	if err := v.Arbitration.Rank(ctx, r); err != nil {
+		return err
+	}
+	for i, c := range r.Candidates {
+		r.Veto[i], r.Reason[i] = c%3 == 0, 1
+	}
+	return nil
+}
+
+func (vetoing) Info() decide.RankerInfo {
+	return decide.RankerInfo{Name: "vetoing", Version: "1", Reasons: []string{"", "BECAUSE"}}
+}
+
+// TestAgainstNaive compares the pipeline with one that evaluates every rule and
+// sorts everything, over random catalogues and profiles.
+func TestAgainstNaive(t *testing.T) {
+	reasons := make(map[decide.Reason]int)
+	ties := 0
+	rapid.Check(t, func(t *rapid.T) {
+		small := []float64{0, 0.1, 0.2, 0.5, 1}
+		outbound := rapid.Bool().Draw(t, "outbound")
+		offers := rapid.IntRange(1, 40).Draw(t, "offers")
+		slots := rapid.IntRange(1, 6).Draw(t, "slots")
+		s := newShop(t, offers, slots, func(int) (int, catalog.Offer, float64) {
+			return rapid.IntRange(0, len(conditions)-1).Draw(t, "condition"), catalog.Offer{
+				Class:      catalog.Class(rapid.IntRange(0, 2).Draw(t, "class")),
+				Value:      float64(rapid.IntRange(1, 3).Draw(t, "value")),
+				Lever:      rapid.SampledFrom([]float64{1, 1.5}).Draw(t, "lever"),
+				Propensity: catalog.Propensity{Slot: rapid.SampledFrom([]int{-1, 2}).Draw(t, "slot"), Start: rapid.SampledFrom(small).Draw(t, "start")},
+			}, 1
+		}, outbound)
+		p := profile{profilestore.Unknown(), profilestore.Unknown(), profilestore.Unknown()}
+		if rapid.Bool().Draw(t, "arpu known") {
+			p[0] = profilestore.Number(rapid.SampledFrom([]float64{0, 3, 60}).Draw(t, "arpu"))
+		}
+		if rapid.Bool().Draw(t, "vip known") {
+			p[1] = profilestore.Flag(rapid.Bool().Draw(t, "vip"))
+		}
+		if rapid.Bool().Draw(t, "propensity known") {
+			p[2] = profilestore.Number(rapid.SampledFrom([]float64{-1, 0.3, 7}).Draw(t, "propensity"))
+		}
+		r := decide.Request{Seed: rapid.Uint64().Draw(t, "seed"), Profile: p, Slots: rapid.IntRange(0, 7).Draw(t, "asked")}
+		if rapid.IntRange(0, 5).Draw(t, "unreadable") == 0 {
+			r.Profile = nil
+		}
+		var ranker decide.Ranker
+		if rapid.Bool().Draw(t, "veto") {
+			ranker = vetoing{}
+		}
+		d, err := decide.New(s.compiled, []decide.Ranker{ranker})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var a decide.Answer
+		d.Decide(context.Background(), &r, &a)
+		want, scores := naive(s, p, &r, ranker != nil)
+		if !slices.Equal(a.Reasons, want) {
+			t.Fatalf("reasons\n got %v\nwant %v", a.Reasons, want)
+		}
+		if got := slateScores(&a); !slices.Equal(got, scores) {
+			t.Fatalf("scores of the slate\n got %v\nwant %v", got, scores)
+		}
+		if len(scores) > 1 && slices.Contains(scores[1:], scores[0]) {
+			ties++
+		}
+		total := 0
+		for reason, n := range a.Funnel {
+			total += n
+			reasons[decide.Reason(reason)] += n
+		}
+		if total != offers || a.Funnel[decide.ReasonNone] != 0 || a.Funnel[decide.ReasonOffered] != len(a.Slate) {
+			t.Fatalf("funnel %v of %d candidates, %d on the slate", a.Funnel, offers, len(a.Slate))
+		}
+		// The same request gives the same answer, in reused memory too.
+		again := decide.Answer{Slate: slices.Clone(a.Slate), Reasons: slices.Clone(a.Reasons)}
+		d.Decide(context.Background(), &r, &again)
+		if !slices.Equal(a.Slate, again.Slate) {
+			t.Fatal("the same request gave another slate")
+		}
+	})
+	t.Logf("candidates by reason: %v; slates with a tie: %d", reasons, ties)
+	for r := decide.ReasonOffered; r <= decide.ReasonRankedBelow; r++ {
+		if reasons[r] == 0 {
+			t.Errorf("reason %d never occurred", r)
+		}
+	}
+	if ties == 0 {
+		t.Error("no slate had a tie")
+	}
+}
+
+func naive(s *shop, p profile, r *decide.Request, vetoes bool) ([]decide.Reason, []float64) {
+	out := make([]decide.Reason, len(s.compiled.Offers))
+	type scored struct {
+		i     int
+		score float64
+	}
+	var ranked []scored
+	if r.Profile == nil {
+		p = profile{profilestore.Unknown(), profilestore.Unknown(), profilestore.Unknown()}
+	}
+	for i := range s.compiled.Offers {
+		o := &s.compiled.Offers[i]
+		if r.Profile == nil && (s.compiled.Channels[0].Outbound || o.Class != catalog.ClassService) {
+			out[i] = decide.ReasonProfileUnreadable
+			continue
+		}
+		switch conditions[s.condition[i]].truth(p) {
+		case rules.False:
+			out[i] = decide.ReasonNotEligible
+			continue
+		case rules.Unknown:
+			out[i] = decide.ReasonUnknown
+			continue
+		case rules.Failed:
+			out[i] = decide.ReasonRuleError
+			continue
+		case rules.True:
+		}
+		if vetoes && i%3 == 0 {
+			out[i] = decide.ReasonVetoed
+			continue
+		}
+		propensity := o.Propensity.Start
+		if o.Propensity.Slot >= 0 && p[2].Known() {
+			propensity = math.Min(math.Max(p[2].Number(), 0), 1)
+		}
+		out[i] = decide.ReasonRankedBelow
+		ranked = append(ranked, scored{i, propensity * o.Value * 1 * o.Lever})
+	}
+	slices.SortFunc(ranked, func(a, b scored) int {
+		switch {
+		case a.score != b.score && a.score > b.score:
+			return -1
+		case a.score != b.score:
+			return 1
+		case decide.Tie(r.Seed, a.i) < decide.Tie(r.Seed, b.i):
+			return -1
+		}
+		return 1
+	})
+	slots := s.compiled.Touchpoints[0].Slots
+	if r.Slots > 0 {
+		slots = min(slots, r.Slots)
+	}
+	var scores []float64
+	for k, x := range ranked {
+		if k == slots {
+			break
+		}
+		out[x.i] = decide.ReasonOffered
+		scores = append(scores, x.score)
+	}
+	return out, scores
+}
+
+func slateScores(a *decide.Answer) []float64 {
+	var out []float64
+	for _, p := range a.Slate {
+		out = append(out, p.Score)
+	}
+	return out
+}
+
+// failing is a ranker that gives an error and leaves nonsense behind.
+type failing struct{ err error }
+
+func (f failing) Rank(_ context.Context, r *decide.Ranking) error {
+	for i := range r.Score {
+		r.Score[i], r.Veto[i], r.Reason[i] = math.NaN(), true, 7
+	}
+	return f.err
+}
+
+func (failing) Info() decide.RankerInfo { return decide.RankerInfo{Name: "failing"} }
+
+// TestLadder: each step down gives the answer of the built-in arbitration, and
+// says so.
+func TestLadder(t *testing.T) {
+	s := newShop(t, 10, 3, func(i int) (int, catalog.Offer, float64) {
+		return 0, catalog.Offer{Class: catalog.ClassMarketing, Value: float64(i), Lever: 1, Propensity: catalog.Propensity{Slot: -1, Start: 0.5}}, 1
+	}, false)
+	broken := errors.New("trap")
+	for _, c := range []struct {
+		name   string
+		ranker decide.Ranker
+		past   bool
+		want   decide.Step
+	}{
+		{"none", nil, false, decide.StepNone},
+		{"failed", failing{broken}, false, decide.StepStrategyFailed},
+		{"busy", failing{fmt.Errorf("pool: %w", decide.ErrBusy)}, false, decide.StepStrategyBusy},
+		{"no time", failing{broken}, true, decide.StepNoTimeToRank},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d, err := decide.New(s.compiled, []decide.Ranker{c.ranker})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := decide.Request{Profile: profile{{}, {}, {}}}
+			if c.past {
+				r.Deadline = time.Now().Add(-time.Second)
+			}
+			var a decide.Answer
+			d.Decide(context.Background(), &r, &a)
+			if got := slateScores(&a); !slices.Equal(got, []float64{4.5, 4, 3.5}) {
+				t.Errorf("scores %v", got)
+			}
+			if a.RankedBy.Name != "builtin" {
+				t.Errorf("ranked by %q", a.RankedBy.Name)
+			}
+			switch {
+			case c.want == decide.StepNone && len(a.Degradations) != 0,
+				c.want != decide.StepNone && (len(a.Degradations) != 1 || a.Degradations[0].Step != c.want):
+				t.Errorf("degradations %v, want step %d", a.Degradations, c.want)
+			}
+		})
+	}
+}
+
+// TestFallback: with nothing to offer the answer is the fallback, unless that
+// must not be made either.
+func TestFallback(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		outbound   bool
+		class      catalog.Class
+		unreadable bool
+		want       int
+	}{
+		{"nothing eligible", false, catalog.ClassCare, false, 1},
+		{"outbound", true, catalog.ClassCare, false, 1},
+		{"unreadable, a service", false, catalog.ClassService, true, 1},
+		{"unreadable, care", false, catalog.ClassCare, true, 0},
+		{"unreadable, outbound", true, catalog.ClassService, true, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newShop(t, 2, 1, func(i int) (int, catalog.Offer, float64) {
+				return 2, catalog.Offer{Class: c.class, Value: 1, Lever: 1}, 1
+			}, c.outbound)
+			s.compiled.Touchpoints[0].Fallback = &catalog.Candidate{Offer: 1, Content: "call us", Weight: 1}
+			d, err := decide.New(s.compiled, []decide.Ranker{nil})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := decide.Request{Profile: profile{{}, profilestore.Flag(false), {}}}
+			if c.unreadable {
+				r.Profile = nil
+			}
+			var a decide.Answer
+			d.Decide(context.Background(), &r, &a)
+			if len(a.Slate) != c.want || c.want == 1 && (!a.Slate[0].Fallback || a.Slate[0].Content != "call us") {
+				t.Errorf("slate %+v", a.Slate)
+			}
+			fell := slices.ContainsFunc(a.Degradations, func(d decide.Degradation) bool { return d.Step == decide.StepFallback })
+			if fell != (c.want == 1) {
+				t.Errorf("degradations %v", a.Degradations)
+			}
+		})
+	}
+}
+
+// TestAllocations holds the pipeline to its budget, with all memory reused.
+func TestAllocations(t *testing.T) {
+	s := newShop(t, 100, 5, func(i int) (int, catalog.Offer, float64) {
+		return 0, catalog.Offer{Value: float64(i % 7), Lever: 1, Propensity: catalog.Propensity{Slot: -1, Start: 0.5}}, 1
+	}, false)
+	d, err := decide.New(s.compiled, []decide.Ranker{nil})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := decide.Request{Profile: profile{{}, {}, {}}}
+	var a decide.Answer
+	d.Decide(context.Background(), &r, &a)
+	if n := testing.AllocsPerRun(100, func() { d.Decide(context.Background(), &r, &a) }); n > 0 {
+		t.Errorf("a decision allocates %v times", n)
+	}
+}

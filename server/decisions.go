@@ -1,0 +1,305 @@
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/oklog/ulid/v2"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"rapport/profilestore"
+	rapportv1 "rapport/server/api/rapport/v1"
+	"rapport/server/catalog"
+	"rapport/server/decide"
+)
+
+// serverTimeHeader is the response header that gives the server time of a
+// decision in microseconds. It is not in the message, so that equal decisions
+// have equal messages.
+const serverTimeHeader = "Rapport-Server-Time-Us"
+
+// maxSlowReads is how many profiles may be read from disk at once on behalf of
+// decisions that may no longer wait for them.
+const maxSlowReads = 256
+
+var (
+	errTouchpointNotFound = errors.New("no such touchpoint")
+	errReadBusy           = errors.New("too many profiles are being read already")
+	errReadLate           = errors.New("not read in its share of the deadline")
+)
+
+// decisions answers the DecisionService.
+type decisions struct{ *Server }
+
+// Decide makes one decision.
+func (s decisions) Decide(ctx context.Context, req *connect.Request[rapportv1.DecideRequest]) (*connect.Response[rapportv1.DecideResponse], error) {
+	started := time.Now()
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("the deadline passed before the decision began: %w", err)
+	}
+	if err := s.admission.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.admission.leave()
+	m := req.Msg
+	identity, err := profilestore.ParseIdentity(m.GetCustomer())
+	if err != nil {
+		return nil, &argumentError{"customer", err.Error()}
+	}
+	l := s.acquire()
+	if l == nil {
+		return nil, errNoCatalog
+	}
+	defer s.release(l)
+
+	touchpoint, ok := l.compiled.Touchpoint(m.GetTouchpoint())
+	if !ok {
+		return nil, fmt.Errorf("%w: %q is not in catalogue version %d", errTouchpointNotFound, m.GetTouchpoint(), l.compiled.Version)
+	}
+	r := decide.Request{Touchpoint: touchpoint, Slots: int(m.GetSlots())}
+	if r.Context, err = readContext(l.compiled, m.GetContext()); err != nil {
+		return nil, err
+	}
+	id := s.begin(ctx, started, m, identity, &r)
+	view, readErr := s.readProfile(ctx, identity, r.Deadline)
+	if view != nil {
+		r.Profile = view
+	}
+	var a decide.Answer
+	l.decider.Decide(ctx, &r, &a)
+	res := connect.NewResponse(respond(l, m, id, &r, view, readErr, &a))
+	took := time.Since(started)
+	scenario := ""
+	if i := l.compiled.Touchpoints[touchpoint].Scenario; i >= 0 {
+		scenario = l.compiled.Scenarios[i].ID
+	}
+	s.metrics.decided(scenario, &a, took)
+	for _, d := range a.Degradations {
+		if d.Step == decide.StepStrategyFailed {
+			s.log.Warn("a strategy failed", "scenario", scenario, "decision", id, "error", d.Err)
+		}
+	}
+	if readErr != nil && !errors.Is(readErr, errReadLate) {
+		s.log.Warn("a profile could not be read", "decision", id, "error", readErr)
+	}
+	res.Header().Set(serverTimeHeader, strconv.FormatInt(took.Microseconds(), 10))
+	return res, nil
+}
+
+// begin sets the decision's time, seed and deadline and returns its id. A real
+// decision takes the server's clock and a hash of its id; a dry run brings its
+// own time and seed, and has an id that follows from what it was asked.
+func (s decisions) begin(ctx context.Context, started time.Time, m *rapportv1.DecideRequest, identity string, r *decide.Request) ulid.ULID {
+	deadline, hasDeadline := ctx.Deadline()
+	dry := m.GetDryRun()
+	if dry == nil {
+		r.Now = started.UnixMicro()
+		id := ulid.Make()
+		sum := sha256.Sum256(id[:])
+		r.Seed = binary.LittleEndian.Uint64(sum[:8])
+		r.Deadline = started.Add(s.config.Deadline)
+		if hasDeadline && deadline.Before(r.Deadline) {
+			r.Deadline = deadline
+		}
+		return id
+	}
+	r.Now = started.UnixMicro()
+	if dry.GetTime() != nil {
+		r.Now = dry.GetTime().AsTime().UnixMicro()
+	}
+	r.Seed = dry.GetSeed()
+	if hasDeadline {
+		r.Deadline = deadline
+	}
+	var id ulid.ULID
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d %d %s %s", r.Now, r.Seed, identity, m.GetTouchpoint()))
+	copy(id[6:], sum[:10])
+	if ms := r.Now / 1000; ms >= 0 && ms <= int64(ulid.MaxTime()) {
+		_ = id.SetTime(uint64(ms)) // in range
+	}
+	return id
+}
+
+// readContext returns the context fields of the catalogue with the values of a
+// request.
+func readContext(c *catalog.Compiled, given map[string]*structpb.Value) ([]profilestore.Value, error) {
+	values := make([]profilestore.Value, len(c.Context))
+	for i := range c.Context {
+		values[i] = c.Context[i].Default
+	}
+	for name, v := range given {
+		i, ok := c.ContextField(name)
+		field := "context." + name
+		if !ok {
+			known := make([]string, len(c.Context))
+			for k := range c.Context {
+				known[k] = c.Context[k].Name
+			}
+			return nil, &argumentError{field, fmt.Sprintf("the catalogue declares no such context field; it has %s", strings.Join(known, ", "))}
+		}
+		value, ok := contextValue(v, c.Context[i].Kind)
+		if !ok {
+			return nil, &argumentError{field, fmt.Sprintf("it must be a %s, got %v", c.Context[i].Kind, v.AsInterface())}
+		}
+		values[i] = value
+	}
+	return values, nil
+}
+
+func contextValue(v *structpb.Value, kind profilestore.Kind) (profilestore.Value, bool) {
+	switch x := v.GetKind().(type) {
+	case *structpb.Value_NullValue:
+		return profilestore.Unknown(), true
+	case *structpb.Value_NumberValue:
+		value := profilestore.Number(x.NumberValue)
+		return value, kind == profilestore.KindNumber && value.Known()
+	case *structpb.Value_BoolValue:
+		return profilestore.Flag(x.BoolValue), kind == profilestore.KindFlag
+	case *structpb.Value_StringValue:
+		if kind == profilestore.KindTime {
+			t, err := time.Parse(time.RFC3339Nano, x.StringValue)
+			return profilestore.Time(t.UnixMicro()), err == nil
+		}
+		return profilestore.Text(x.StringValue), kind == profilestore.KindText
+	}
+	return profilestore.Value{}, false
+}
+
+// readProfile reads a profile in its share of the deadline: half of what is
+// left. What the cache has is there at once; what is not is read by a goroutine
+// of its own, because a read from a slow disk can't be abandoned.
+func (s decisions) readProfile(ctx context.Context, identity string, deadline time.Time) (*profilestore.View, error) {
+	if v := s.store.CachedView(identity); v != nil {
+		return v, nil
+	}
+	if deadline.IsZero() {
+		return s.store.View(ctx, identity)
+	}
+	share := time.Until(deadline) / 2
+	if share <= 0 {
+		return nil, errReadLate
+	}
+	select {
+	case s.slowReads <- struct{}{}:
+	default:
+		return nil, errReadBusy
+	}
+	type result struct {
+		view *profilestore.View
+		err  error
+	}
+	done := make(chan result, 1)
+	s.background.Go(func() {
+		defer func() { <-s.slowReads }()
+		view, err := s.store.View(s.ctx, identity)
+		done <- result{view, err}
+	})
+	timer := time.NewTimer(share)
+	defer timer.Stop()
+	select {
+	case r := <-done:
+		return r.view, r.err
+	case <-timer.C:
+		return nil, errReadLate
+	}
+}
+
+// respond builds the response message.
+func respond(l *live, m *rapportv1.DecideRequest, id ulid.ULID, r *decide.Request, view *profilestore.View, readErr error, a *decide.Answer) *rapportv1.DecideResponse {
+	c := l.compiled
+	t := &c.Touchpoints[r.Touchpoint]
+	res := &rapportv1.DecideResponse{
+		DecisionId: id.String(),
+		Slate:      make([]*rapportv1.Placement, len(a.Slate)),
+		Funnel: &rapportv1.Funnel{
+			Candidates: int32(a.Candidates()), Eligible: int32(a.Eligible()), Ranked: int32(a.Ranked()),
+			Offered: int32(len(a.Slate)),
+		},
+		Profile:        profileUse(view, c.Schema),
+		CatalogVersion: c.Version,
+		RankedBy:       &rapportv1.RankedBy{Name: a.RankedBy.Name, Version: a.RankedBy.Version, Digest: a.RankedBy.Digest},
+		Time:           timestamppb.New(time.UnixMicro(r.Now)),
+		Seed:           r.Seed,
+	}
+	if t.Scenario >= 0 {
+		res.Scenario = c.Scenarios[t.Scenario].ID
+	}
+	for i := range a.Slate {
+		p := &a.Slate[i]
+		o := &c.Offers[p.Offer]
+		res.Slate[i] = &rapportv1.Placement{
+			Offer: o.ID, Group: o.Group, Class: o.Class.String(), Channel: c.Channels[p.Channel].ID,
+			Content: p.Content, Score: p.Score, Reason: p.Reason, Fallback: p.Fallback,
+			Parts: &rapportv1.ScoreParts{Propensity: p.Propensity, Value: p.Value, Weight: p.Weight, Lever: p.Lever},
+		}
+	}
+	if !m.GetOmitWithheld() {
+		res.Withheld = withheld(c, t, a)
+	}
+	for _, d := range a.Degradations {
+		detail := ""
+		switch {
+		case d.Err != nil:
+			detail = d.Err.Error()
+		case d.Step == decide.StepProfileUnreadable && readErr != nil:
+			detail = "the profile could not be read"
+			if errors.Is(readErr, errReadLate) || errors.Is(readErr, errReadBusy) {
+				detail = readErr.Error()
+			}
+		}
+		res.Degradations = append(res.Degradations, &rapportv1.Degradation{Kind: rapportv1.DegradationKind(d.Step), Detail: detail})
+	}
+	return res
+}
+
+// withheld groups the candidates that are not on the slate by reason.
+func withheld(c *catalog.Compiled, t *catalog.Touchpoint, a *decide.Answer) []*rapportv1.Withheld {
+	var out []*rapportv1.Withheld
+	for reason, n := range a.Funnel {
+		if n == 0 || decide.Reason(reason) == decide.ReasonOffered {
+			continue
+		}
+		w := &rapportv1.Withheld{Reason: rapportv1.Reason(reason), Offers: make([]string, 0, n)}
+		for place, why := range a.Reasons {
+			if int(why) == reason {
+				w.Offers = append(w.Offers, c.Offers[c.Scenarios[t.Scenario].Candidates[t.Candidates[place]].Offer].ID)
+			}
+		}
+		out = append(out, w)
+	}
+	slices.SortFunc(out, func(a, b *rapportv1.Withheld) int { return int(a.GetReason()) - int(b.GetReason()) })
+	return out
+}
+
+func profileUse(view *profilestore.View, schema *profilestore.Schema) *rapportv1.ProfileUse {
+	use := &rapportv1.ProfileUse{}
+	if view == nil {
+		return use
+	}
+	use.Known, use.DeltaVersion = view.Known(), view.DeltaVersion()
+	for i, source := range schema.Sources() {
+		if snap, hasRow := view.Snapshot(i); snap != nil {
+			use.Snapshots = append(use.Snapshots, &rapportv1.SnapshotRef{Source: source.ID, Generation: snap.Generation(), HasRow: hasRow})
+		}
+	}
+	return use
+}
+
+// reasonName and degradationName are label values: the API's names without their
+// prefix, in lower case.
+func reasonName(r decide.Reason) string {
+	return strings.ToLower(strings.TrimPrefix(rapportv1.Reason(r).String(), "REASON_"))
+}
+
+func degradationName(d decide.Step) string {
+	return strings.ToLower(strings.TrimPrefix(rapportv1.DegradationKind(d).String(), "DEGRADATION_KIND_"))
+}

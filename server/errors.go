@@ -1,0 +1,139 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"rapport/profilestore"
+	"rapport/profilestore/journal"
+	"rapport/server/catalog"
+	"rapport/server/sandbox"
+)
+
+// errorDomain is the domain of every ErrorInfo.
+const errorDomain = "rapport"
+
+// mapping says which code and reason an error has in the API. Reasons are part of
+// the API: clients act on them.
+type mapping struct {
+	is     func(error) bool
+	code   connect.Code
+	reason string
+}
+
+func sentinel(target error) func(error) bool {
+	return func(err error) bool { return errors.Is(err, target) }
+}
+
+func kind[T error]() func(error) bool {
+	return func(err error) bool {
+		var target T
+		return errors.As(err, &target)
+	}
+}
+
+// mappings is the one table from errors of the rooms to errors of the API. The
+// first that fits decides.
+var mappings = []mapping{
+	{sentinel(errOverloaded), connect.CodeResourceExhausted, "OVERLOADED"},
+	{sentinel(errNoCatalog), connect.CodeFailedPrecondition, "NO_CATALOG"},
+	{sentinel(errTouchpointNotFound), connect.CodeNotFound, "TOUCHPOINT_NOT_FOUND"},
+	{kind[*argumentError](), connect.CodeInvalidArgument, "INVALID_ARGUMENT"},
+	{sentinel(errLoopbackOnly), connect.CodePermissionDenied, "LOOPBACK_ONLY"},
+	{sentinel(errStrategyNotFound), connect.CodeNotFound, "STRATEGY_NOT_FOUND"},
+	{sentinel(errVersionTaken), connect.CodeAlreadyExists, "STRATEGY_VERSION_TAKEN"},
+	{kind[*sandbox.UnfitError](), connect.CodeFailedPrecondition, "STRATEGY_UNFIT"},
+	{kind[*sandbox.InvalidError](), connect.CodeInvalidArgument, "STRATEGY_INVALID"},
+	{sentinel(catalog.ErrVersionNotFound), connect.CodeNotFound, "CATALOG_NOT_FOUND"},
+	{sentinel(catalog.ErrVersionDamaged), connect.CodeDataLoss, "CATALOG_DAMAGED"},
+	{sentinel(profilestore.ErrSnapshotNotFound), connect.CodeNotFound, "SNAPSHOT_NOT_FOUND"},
+	{sentinel(profilestore.ErrSnapshotUnfit), connect.CodeFailedPrecondition, "SNAPSHOT_UNFIT"},
+	{sentinel(profilestore.ErrSnapshotDamaged), connect.CodeDataLoss, "SNAPSHOT_DAMAGED"},
+	{sentinel(profilestore.ErrNoEarlierSnapshot), connect.CodeFailedPrecondition, "NO_EARLIER_SNAPSHOT"},
+	{sentinel(profilestore.ErrClosed), connect.CodeUnavailable, "CLOSING"},
+	{sentinel(journal.ErrFailed), connect.CodeUnavailable, "JOURNAL_FAILED"},
+	{sentinel(context.DeadlineExceeded), connect.CodeDeadlineExceeded, "DEADLINE_EXCEEDED"},
+	{sentinel(context.Canceled), connect.CodeCanceled, "CANCELED"},
+}
+
+// argumentError is a request that no proto constraint could have caught.
+type argumentError struct{ field, message string }
+
+func (e *argumentError) Error() string { return e.field + ": " + e.message }
+
+// apiError returns the error that the API gives for err: its code, an ErrorInfo
+// with the reason, and what else helps. Errors that are none of the table's are
+// INTERNAL: their text is for the log, not for callers, who could learn of
+// folders and other customers from it.
+func apiError(err error) *connect.Error {
+	var already *connect.Error
+	if errors.As(err, &already) {
+		return already
+	}
+	for _, m := range mappings {
+		if !m.is(err) {
+			continue
+		}
+		e := connect.NewError(m.code, err)
+		addDetail(e, &errdetails.ErrorInfo{Reason: m.reason, Domain: errorDomain})
+		var argument *argumentError
+		if errors.As(err, &argument) {
+			addDetail(e, &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: argument.field, Description: argument.message}}})
+		}
+		if errors.Is(err, errOverloaded) {
+			e.Meta().Set("Retry-After", "1")
+			addDetail(e, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
+		}
+		return e
+	}
+	e := connect.NewError(connect.CodeInternal, errors.New("internal error: see the server's log"))
+	addDetail(e, &errdetails.ErrorInfo{Reason: "INTERNAL", Domain: errorDomain})
+	return e
+}
+
+// catalogError returns the error of a catalogue that can't be published.
+func catalogError(problems []catalog.Problem) *connect.Error {
+	e := connect.NewError(connect.CodeInvalidArgument, errors.New("the catalogue has mistakes and was not published"))
+	addDetail(e, &errdetails.ErrorInfo{Reason: "CATALOG_INVALID", Domain: errorDomain})
+	bad := &errdetails.BadRequest{}
+	for _, p := range problems[:min(len(problems), maxProblems)] {
+		bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: p.Path, Description: p.String()})
+	}
+	addDetail(e, bad)
+	return e
+}
+
+// maxProblems bounds what an error carries: response headers hold it for gRPC.
+const maxProblems = 100
+
+func addDetail(e *connect.Error, m proto.Message) {
+	if d, err := connect.NewErrorDetail(m); err == nil {
+		e.AddDetail(d)
+	}
+}
+
+// errorInterceptor turns the errors of handlers into errors of the API and logs
+// those that are ours.
+func (s *Server) errorInterceptor() connect.UnaryInterceptorFunc {
+	return func(next connect.UnaryFunc) connect.UnaryFunc {
+		return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+			started := time.Now()
+			res, err := next(ctx, req)
+			if err == nil {
+				return res, nil
+			}
+			e := apiError(err)
+			s.metrics.errors.WithLabelValues(req.Spec().Procedure, e.Code().String()).Inc()
+			if e.Code() == connect.CodeInternal || e.Code() == connect.CodeDataLoss {
+				s.log.Error("request failed", "procedure", req.Spec().Procedure, "error", err, "took", time.Since(started))
+			}
+			return nil, e
+		}
+	}
+}

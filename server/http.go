@@ -1,0 +1,109 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+	"connectrpc.com/grpcreflect"
+	"connectrpc.com/validate"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"rapport/server/api/rapport/v1/rapportv1connect"
+)
+
+const (
+	maxRequestBytes = 4 << 20  // of every request but uploads and catalogues
+	maxUploadBytes  = 32 << 20 // of those: base64 in JSON needs a third more than the module
+)
+
+// newHandler mounts the API, health, reflection, metrics and the probes.
+func (s *Server) newHandler() http.Handler {
+	mux := http.NewServeMux()
+	options := func(maxBytes int) connect.HandlerOption {
+		return connect.WithHandlerOptions(append(codecs(),
+			connect.WithReadMaxBytes(maxBytes),
+			// A compressed megabyte costs 0.2 s of processor time before any
+			// limit can refuse it.
+			connect.WithCompression("gzip", nil, nil),
+			connect.WithRecover(s.recovered),
+			connect.WithInterceptors(s.errorInterceptor(), validate.NewInterceptor()),
+		)...)
+	}
+	mount := func(path string, h http.Handler) { mux.Handle(path, h) }
+	mount(rapportv1connect.NewDecisionServiceHandler(decisions{s}, options(maxRequestBytes)))
+	mount(rapportv1connect.NewProfileServiceHandler(profiles{s}, options(maxRequestBytes)))
+	mount(rapportv1connect.NewSnapshotServiceHandler(snapshots{s}, options(maxRequestBytes)))
+	mount(rapportv1connect.NewCatalogServiceHandler(catalogs{s}, options(maxUploadBytes)))
+	mount(rapportv1connect.NewStrategyServiceHandler(releases{s}, options(maxUploadBytes)))
+
+	services := []string{
+		rapportv1connect.DecisionServiceName, rapportv1connect.ProfileServiceName, rapportv1connect.SnapshotServiceName,
+		rapportv1connect.CatalogServiceName, rapportv1connect.StrategyServiceName,
+	}
+	reflector := grpcreflect.NewStaticReflector(services...)
+	limit := connect.WithReadMaxBytes(maxRequestBytes)
+	noCompression := connect.WithCompression("gzip", nil, nil)
+	mount(grpcreflect.NewHandlerV1(reflector, limit, noCompression))
+	mount(grpcreflect.NewHandlerV1Alpha(reflector, limit, noCompression))
+	mount(grpchealth.NewHandler(healthChecker{s, services}, limit, noCompression))
+
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{Registry: s.metrics.registry}))
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") })
+	mux.HandleFunc("GET /readyz", s.serveReady)
+	mux.HandleFunc("GET /{$}", s.serveRoot)
+	return mux
+}
+
+// recovered answers for a handler that panicked.
+func (s *Server) recovered(_ context.Context, spec connect.Spec, _ http.Header, p any) error {
+	return fmt.Errorf("%s: panic: %v", spec.Procedure, p)
+}
+
+// serveReady answers 200 when the server is ready, else 503 and what is not.
+func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
+	if reasons := s.notReady(); len(reasons) > 0 {
+		writeText(w, http.StatusServiceUnavailable, "not ready\n"+strings.Join(reasons, "\n")+"\n")
+		return
+	}
+	writeText(w, http.StatusOK, "ready\n")
+}
+
+// serveRoot tells a person with a browser what this is.
+func (s *Server) serveRoot(w http.ResponseWriter, _ *http.Request) {
+	writeText(w, http.StatusOK, "Rapport "+s.config.Version+", a decision server. The API is at /rapport.v1.DecisionService/Decide and its neighbours;\n/readyz, /livez and /metrics are for operators.\n")
+}
+
+func writeText(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text)) // the client may be gone
+}
+
+// healthChecker answers the gRPC health protocol from readiness.
+type healthChecker struct {
+	s        *Server
+	services []string
+}
+
+// Check returns the status of a service, or of the server if none is named.
+func (h healthChecker) Check(_ context.Context, req *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
+	if req.Service != "" {
+		known := false
+		for _, name := range h.services {
+			known = known || name == req.Service
+		}
+		if !known {
+			return nil, connect.NewError(connect.CodeNotFound, errors.New("unknown service "+req.Service))
+		}
+	}
+	if len(h.s.notReady()) > 0 {
+		return &grpchealth.CheckResponse{Status: grpchealth.StatusNotServing}, nil
+	}
+	return &grpchealth.CheckResponse{Status: grpchealth.StatusServing}, nil
+}

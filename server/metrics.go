@@ -1,0 +1,121 @@
+package server
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"rapport/server/decide"
+)
+
+// budget is the server time that a decision may take at p99.
+const budget = time.Millisecond
+
+// metrics are the server's own. Counts that the rooms keep themselves are read
+// when they are scraped.
+type metrics struct {
+	registry     *prometheus.Registry
+	decisions    *prometheus.CounterVec
+	decideTime   prometheus.Histogram
+	overBudget   prometheus.Counter
+	degradations *prometheus.CounterVec
+	candidates   *prometheus.CounterVec
+	syncTime     prometheus.Histogram
+	syncEvents   prometheus.Histogram
+	errors       *prometheus.CounterVec
+}
+
+// latencyBuckets are for scrapers that do not take native histograms; they have
+// a bound at the budget.
+var latencyBuckets = []float64{10e-6, 20e-6, 50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 50e-3, 0.1, 1}
+
+func newMetrics() *metrics {
+	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
+		return prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: name, Help: help, Buckets: buckets,
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
+		})
+	}
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	m := &metrics{
+		registry:     prometheus.NewRegistry(),
+		decisions:    counters("rapport_decisions_total", "Decisions made, by scenario and by what ranked.", "scenario", "ranked_by"),
+		decideTime:   histogram("rapport_decision_seconds", "Server time of a decision, from the decoded request to the response message.", latencyBuckets),
+		overBudget:   prometheus.NewCounter(prometheus.CounterOpts{Name: "rapport_decisions_over_budget_total", Help: "Decisions that took more than the budget of 1 ms of server time."}),
+		degradations: counters("rapport_degradations_total", "Steps down that decisions took, by kind.", "kind"),
+		candidates:   counters("rapport_candidates_total", "Candidates of decisions, by what became of them.", "reason"),
+		syncTime:     histogram("rapport_journal_sync_seconds", "Time to make a group of events durable.", latencyBuckets),
+		syncEvents:   histogram("rapport_journal_group_events", "Events made durable by one fsync.", []float64{1, 2, 5, 10, 20, 50, 100, 200, 512}),
+		errors:       counters("rapport_rpc_errors_total", "Requests answered with an error, by procedure and code.", "procedure", "code"),
+	}
+	m.registry.MustRegister(m.decisions, m.decideTime, m.overBudget, m.degradations, m.candidates, m.syncTime, m.syncEvents, m.errors,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// decided counts a decision.
+func (m *metrics) decided(scenario string, a *decide.Answer, took time.Duration) {
+	m.decisions.WithLabelValues(scenario, a.RankedBy.Name).Inc()
+	m.decideTime.Observe(took.Seconds())
+	if took > budget {
+		m.overBudget.Inc()
+	}
+	for _, d := range a.Degradations {
+		m.degradations.WithLabelValues(degradationName(d.Step)).Inc()
+	}
+	for reason, n := range a.Funnel {
+		if n > 0 {
+			m.candidates.WithLabelValues(reasonName(decide.Reason(reason))).Add(float64(n))
+		}
+	}
+}
+
+// observe registers what is read from the rooms at each scrape.
+func (m *metrics) observe(s *Server) {
+	counter := func(name, help string, labels prometheus.Labels, f func() float64) {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, f))
+	}
+	gauge := func(name, help string, labels prometheus.Labels, f func() float64) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, f))
+	}
+	counter("rapport_admission_refused_total", "Decisions refused because the server was overloaded.", nil, func() float64 { return float64(s.admission.refused.Load()) })
+	gauge("rapport_admission_waiting", "Decisions that wait to be made.", nil, func() float64 { return float64(s.admission.waiting.Load()) })
+	const events = "rapport_events_total"
+	counter(events, "Events received, by outcome.", prometheus.Labels{"outcome": "accepted"}, func() float64 { return float64(s.store.Stats().Accepted) })
+	counter(events, "Events received, by outcome.", prometheus.Labels{"outcome": "duplicate"}, func() float64 { return float64(s.store.Stats().Duplicates) })
+	counter(events, "Events received, by outcome.", prometheus.Labels{"outcome": "refused"}, func() float64 { return float64(s.store.Stats().Refused) })
+	const cache = "rapport_profile_reads_total"
+	counter(cache, "Profiles read, by whether the hot cache had them.", prometheus.Labels{"cache": "hit"}, func() float64 { return float64(s.store.Stats().CacheHits) })
+	counter(cache, "Profiles read, by whether the hot cache had them.", prometheus.Labels{"cache": "miss"}, func() float64 { return float64(s.store.Stats().CacheMisses) })
+	gauge("rapport_journal_next", "The sequence number that the next event will get.", nil, func() float64 { return float64(s.store.Stats().JournalNext) })
+	gauge("rapport_ready", "1 if the server is ready.", nil, func() float64 {
+		if len(s.notReady()) == 0 {
+			return 1
+		}
+		return 0
+	})
+	gauge("rapport_catalog_version", "The catalogue version in service, 0 if none.", nil, func() float64 {
+		if l := s.live.Load(); l != nil {
+			return float64(l.compiled.Version)
+		}
+		return 0
+	})
+	for i, source := range s.store.Schema().Sources() {
+		labels := prometheus.Labels{"source": source.ID}
+		of := func(f func(generation, asOf int64) float64) func() float64 {
+			return func() float64 {
+				set := s.store.Snapshots().Acquire()
+				defer set.Release()
+				if snap := set.Source(i); snap != nil {
+					return f(snap.Generation(), snap.AsOf())
+				}
+				return 0
+			}
+		}
+		gauge("rapport_snapshot_generation", "The snapshot in use, by source; 0 if none.", labels, of(func(generation, _ int64) float64 { return float64(generation) }))
+		gauge("rapport_snapshot_as_of_seconds", "The as-of time of the snapshot in use, by source, in Unix seconds; 0 if none.", labels, of(func(_, asOf int64) float64 { return float64(asOf) / 1e6 }))
+	}
+}

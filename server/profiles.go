@@ -1,0 +1,94 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"rapport/profilestore"
+	rapportv1 "rapport/server/api/rapport/v1"
+)
+
+// profiles answers the ProfileService.
+type profiles struct{ *Server }
+
+// GetProfile returns the merged view of a customer.
+func (s profiles) GetProfile(ctx context.Context, req *connect.Request[rapportv1.GetProfileRequest]) (*connect.Response[rapportv1.GetProfileResponse], error) {
+	identity, err := profilestore.ParseIdentity(req.Msg.GetCustomer())
+	if err != nil {
+		return nil, &argumentError{"customer", err.Error()}
+	}
+	view, err := s.store.View(ctx, identity)
+	if err != nil {
+		return nil, err
+	}
+	schema := s.store.Schema()
+	res := &rapportv1.GetProfileResponse{
+		Customer: identity, Known: view.Known(), DeltaVersion: view.DeltaVersion(), SchemaId: schema.ID(),
+		Fields: make([]*rapportv1.ProfileValue, len(schema.Fields())),
+	}
+	for slot := range schema.Fields() {
+		res.Fields[slot] = profileValue(schema, view, slot)
+	}
+	for i, source := range schema.Sources() {
+		p := &rapportv1.ProfileSnapshot{Source: source.ID}
+		if snap, hasRow := view.Snapshot(i); snap != nil {
+			p.Generation, p.HasRow = snap.Generation(), hasRow
+			p.AsOf = timestamppb.New(time.UnixMicro(snap.AsOf()))
+		}
+		res.Snapshots = append(res.Snapshots, p)
+	}
+	return connect.NewResponse(res), nil
+}
+
+func profileValue(schema *profilestore.Schema, view *profilestore.View, slot int) *rapportv1.ProfileValue {
+	value, from := view.Explain(slot)
+	p := &rapportv1.ProfileValue{
+		Name: schema.Fields()[slot].Name, Origin: rapportv1.ValueOrigin(from.Origin),
+		Source: from.Source, Generation: from.Generation,
+	}
+	if from.Origin == profilestore.OriginEvents && from.EventTime != 0 {
+		p.EventTime = timestamppb.New(time.UnixMicro(from.EventTime))
+	}
+	switch value.Kind() {
+	case profilestore.KindNumber:
+		p.Value = &rapportv1.ProfileValue_Number{Number: value.Number()}
+	case profilestore.KindFlag:
+		p.Value = &rapportv1.ProfileValue_Flag{Flag: value.Flag()}
+	case profilestore.KindText:
+		p.Value = &rapportv1.ProfileValue_Text{Text: value.Text()}
+	case profilestore.KindTime:
+		p.Value = &rapportv1.ProfileValue_Time{Time: timestamppb.New(time.UnixMicro(value.Micros()))}
+	case profilestore.KindUnknown:
+	}
+	return p
+}
+
+// IngestEvents takes events.
+func (s profiles) IngestEvents(ctx context.Context, req *connect.Request[rapportv1.IngestEventsRequest]) (*connect.Response[rapportv1.IngestEventsResponse], error) {
+	events := make([]*profilestore.Event, len(req.Msg.GetEvents()))
+	for i, e := range req.Msg.GetEvents() {
+		events[i] = &profilestore.Event{
+			ID: e.GetId(), Type: e.GetType(), Identity: e.GetIdentity(),
+			Time: e.GetTime().AsTime().UnixMicro(), Attributes: e.GetAttributes().AsMap(),
+		}
+	}
+	results, err := s.store.Ingest(ctx, events)
+	if err != nil {
+		return nil, err
+	}
+	res := &rapportv1.IngestEventsResponse{}
+	for i, r := range results {
+		switch r.Outcome {
+		case profilestore.Accepted:
+			res.Accepted++
+		case profilestore.Duplicate:
+			res.Duplicates++
+		case profilestore.Refused:
+			res.Refused = append(res.Refused, &rapportv1.RefusedEvent{Index: int32(i), Id: events[i].ID, Message: r.Err.Error()})
+		}
+	}
+	return connect.NewResponse(res), nil
+}

@@ -1,0 +1,210 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rapport/profilestore"
+	"rapport/profilestore/badger"
+	"rapport/profilestore/rules"
+	"rapport/server/catalog"
+	"rapport/server/sandbox"
+)
+
+// Server is an open data folder and everything that answers from it. It is safe
+// for concurrent use.
+type Server struct {
+	config     Config
+	log        *slog.Logger
+	folder     *dataFolder
+	store      *profilestore.Store
+	catalogs   *catalog.Store
+	runtime    *sandbox.Runtime
+	strategies *strategies
+	admission  *admission
+	slowReads  chan struct{}
+	metrics    *metrics
+	handler    http.Handler
+
+	live       atomic.Pointer[live]
+	changing   sync.Mutex // held while what is in service changes
+	stopping   atomic.Bool
+	background sync.WaitGroup
+
+	// catalogError is why the current catalogue is not in service.
+	catalogError atomic.Pointer[error]
+
+	ctx    context.Context // ends when the server closes
+	cancel context.CancelFunc
+}
+
+// Open locks the data folder, opens its stores, replays the journal and puts the
+// current catalogue into service. A catalogue that does not compile any more (the
+// schema may have changed) does not keep the server from opening: it is not ready
+// then, and says why.
+//
+// Errors: *LockedError; ErrNoSchema; what the stores say.
+func Open(ctx context.Context, config Config) (_ *Server, err error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	config = config.withDefaults()
+	s := &Server{
+		config: config, log: config.Logger, metrics: newMetrics(),
+		admission: newAdmission(config.MaxConcurrent),
+		slowReads: make(chan struct{}, maxSlowReads),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if s.folder, err = openDataFolder(config.Data); err != nil {
+		return nil, err
+	}
+	if err := s.openStore(ctx); err != nil {
+		return nil, err
+	}
+	if s.catalogs, err = catalog.OpenStore(s.folder.path("catalog")); err != nil {
+		return nil, err
+	}
+	if s.runtime, err = sandbox.New(ctx, sandbox.Options{Logger: s.log, CacheDir: s.folder.path("wasm-cache")}); err != nil {
+		return nil, err
+	}
+	if s.strategies, err = openStrategies(ctx, s.folder.path("strategies"), s.runtime); err != nil {
+		return nil, err
+	}
+	if err := s.serveCurrentCatalog(ctx); err != nil {
+		return nil, err
+	}
+	s.metrics.observe(s)
+	s.handler = s.newHandler()
+	return s, nil
+}
+
+func (s *Server) openStore(ctx context.Context) error {
+	schema, err := readInstalledSchema(s.folder)
+	if err != nil {
+		return err
+	}
+	mapper, err := rules.NewEventMapper(schema)
+	if err != nil {
+		return fmt.Errorf("schema: %w", err)
+	}
+	engine, err := badger.Open(s.folder.path("deltas"), badger.Options{Logger: s.log})
+	if err != nil {
+		return err
+	}
+	s.store, err = profilestore.OpenStore(ctx, profilestore.Options{
+		Dir: s.config.Data, Schema: schema, Mapper: mapper, Engine: engine,
+		CacheEntries: s.config.CacheEntries, Logger: s.log,
+		OnSync: func(events, _ int, took time.Duration) {
+			s.metrics.syncTime.Observe(took.Seconds())
+			s.metrics.syncEvents.Observe(float64(events))
+		},
+	})
+	return err
+}
+
+// Handler returns the handler of everything that the server answers.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Serve answers on l until ctx ends. Then it is not ready any more, waits for
+// Config.DrainDelay, stops taking connections, waits for the requests under way
+// and returns nil. It takes over l.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	h := &http.Server{
+		Handler:           s.handler,
+		Protocols:         protocols,
+		ReadHeaderTimeout: time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 250},
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	if err := s.folder.announce("http://" + l.Addr().String()); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	done := make(chan error, 1)
+	go func() { done <- h.Serve(l) }()
+	select {
+	case err := <-done:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	s.stopping.Store(true)
+	s.log.Info("stopping", "drain", s.config.DrainDelay)
+	time.Sleep(s.config.DrainDelay) //nolint:forbidigo // load balancers need this time to notice
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	if err := h.Shutdown(stop); err != nil {
+		return errors.Join(fmt.Errorf("requests were still under way after %v: %w", drainTimeout, err), h.Close())
+	}
+	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// drainTimeout is how long requests under way may take when the server stops.
+const drainTimeout = 10 * time.Second
+
+// Close waits for what is under way, makes everything durable and releases the
+// data folder. Call it after Serve has returned. Closing again does nothing.
+func (s *Server) Close() error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	s.stopping.Store(true)
+	if s.folder == nil {
+		return nil
+	}
+	ctx := context.WithoutCancel(s.ctx)
+	s.swap(nil)
+	s.background.Wait()
+	var errs []error
+	if s.store != nil {
+		errs = append(errs, s.store.Close())
+	}
+	if s.strategies != nil {
+		errs = append(errs, s.strategies.close(ctx))
+	}
+	if s.runtime != nil {
+		errs = append(errs, s.runtime.Close(ctx))
+	}
+	errs = append(errs, s.folder.close())
+	s.folder = nil
+	s.cancel()
+	return errors.Join(errs...)
+}
+
+// notReady says what keeps the server from being ready, in words; empty if it is.
+func (s *Server) notReady() []string {
+	var out []string
+	if s.stopping.Load() {
+		out = append(out, "the server is stopping")
+	}
+	if err := s.store.Err(); err != nil {
+		out = append(out, "events: "+err.Error())
+	}
+	if s.live.Load() == nil {
+		err := errNoCatalog
+		if e := s.catalogError.Load(); e != nil {
+			err = *e
+		}
+		out = append(out, "catalogue: "+err.Error())
+	}
+	return out
+}

@@ -1,0 +1,65 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"rapport/profilestore"
+	rapportv1 "rapport/server/api/rapport/v1"
+)
+
+// snapshots answers the SnapshotService.
+type snapshots struct{ *Server }
+
+// ListSnapshots lists the sealed snapshots.
+func (s snapshots) ListSnapshots(_ context.Context, req *connect.Request[rapportv1.ListSnapshotsRequest]) (*connect.Response[rapportv1.ListSnapshotsResponse], error) {
+	infos, err := s.store.Snapshots().List(req.Msg.GetSource())
+	if err != nil {
+		return nil, err
+	}
+	res := &rapportv1.ListSnapshotsResponse{}
+	for _, info := range infos {
+		res.Snapshots = append(res.Snapshots, snapshotMessage(info))
+	}
+	return connect.NewResponse(res), nil
+}
+
+// ActivateSnapshot makes a sealed snapshot the current one of its source.
+func (s snapshots) ActivateSnapshot(ctx context.Context, req *connect.Request[rapportv1.ActivateSnapshotRequest]) (*connect.Response[rapportv1.ActivateSnapshotResponse], error) {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	active, previous, err := s.store.Snapshots().Activate(ctx, req.Msg.GetSource(), req.Msg.GetGeneration())
+	if err != nil {
+		return nil, err
+	}
+	s.log.Info("snapshot activated", "source", active.Source, "generation", active.Generation, "before", previous, "by", req.Peer().Addr)
+	return connect.NewResponse(&rapportv1.ActivateSnapshotResponse{Active: snapshotMessage(active), PreviousGeneration: previous}), nil
+}
+
+// RollbackSnapshot puts back the snapshot that was current before.
+func (s snapshots) RollbackSnapshot(ctx context.Context, req *connect.Request[rapportv1.RollbackSnapshotRequest]) (*connect.Response[rapportv1.RollbackSnapshotResponse], error) {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	active, previous, err := s.store.Snapshots().Rollback(ctx, req.Msg.GetSource())
+	if err != nil {
+		return nil, err
+	}
+	s.log.Info("snapshot rolled back", "source", active.Source, "generation", active.Generation, "before", previous, "by", req.Peer().Addr)
+	return connect.NewResponse(&rapportv1.RollbackSnapshotResponse{Active: snapshotMessage(active), PreviousGeneration: previous}), nil
+}
+
+func snapshotMessage(i profilestore.SnapshotInfo) *rapportv1.Snapshot {
+	m := &rapportv1.Snapshot{
+		Source: i.Source, Generation: i.Generation, State: string(i.State),
+		Rows: i.Rows, Bytes: i.Bytes, ContentHash: i.ContentHash, Origin: i.Origin,
+	}
+	if i.State != profilestore.SnapshotDamaged {
+		m.AsOf = timestamppb.New(time.UnixMicro(i.AsOf))
+		m.IngestCut = timestamppb.New(time.UnixMicro(i.IngestCut))
+		m.SealedAt = timestamppb.New(time.UnixMicro(i.SealedAt))
+	}
+	return m
+}
