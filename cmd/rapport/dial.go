@@ -1,0 +1,166 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"rapport/server"
+	"rapport/server/api/rapport/v1/rapportv1connect"
+)
+
+// clients are the API, of a running server or of one in this process.
+type clients struct {
+	decisions  rapportv1connect.DecisionServiceClient
+	profiles   rapportv1connect.ProfileServiceClient
+	snapshots  rapportv1connect.SnapshotServiceClient
+	catalogs   rapportv1connect.CatalogServiceClient
+	strategies rapportv1connect.StrategyServiceClient
+
+	close func() error // ends what dial began
+}
+
+// call dials, makes use of the API, and closes what was opened.
+func (a *app) call(ctx context.Context, use func(*clients) error) error {
+	serverURL, data, err := a.target.choose()
+	if err != nil {
+		return err
+	}
+	var c *clients
+	if data == "" {
+		c = dial(serverURL)
+	} else if c, err = a.open(ctx, data); err != nil {
+		return err
+	}
+	return errors.Join(use(c), c.close())
+}
+
+// dial returns the API of a running server. Nothing is sent until it is used.
+func dial(url string) *clients {
+	transport := &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+		MaxIdleConnsPerHost: 64,
+		IdleConnTimeout:     30 * time.Second,
+		DisableCompression:  true,
+	}
+	reach := connect.UnaryInterceptorFunc(func(next connect.UnaryFunc) connect.UnaryFunc {
+		return func(ctx context.Context, r connect.AnyRequest) (connect.AnyResponse, error) {
+			response, err := next(ctx, r)
+			if err != nil {
+				return nil, reachError(url, err)
+			}
+			return response, nil
+		}
+	})
+	c := newClients(&http.Client{Transport: transport}, url, connect.WithInterceptors(reach))
+	c.close = func() error {
+		transport.CloseIdleConnections()
+		return nil
+	}
+	return c
+}
+
+// open opens the server on a data folder in this process, without a listener,
+// and returns its API. No one else can have the folder meanwhile.
+func (a *app) open(ctx context.Context, data string) (*clients, error) {
+	if err := checkDataFolder(data); err != nil {
+		return nil, err
+	}
+	s, err := server.Open(ctx, server.Config{
+		Data:    data,
+		Logger:  a.logger(),
+		Version: programVersion(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	c := inProcess(s)
+	c.close = s.Close
+	return c, nil
+}
+
+// logger is for what runs in this process besides `rapport serve`: a person is
+// at work here, who wants to hear of trouble only.
+func (a *app) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+}
+
+// inProcess returns the API of a server in this process. Closing the clients
+// leaves the server open.
+func inProcess(s *server.Server) *clients {
+	c := newClients(&http.Client{Transport: handlerTransport{s.Handler()}}, "http://in.process")
+	c.close = func() error { return nil }
+	return c
+}
+
+func newClients(client connect.HTTPClient, url string, options ...connect.ClientOption) *clients {
+	options = append(options, connect.WithAcceptCompression("gzip", nil, nil))
+	return &clients{
+		decisions:  rapportv1connect.NewDecisionServiceClient(client, url, options...),
+		profiles:   rapportv1connect.NewProfileServiceClient(client, url, options...),
+		snapshots:  rapportv1connect.NewSnapshotServiceClient(client, url, options...),
+		catalogs:   rapportv1connect.NewCatalogServiceClient(client, url, options...),
+		strategies: rapportv1connect.NewStrategyServiceClient(client, url, options...),
+	}
+}
+
+// handlerTransport carries a request to a handler in this process. It waits for
+// the whole response: every call of the API is unary.
+type handlerTransport struct{ handler http.Handler }
+
+// RoundTrip implements http.RoundTripper.
+func (t handlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	in := r.Clone(r.Context())
+	in.RequestURI = r.URL.RequestURI()
+	in.RemoteAddr = "127.0.0.1:0" // we are on the server's own machine
+	in.Host = r.URL.Host
+	if in.Body == nil {
+		in.Body = http.NoBody
+	}
+	w := &memoryResponse{header: make(http.Header)}
+	t.handler.ServeHTTP(w, in)
+	w.WriteHeader(http.StatusOK) // unless it has
+	if err := errors.Join(in.Body.Close(), r.Context().Err()); err != nil {
+		return nil, err
+	}
+	return &http.Response{
+		Status:        http.StatusText(w.status),
+		StatusCode:    w.status,
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        w.sent,
+		Body:          io.NopCloser(&w.body),
+		ContentLength: int64(w.body.Len()),
+		Request:       r,
+	}, nil
+}
+
+// memoryResponse is an http.ResponseWriter that keeps what is written.
+type memoryResponse struct {
+	header http.Header // as the handler sees it
+	sent   http.Header // as it was when the response began; nil before
+	body   bytes.Buffer
+	status int
+}
+
+func (w *memoryResponse) Header() http.Header { return w.header }
+
+func (w *memoryResponse) WriteHeader(status int) {
+	if w.sent == nil && status >= 200 {
+		w.status, w.sent = status, w.header.Clone()
+	}
+}
+
+func (w *memoryResponse) Write(b []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	return w.body.Write(b)
+}

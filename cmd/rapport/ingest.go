@@ -1,0 +1,229 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"buf.build/go/protovalidate"
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	rapportv1 "rapport/server/api/rapport/v1"
+)
+
+// ingestCmd sends events.
+type ingestCmd struct {
+	File        string `arg:"" help:"Events, one JSON object a line (NDJSON); - for standard input."`
+	Concurrency int    `help:"Requests to have under way at once, each with up to 500 events." default:"4" placeholder:"N"`
+}
+
+// Help is shown by --help.
+func (ingestCmd) Help() string {
+	return `An event has an id, a type, an identity (the customer), a time with offset, and attributes:
+
+	{"id": "e1", "type": "balance", "identity": "7590-VHVEG", "time": "2026-03-01T10:00:00Z", "attributes": {"amount": 3.5}}
+
+When the command ends well, every event is on disk and visible to the next decision. An event is known
+by its customer and id: sent again, it changes nothing, so after an interruption send the same file again.
+Events that are refused are printed with their line, the others are taken; the exit code is then 1.
+
+Examples:
+
+	rapport ingest events.ndjson
+	zcat events.ndjson.gz | rapport ingest -`
+}
+
+const (
+	ingestBatch     = 500     // events a request
+	maxBatchBytes   = 2 << 20 // of their text; the server takes 4 MiB a request
+	maxEventLine    = 1 << 20
+	maxRefusedLines = 100 // printed for people; --json has all
+)
+
+// eventLine is an event and the line it stands on, or why it is none.
+type eventLine struct {
+	line  int64
+	event *rapportv1.Event
+	err   error
+}
+
+// refusal is an event that was not taken.
+type refusal struct {
+	Line    int64  `json:"line"`
+	ID      string `json:"id,omitempty"`
+	Message string `json:"message"`
+}
+
+// ingested is what became of a batch, or of all.
+type ingested struct {
+	Accepted   int64     `json:"accepted"`
+	Duplicates int64     `json:"duplicates"`
+	Refused    []refusal `json:"refused"`
+}
+
+// Run sends the events.
+func (cmd *ingestCmd) Run(ctx context.Context, a *app) error {
+	if cmd.Concurrency < 1 || cmd.Concurrency > 64 {
+		return usagef("--concurrency %d is out of range: use 1 to 64", cmd.Concurrency)
+	}
+	in, err := openInput(a, cmd.File)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }()
+	return a.call(ctx, func(c *clients) error {
+		total := ingested{Refused: []refusal{}}
+		bar := a.progress("sending", in.size)
+		started := time.Now()
+		send := func(ctx context.Context, batch []eventLine) (ingested, error) { return sendEvents(ctx, c, batch) }
+		err := inOrder(ctx, cmd.Concurrency, eventBatches(in, cmd.File), send, func(b ingested) error {
+			bar.at(in.read())
+			total.Accepted += b.Accepted
+			total.Duplicates += b.Duplicates
+			total.Refused = append(total.Refused, b.Refused...)
+			return nil
+		})
+		bar.end()
+		if printErr := printIngested(a, cmd.File, &total, time.Since(started)); printErr != nil {
+			return errors.Join(err, printErr)
+		}
+		switch {
+		case err != nil:
+			return fmt.Errorf("not all events were sent: send the same file again, what was taken counts once: %w", err)
+		case len(total.Refused) > 0:
+			return errReported
+		}
+		return nil
+	})
+}
+
+func printIngested(a *app, file string, total *ingested, took time.Duration) error {
+	if a.json {
+		return a.printJSON(total)
+	}
+	for i, r := range total.Refused {
+		if i == maxRefusedLines {
+			writef(a.err, "… and %d more; --json prints all\n", len(total.Refused)-i)
+			break
+		}
+		id := ""
+		if r.ID != "" && !strings.HasPrefix(r.Message, "event ") { // the server names it
+			id = fmt.Sprintf("event %s: ", r.ID)
+		}
+		writef(a.err, "%s\n", printable(fmt.Sprintf("%s:%d: %s%s", file, r.Line, id, r.Message)))
+	}
+	_, err := fmt.Fprintf(a.out, "%d accepted, %d duplicate, %d refused in %v\n", total.Accepted, total.Duplicates, len(total.Refused), took.Round(time.Millisecond))
+	return err
+}
+
+// eventBatches reads events and puts them together into requests. Lines that hold
+// no event are in the batches too, so that refusals come in the order of the file.
+func eventBatches(in io.Reader, file string) iter.Seq2[[]eventLine, error] {
+	return func(yield func([]eventLine, error) bool) {
+		r := bufio.NewReaderSize(in, 64<<10)
+		var batch []eventLine
+		size := 0
+		for line := int64(1); ; line++ {
+			text, err := readLine(r)
+			if err != nil && !errors.Is(err, io.EOF) {
+				yield(nil, fmt.Errorf("%s:%d: %w", file, line, err))
+				return
+			}
+			if len(bytes.TrimSpace(text)) > 0 {
+				batch = append(batch, parseEvent(line, text))
+				size += len(text)
+			}
+			last := errors.Is(err, io.EOF)
+			if len(batch) >= ingestBatch || size >= maxBatchBytes-maxEventLine || last && len(batch) > 0 {
+				if !yield(batch, nil) {
+					return
+				}
+				batch, size = nil, 0
+			}
+			if last {
+				return
+			}
+		}
+	}
+}
+
+// readLine returns the next line, with io.EOF if it is the last.
+func readLine(r *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		line = append(line, part...)
+		switch {
+		case len(line) > maxEventLine:
+			return nil, fmt.Errorf("the line has more than %d bytes: write one event a line", maxEventLine)
+		case errors.Is(err, bufio.ErrBufferFull):
+			continue
+		}
+		return line, err
+	}
+}
+
+// parseEvent reads an event and checks it as the server would, because the server
+// refuses a whole request for one malformed event.
+func parseEvent(line int64, text []byte) eventLine {
+	e := &rapportv1.Event{}
+	if err := protojson.Unmarshal(text, e); err != nil {
+		return eventLine{line: line, err: fmt.Errorf("not an event: %s", jsonMistake(err))}
+	}
+	if err := protovalidate.Validate(e); err != nil {
+		var invalid *protovalidate.ValidationError
+		if errors.As(err, &invalid) {
+			err = errors.New(violations(invalid))
+		}
+		return eventLine{line: line, event: e, err: err}
+	}
+	return eventLine{line: line, event: e}
+}
+
+// sendEvents sends a batch and waits until it is on disk.
+func sendEvents(ctx context.Context, c *clients, batch []eventLine) (ingested, error) {
+	var result ingested
+	request := &rapportv1.IngestEventsRequest{}
+	lines := make([]int64, 0, len(batch))
+	for _, b := range batch {
+		if b.err != nil {
+			result.Refused = append(result.Refused, refusal{b.line, b.event.GetId(), b.err.Error()})
+			continue
+		}
+		request.Events = append(request.Events, b.event)
+		lines = append(lines, b.line)
+	}
+	if len(lines) == 0 {
+		return result, nil
+	}
+	err := patiently(ctx, func() error {
+		r, err := c.profiles.IngestEvents(ctx, connect.NewRequest(request))
+		if err != nil {
+			return err
+		}
+		result.Accepted, result.Duplicates = int64(r.Msg.GetAccepted()), int64(r.Msg.GetDuplicates())
+		for _, f := range r.Msg.GetRefused() {
+			if i := int(f.GetIndex()); i >= 0 && i < len(lines) {
+				result.Refused = append(result.Refused, refusal{lines[i], f.GetId(), f.GetMessage()})
+			}
+		}
+		return nil
+	})
+	sortRefusals(result.Refused)
+	return result, err
+}
+
+// sortRefusals puts what was refused here and by the server into the order of the
+// file.
+func sortRefusals(r []refusal) {
+	slices.SortFunc(r, func(a, b refusal) int { return cmp.Compare(a.Line, b.Line) })
+}

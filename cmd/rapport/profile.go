@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"connectrpc.com/connect"
+
+	rapportv1 "rapport/server/api/rapport/v1"
+)
+
+// profileCmd shows profiles.
+type profileCmd struct {
+	Get profileGetCmd `cmd:"" help:"Show every field of a customer, and where its value comes from."`
+}
+
+type profileGetCmd struct {
+	Customer string `arg:"" help:"The customer: NAMESPACE:ID, or ID for customer:ID."`
+	Known    bool   `help:"Leave out the fields whose value is unknown."`
+}
+
+// Help is shown by --help.
+func (profileGetCmd) Help() string {
+	return `The origin of a value is a batch load (the source and its snapshot are named), events (with the time
+of the newest), both for a counter, or the schema's default.
+
+Examples:
+
+	rapport profile get 7590-VHVEG
+	rapport profile get msisdn:8613800138000 --known
+	rapport profile get 7590-VHVEG --json`
+}
+
+// Run prints the profile.
+func (cmd *profileGetCmd) Run(ctx context.Context, a *app) error {
+	return a.call(ctx, func(c *clients) error {
+		r, err := c.profiles.GetProfile(ctx, connect.NewRequest(&rapportv1.GetProfileRequest{Customer: cmd.Customer}))
+		if err != nil {
+			return err
+		}
+		if a.json {
+			if cmd.Known {
+				r.Msg.Fields = knownFields(r.Msg.GetFields())
+			}
+			return a.printMessage(r.Msg)
+		}
+		return cmd.print(a, r.Msg)
+	})
+}
+
+func knownFields(fields []*rapportv1.ProfileValue) []*rapportv1.ProfileValue {
+	known := []*rapportv1.ProfileValue{}
+	for _, f := range fields {
+		if f.GetValue() != nil {
+			known = append(known, f)
+		}
+	}
+	return known
+}
+
+func (cmd *profileGetCmd) print(a *app, p *rapportv1.GetProfileResponse) error {
+	state := "nothing is known of this customer"
+	if p.GetKnown() {
+		state = plural(len(knownFields(p.GetFields())), "known field") + ", " + plural(int64(p.GetDeltaVersion()), "change") + " by events"
+	}
+	writef(a.out, "%s: %s\n", printable(p.GetCustomer()), state)
+	for _, s := range p.GetSnapshots() {
+		switch {
+		case s.GetGeneration() == 0:
+			writef(a.out, "source %s: no snapshot is active\n", s.GetSource())
+		case !s.GetHasRow():
+			writef(a.out, "source %s: snapshot %d as of %s has no row for this customer\n", s.GetSource(), s.GetGeneration(), formatTime(s.GetAsOf()))
+		default:
+			writef(a.out, "source %s: snapshot %d as of %s\n", s.GetSource(), s.GetGeneration(), formatTime(s.GetAsOf()))
+		}
+	}
+	writef(a.out, "\n")
+	t := newTable("FIELD", "VALUE", "ORIGIN", "FROM", "EVENT TIME")
+	for _, f := range p.GetFields() {
+		if cmd.Known && f.GetValue() == nil {
+			continue
+		}
+		t.add(profileRow(f)...)
+	}
+	return t.write(a.out)
+}
+
+// profileRow is a field as people read it. What is unknown has no origin, so the
+// word stands where the eye looks for one.
+func profileRow(f *rapportv1.ProfileValue) []any {
+	value, known := formatValue(f)
+	if !known {
+		from := none
+		if f.GetSource() != "" {
+			from = f.GetSource()
+		}
+		return []any{f.GetName(), none, "unknown", from, none}
+	}
+	from := none
+	if f.GetGeneration() > 0 {
+		from = fmt.Sprintf("%s@%d", f.GetSource(), f.GetGeneration())
+	}
+	return []any{f.GetName(), value, formatEnum(f.GetOrigin()), from, formatTime(f.GetEventTime())}
+}
+
+// formatValue writes a value exactly. Texts that could be taken for something
+// else, or have spaces at their ends, are in quotes.
+func formatValue(f *rapportv1.ProfileValue) (text string, known bool) {
+	switch v := f.GetValue().(type) {
+	case *rapportv1.ProfileValue_Number:
+		return formatNumber(v.Number), true
+	case *rapportv1.ProfileValue_Flag:
+		return strconv.FormatBool(v.Flag), true
+	case *rapportv1.ProfileValue_Text:
+		if v.Text == "" || v.Text == none || v.Text[0] == ' ' || v.Text[len(v.Text)-1] == ' ' {
+			return strconv.Quote(v.Text), true
+		}
+		return v.Text, true
+	case *rapportv1.ProfileValue_Time:
+		return formatTime(v.Time), true
+	}
+	return "", false
+}

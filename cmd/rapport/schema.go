@@ -1,0 +1,126 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"rapport/profilestore"
+	"rapport/server"
+)
+
+// schemaCmd installs and shows the profile schema.
+type schemaCmd struct {
+	Apply schemaApplyCmd `cmd:"" help:"Check a schema file and install it."`
+	Show  schemaShowCmd  `cmd:"" help:"Show the installed schema."`
+}
+
+// Help is shown by --help.
+func (schemaCmd) Help() string {
+	return `The schema declares what is known of a customer: the sources that deliver batch files, and the typed
+fields of a profile. It is part of the data folder.`
+}
+
+type schemaApplyCmd struct {
+	File string `arg:"" help:"The schema: a YAML file."`
+}
+
+// Help is shown by --help.
+func (schemaApplyCmd) Help() string {
+	return `The data folder is made if it does not exist; no server may have it open. A schema with mistakes, or
+one that the current catalogue does not fit, changes nothing. Mistakes are printed as FILE:LINE:COLUMN.
+
+Examples:
+
+	rapport schema apply --data DATA schema.yaml`
+}
+
+// Run installs the schema.
+func (cmd *schemaApplyCmd) Run(a *app) error {
+	data, err := a.target.folder("the schema is part of a data folder")
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile(cmd.File)
+	if err != nil {
+		return fmt.Errorf("schema: %w", err)
+	}
+	id, changed, err := server.InstallSchema(data, cmd.File, text)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(struct {
+			SchemaID string `json:"schemaId"`
+			Changed  bool   `json:"changed"`
+		}{id, changed})
+	}
+	done := "is installed in"
+	if !changed {
+		done = "was installed already in"
+	}
+	_, err = fmt.Fprintf(a.out, "schema %s %s %s\n", id, done, data)
+	return err
+}
+
+type schemaShowCmd struct{}
+
+// Help is shown by --help.
+func (schemaShowCmd) Help() string {
+	return `A server may have the data folder open.
+
+Examples:
+
+	rapport schema show --data DATA`
+}
+
+// Run prints the schema.
+func (schemaShowCmd) Run(a *app) error {
+	data, err := a.target.folder("the schema is part of a data folder")
+	if err != nil {
+		return err
+	}
+	if err := checkDataFolder(data); err != nil {
+		return err
+	}
+	schema, err := server.InstalledSchema(data)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(struct {
+			ID     string               `json:"id"`
+			Schema *profilestore.Schema `json:"schema"`
+		}{schema.ID(), schema})
+	}
+	writef(a.out, "schema %s\n\n", schema.ID())
+	sources := newTable("SOURCE", "KEY COLUMN", "DESCRIPTION")
+	for _, s := range schema.Sources() {
+		sources.add(s.ID, s.Key, s.Description)
+	}
+	if err := sources.write(a.out); err != nil {
+		return err
+	}
+	writef(a.out, "\n")
+	return schemaTable(schema).write(a.out)
+}
+
+func schemaTable(schema *profilestore.Schema) *table {
+	t := newTable("FIELD", "TYPE", "SOURCE", "COLUMN", ">DECIMALS", "EVENTS", "DESCRIPTION")
+	for _, f := range schema.Fields() {
+		row := []any{f.Name, f.Type, none, none, none, none, f.Description}
+		if f.Batch != "" {
+			row[2], row[3] = f.Batch, f.Column
+		}
+		if f.Decimals != profilestore.NoDecimals {
+			row[4] = f.Decimals
+		}
+		if e := f.Events; e != nil {
+			row[5] = fmt.Sprintf("on %s: set %s", e.On, e.Set)
+			if e.Add != "" {
+				row[5] = fmt.Sprintf("on %s: add %s", e.On, e.Add)
+			}
+		}
+		t.add(row...)
+	}
+	return t
+}
