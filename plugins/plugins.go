@@ -8,25 +8,17 @@
 // The package imports nothing of the server, which imports it.
 package plugins
 
-import (
-	_ "embed"
-)
+import _ "embed" // for go:embed
 
 //go:generate go run ./generate
 
 //go:embed dist/pvcl.wasm
 var pvcl []byte
 
-// Strategy is a module that ships with Rapport. What it is and reads is in its
-// own manifest.
-type Strategy struct {
-	Name string // as in its manifest
-	Wasm []byte // do not modify
-}
-
-// Builtin returns the strategies that ship with Rapport, by name.
-func Builtin() []Strategy { return []Strategy{{Name: "pvcl", Wasm: pvcl}} }
-
 // PVCL returns the module of the standard arbitration, the default strategy. Do
 // not modify.
 func PVCL() []byte { return pvcl }
+
+// Builtin returns the modules that ship with Rapport. Name and version are in
+// their manifests. Do not modify.
+func Builtin() [][]byte { return [][]byte{pvcl} }

@@ -443,8 +443,8 @@ func TestLoadDictionaries(t *testing.T) {
 			for i := range rows {
 				fmt.Fprintf(&file, "%d,,,,%s,\n", i, text(i))
 			}
-			dir := t.TempDir()
-			report, err := loadFile(t, dir, file.String(), nil)
+			dir, engine := t.TempDir(), make(memoryGenerations)
+			report, err := loadFile(t, dir, file.String(), func(o *profilestore.LoadOptions) { o.Engine = engine })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -453,7 +453,11 @@ func TestLoadDictionaries(t *testing.T) {
 			if plan.Bytes != want || plan.Nulls != 0 {
 				t.Errorf("%+v, want %d bytes", plan, want)
 			}
-			s := openSnapshots(t, dir, loadSchema(t))
+			s, err := profilestore.OpenSnapshots(dir, loadSchema(t), engine, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close() //nolint:errcheck // in memory
 			if _, _, err := s.Activate(t.Context(), "bi", 1); err != nil {
 				t.Fatal(err)
 			}

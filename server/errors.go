@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"connectrpc.com/connect"
@@ -99,7 +100,7 @@ func apiError(err error) *connect.Error {
 
 // catalogError returns the error of a catalogue that can't be published.
 func catalogError(problems []catalog.Problem) *connect.Error {
-	e := connect.NewError(connect.CodeInvalidArgument, errors.New("the catalogue has mistakes and was not published"))
+	e := connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("the catalogue has %d mistakes and was not published; the first: %s", len(problems), problems[0]))
 	addDetail(e, &errdetails.ErrorInfo{Reason: "CATALOG_INVALID", Domain: errorDomain})
 	bad := &errdetails.BadRequest{}
 	for _, p := range problems[:min(len(problems), maxProblems)] {

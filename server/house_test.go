@@ -50,7 +50,7 @@ offers:
   - {id: data_10g, group: data, class: marketing, value: 30, propensity: {start: 0.1}, eligible: profile.usage.data_mb > 5000, treatments: [{channel: web, content: 10 GB more}, {channel: sms, content: "10 GB more, reply 1"}]}
   - {id: vip_line, group: care, class: care, value: 1, propensity: {start: 0.5}, eligible: profile.tag.vip && context.willing, treatments: [{channel: web, content: Your own line}]}
   - {id: magazine, group: value_added, class: marketing, value: 2, propensity: {start: 0.2}, treatments: [{channel: web, content: Read on}]}
-  - {id: help, group: care, class: service, value: 0, propensity: {start: 1}, treatments: [{channel: web, content: How can we help?}, {channel: sms, content: Hello}]}
+  - {id: help, group: care, class: service, value: 0, propensity: {start: 1}, treatments: [{channel: web, content: "How can we help?"}, {channel: sms, content: Hello}]}
 scenarios:
   - {id: inbound, touchpoints: [web.home], offers: [top_up, data_10g, vip_line, magazine], strategy: {name: pvcl}, fallback: help}
   - {id: outbound, touchpoints: [sms.push], offers: [data_10g]}

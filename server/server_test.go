@@ -300,7 +300,7 @@ func TestPublish(t *testing.T) {
 			text += fmt.Sprint(v)
 		}
 	}
-	for _, want := range []string{"catalog.yaml:12:", "balence", "value.balance", "halp"} {
+	for _, want := range []string{"catalog.yaml:11:", "balence", "value.balance", "halp"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the details do not have %q: %s", want, text)
 		}

@@ -43,8 +43,7 @@ func printError(w io.Writer, err error) {
 // describe writes an error in words: for one that came over the API its code,
 // reason and field violations follow the message.
 func describe(err error) string {
-	var unreachable *unreachableError
-	if errors.As(err, &unreachable) {
+	if unreachable, ok := errors.AsType[*unreachableError](err); ok {
 		return unreachable.Error()
 	}
 	var rpc *connect.Error

@@ -86,7 +86,7 @@ func formatBytes(n int64) string {
 }
 
 // plural writes a count with its noun: 1 event, 2 events.
-func plural[N int | int32 | int64](n N, noun string) string {
+func plural[N int | int32 | int64 | uint64](n N, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}

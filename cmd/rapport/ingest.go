@@ -180,8 +180,7 @@ func parseEvent(line int64, text []byte) eventLine {
 		return eventLine{line: line, err: fmt.Errorf("not an event: %s", jsonMistake(err))}
 	}
 	if err := protovalidate.Validate(e); err != nil {
-		var invalid *protovalidate.ValidationError
-		if errors.As(err, &invalid) {
+		if invalid, ok := errors.AsType[*protovalidate.ValidationError](err); ok {
 			err = errors.New(violations(invalid))
 		}
 		return eventLine{line: line, event: e, err: err}

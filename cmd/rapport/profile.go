@@ -62,7 +62,7 @@ func knownFields(fields []*rapportv1.ProfileValue) []*rapportv1.ProfileValue {
 func (cmd *profileGetCmd) print(a *app, p *rapportv1.GetProfileResponse) error {
 	state := "nothing is known of this customer"
 	if p.GetKnown() {
-		state = plural(len(knownFields(p.GetFields())), "known field") + ", " + plural(int64(p.GetDeltaVersion()), "change") + " by events"
+		state = plural(len(knownFields(p.GetFields())), "known field") + ", " + plural(p.GetDeltaVersion(), "change") + " by events"
 	}
 	writef(a.out, "%s: %s\n", printable(p.GetCustomer()), state)
 	for _, s := range p.GetSnapshots() {

@@ -34,7 +34,7 @@ func TestAgainstSlice(t *testing.T) {
 			}
 			j, err = journal.Open(dir, journal.Options{
 				FS:           &testFS{},
-				SegmentBytes: rapid.SampledFrom([]int64{1, 100, 1000, 0}).Draw(r, "segment bytes"),
+				SegmentBytes: rapid.SampledFrom([]int64{150, 1000, 0}).Draw(r, "segment bytes"),
 				GroupEntries: rapid.SampledFrom([]int{1, 2, 7, 0}).Draw(r, "group entries"),
 				CheckFrom:    rapid.Uint64Range(0, uint64(len(want))+2).Draw(r, "check from"),
 			})
@@ -51,7 +51,7 @@ func TestAgainstSlice(t *testing.T) {
 		r.Repeat(map[string]func(*rapid.T){
 			"append": func(r *rapid.T) {
 				var es []*journal.Entry
-				for _, n := range rapid.SliceOfN(size, 1, 20).Draw(r, "sizes") {
+				for _, n := range rapid.SliceOfN(size, 1, 6).Draw(r, "sizes") {
 					p := strings.Repeat(string(rune('a'+len(want)%26)), n)
 					es = append(es, &journal.Entry{Payload: []byte(p)})
 					want = append(want, p)

@@ -105,12 +105,18 @@ func TestReplayFindsDamage(t *testing.T) {
 	for i := range 20 {
 		mustAppend(t, j, fmt.Sprint(i))
 	}
+	other := t.TempDir()
+	k := mustOpen(t, other, journal.Options{SegmentBytes: 200})
+	for i := range 20 {
+		mustAppend(t, k, fmt.Sprint(i))
+	}
 	paths := segments(t, dir)
 	for name, damage := range map[string]func(path string) error{
 		"flip":    func(path string) error { return os.WriteFile(path, append(read(t, path)[:50], make([]byte, 200)...), 0o600) },
 		"cut":     func(path string) error { return os.Truncate(path, 60) },
 		"no head": func(path string) error { return os.Truncate(path, 10) },
 		"gone":    os.Remove,
+		"other":   func(path string) error { return os.WriteFile(path, read(t, segments(t, other)[1]), 0o600) },
 	} {
 		before := read(t, paths[1])
 		if err := damage(paths[1]); err != nil {
@@ -160,7 +166,7 @@ func FuzzReplay(f *testing.F) {
 			if err := os.WriteFile(filepath.Join(dir, name), first, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			name, before = filepath.Base(s.last), s.payloads(3)
+			name, before = filepath.Base(s.last), s.payloads(4)
 		}
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 			t.Fatal(err)

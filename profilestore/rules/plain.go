@@ -25,7 +25,7 @@ var (
 	badLiteral   = regexp.MustCompile(`^invalid (\w+) argument$`)
 	reserved     = regexp.MustCompile(`^reserved identifier: (.*)$`)
 	missing      = regexp.MustCompile(`^missing '(.+)' at '(.+)'$`)
-	syntax       = regexp.MustCompile(`^Syntax error: (.*)$`)
+	syntax       = regexp.MustCompile(`(?s)^Syntax error: (.*)$`)
 )
 
 // plainMessage puts a message of cel-go in plain words. One that it does not

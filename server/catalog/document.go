@@ -32,6 +32,7 @@ type document struct {
 	places   map[string]place
 	problems []Problem
 	reported map[string]bool // the paths of problems
+	partial  bool            // a whole list may be missing from the message
 }
 
 // place is where a value stands; key is nil for an element of a list.
@@ -145,14 +146,14 @@ func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!
 // decode checks the nodes against m's descriptor and then decodes them into m.
 // What was a problem is left out of m.
 func (d *document) decode(m proto.Message) {
-	if d.root == nil {
-		return
-	}
-	if !d.checkNodes(d.root, 0) {
-		d.root = nil
+	if d.root == nil || !d.checkNodes(d.root, 0) {
+		d.root, d.partial = nil, true
 		return
 	}
 	d.walkMessage(d.root, m.ProtoReflect().Descriptor(), "")
+	for path := range d.reported {
+		d.partial = d.partial || !strings.Contains(path, "[")
+	}
 	defer func() {
 		if r := recover(); r != nil {
 			d.failAt(d.root, "", "can't be decoded: %v", r)

@@ -20,6 +20,7 @@ const (
 	maxValues    = 1 << 20  // of one file: lines, list elements and the like
 	maxNesting   = 16       // of one file; the deepest message needs 8
 	maxProblems  = 1000     // reported at once
+	maxPlaced    = 4 << 20  // candidates of all scenarios, and of all touchpoints
 )
 
 // Problem is a mistake in a file.

@@ -12,35 +12,44 @@ import (
 	"rapport/profilestore/rules"
 )
 
-// validateMessage holds a message against its protovalidate rules. locate turns
-// a path of the message into the document and path that it came from; a
-// violation where a problem was already reported is left out.
-func validateMessage(m proto.Message, locate func(path string) (*document, string)) {
+// validateMessage holds a message against its protovalidate rules. locate says
+// from which document, and from where in it, what violates one came. A violation
+// where a problem was already reported is left out. An error means that the
+// rules themselves can't be used.
+func validateMessage(m proto.Message, locate func(*protovalidate.Violation) (*document, string)) error {
 	err := protovalidate.Validate(m)
-	if err == nil {
-		return
-	}
 	var found *protovalidate.ValidationError
 	if !errors.As(err, &found) {
-		d, path := locate("")
-		d.fail(path, "can't be checked: %v", err)
-		return
+		return err
 	}
 	for _, v := range found.Violations {
-		path := protovalidate.FieldPathString(v.Proto.GetField())
-		d, path := locate(path)
-		if d == nil || d.reported[path] {
+		d, path := locate(v)
+		if d.suppressed(path) {
 			continue
 		}
-		name := path[strings.LastIndexByte(path, '.')+1:]
 		switch {
 		case v.Proto.GetForKey():
 			d.failKey(path, "%s", plainViolation(v, d.places[path].key.Value))
 		case !d.has(path):
-			d.fail(path, "%s is missing%s", name, choices(v))
+			d.fail(path, "is missing%s", choices(v))
 		default:
 			d.fail(path, "%s", plainViolation(v, d.places[path].value.Value))
 		}
+	}
+	return nil
+}
+
+// suppressed reports whether a path, or what it is in, has a problem already.
+func (d *document) suppressed(path string) bool {
+	for {
+		if d.reported[path] {
+			return true
+		}
+		i := strings.LastIndexAny(path, ".[")
+		if i < 0 {
+			return false
+		}
+		path = path[:i]
 	}
 }
 
@@ -58,7 +67,11 @@ func plainViolation(v *protovalidate.Violation, value string) string {
 	message := v.Proto.GetMessage()
 	switch v.Proto.GetRuleId() {
 	case "string.pattern":
-		if words, ok := patterns[v.RuleValue.String()]; ok {
+		words, ok := patterns[v.RuleValue.String()]
+		switch {
+		case ok && value == "":
+			return "is empty: " + words
+		case ok:
 			return fmt.Sprintf("%.80q is not a name here: %s", value, words)
 		}
 	case "string.in":
@@ -67,7 +80,9 @@ func plainViolation(v *protovalidate.Violation, value string) string {
 			return fmt.Sprintf("%.80q is none of %s: did you mean %s?", value, strings.Join(list, ", "), near)
 		}
 		return fmt.Sprintf("%.80q is none of %s", value, strings.Join(list, ", "))
-	case "string.min_len", "repeated.min_items":
+	case "string.min_len":
+		return "is empty"
+	case "repeated.min_items":
 		return "is empty: at least one is needed"
 	case "string.max_len":
 		return message + fmt.Sprintf(", but has %d", len([]rune(value)))
@@ -99,9 +114,8 @@ func choices(v *protovalidate.Violation) string {
 	return ""
 }
 
-// pathOf splits the path of a violation in a merged message into its list, its
-// place there and the rest.
-func pathOf(elements []*validate.FieldPathElement) (list string, index int, ok bool) {
+// elementOf returns the list that a path begins with, and the place in it.
+func elementOf(elements []*validate.FieldPathElement) (list string, index int, ok bool) {
 	if len(elements) == 0 {
 		return "", 0, false
 	}

@@ -28,10 +28,14 @@ func (d *document) walkMessage(n *yaml.Node, m protoreflect.MessageDescriptor, p
 	first := make(map[protoreflect.FieldNumber]*yaml.Node)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
-		field := fieldOf(m, key)
+		if key.Kind != yaml.ScalarNode {
+			d.failAt(key, path, "a name is needed here, but this is %s", kindOf(key))
+			continue
+		}
+		field := fieldOf(m, key.Value)
 		if field == nil {
 			near := rules.Nearest(key.Value, fieldNames(m))
-			d.failAt(key, path, "there is no field %q here%s", key.Value, hint(near, strings.Join(fieldNames(m), ", ")))
+			d.failAt(key, join(path, key.Value), "there is no field %q here%s", key.Value, hint(near, strings.Join(fieldNames(m), ", ")))
 			if near != "" { // so that it is not missed as well
 				d.reported[join(path, near)] = true
 			}
@@ -143,7 +147,7 @@ func (d *document) walkAny(n *yaml.Node, path string) {
 	case (n.Tag == "!!int" || n.Tag == "!!float") && !isNumber(n):
 		d.failAt(n, path, "%s is no plain number: write its digits, or put it in quotes if it is a text", n.Value)
 	case n.Tag == "!!int":
-		if f, err := strconv.ParseFloat(n.Value, 64); err != nil || math.Abs(f) > 1<<53 {
+		if i, err := strconv.ParseInt(n.Value, 10, 64); err != nil || i > 1<<53 || i < -1<<53 {
 			d.failAt(n, path, "%s is too large to be exact: put it in quotes if it is a text", n.Value)
 		}
 	case n.Tag == "!!bool" && n.Value != "true" && n.Value != "false":
@@ -185,14 +189,11 @@ func kindOf(n *yaml.Node) string {
 }
 
 // fieldOf returns the field that a key names, or nil.
-func fieldOf(m protoreflect.MessageDescriptor, key *yaml.Node) protoreflect.FieldDescriptor {
-	if key.Kind != yaml.ScalarNode {
-		return nil
-	}
-	if f := m.Fields().ByTextName(key.Value); f != nil {
+func fieldOf(m protoreflect.MessageDescriptor, key string) protoreflect.FieldDescriptor {
+	if f := m.Fields().ByTextName(key); f != nil {
 		return f
 	}
-	return m.Fields().ByJSONName(key.Value)
+	return m.Fields().ByJSONName(key)
 }
 
 // fieldNames returns the names of a message's fields.

@@ -12,8 +12,15 @@ import (
 	"rapport/sdk/abi"
 )
 
-// Manifest is what a strategy says about itself.
-type Manifest = abi.Manifest
+// What a strategy says about itself, so that the server needs nothing of the SDK.
+type (
+	Manifest  = abi.Manifest
+	Input     = abi.Input
+	Parameter = abi.Parameter
+)
+
+// liveVersion is what scenarios call the version that is released.
+const liveVersion = "live"
 
 // Limits of a manifest, over which no strategy that makes sense goes.
 const (
@@ -53,6 +60,8 @@ func parseManifest(b []byte) (*Manifest, error) {
 		return nil, invalid(ReasonManifest, "%q is no strategy name: use a-z, 0-9, _ and -, beginning with a letter, at most 64", clip(m.Name, 80))
 	case !strategyVersion.MatchString(m.Version):
 		return nil, invalid(ReasonManifest, "%q is no version: use letters, digits, '.', '_', '+' and '-', at most 64", clip(m.Version, 80))
+	case m.Version == liveVersion:
+		return nil, invalid(ReasonManifest, "%q can't be a version: it stands for the one that is released", liveVersion)
 	case len(m.Description) > maxDescription:
 		return nil, invalid(ReasonManifest, "a description of %d bytes; at most %d are allowed", len(m.Description), maxDescription)
 	}

@@ -125,7 +125,7 @@ func (m *Module) Bind(ctx context.Context, c *catalog.Compiled, sc *catalog.Scen
 		}
 		if err != nil {
 			s.discard()
-			return nil, fmt.Errorf("bind strategy %s to scenario %s: %w", m.title(), sc.ID, err)
+			return nil, fmt.Errorf("strategy %s: %w", m.title(), err)
 		}
 		s.free <- in
 	}

@@ -132,13 +132,16 @@ func wasiFileStatus(_ *host, mem api.Memory, p []uint64) errno {
 	return done(mem.Write(uint32(p[1]), stat[:]))
 }
 
+// maxVectors is how many pieces of one fd_write are looked at.
+const maxVectors = 1024
+
 // wasiWrite keeps what is written to descriptors 1 and 2, up to a limit, and
 // says that all was written.
 func wasiWrite(h *host, mem api.Memory, p []uint64) errno {
 	if fd := uint32(p[0]); fd != 1 && fd != 2 {
 		return errnoBadF
 	}
-	vectors, ok := mem.Read(uint32(p[1]), uint32(min(p[2], 1024))*8)
+	vectors, ok := mem.Read(uint32(p[1]), min(uint32(p[2]), maxVectors)*8)
 	if !ok {
 		return errnoFault
 	}

@@ -83,8 +83,14 @@ var plans = []struct{ fee, mb float64 }{
 }
 
 var cities = []option{
-	{"Guangzhou", 0.25}, {"Shenzhen", 0.25}, {"Foshan", 0.12}, {"Dongguan", 0.12},
-	{"Huizhou", 0.08}, {"Zhuhai", 0.07}, {"Shantou", 0.06}, {"Zhanjiang", 0.05},
+	{"Guangzhou", 0.25},
+	{"Shenzhen", 0.25},
+	{"Foshan", 0.12},
+	{"Dongguan", 0.12},
+	{"Huizhou", 0.08},
+	{"Zhuhai", 0.07},
+	{"Shantou", 0.06},
+	{"Zhanjiang", 0.05},
 }
 
 // draw makes up a customer.

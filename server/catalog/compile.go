@@ -1,0 +1,295 @@
+package catalog
+
+import (
+	"fmt"
+	"strings"
+
+	"buf.build/go/protovalidate"
+
+	"rapport/profilestore"
+	"rapport/profilestore/rules"
+	rapportv1 "rapport/server/api/rapport/v1"
+)
+
+// StrategyChecker says whether a strategy fits where a catalogue uses it.
+type StrategyChecker interface {
+	// Check returns, in words, what keeps the scenario's strategy, which is not
+	// nil, from ranking the scenario; nothing if it can.
+	Check(c *Compiled, s *Scenario) []string
+}
+
+// Compile reads the files of one catalogue, checks everything that can be
+// checked against the schema and the strategies, and lays the result out for
+// decisions. It returns either the catalogue, compiled and as a message, or
+// every mistake. Without a StrategyChecker, what strategies need is not checked.
+func Compile(files []File, schema *profilestore.Schema, strategies StrategyChecker) (*Compiled, *rapportv1.Catalog, []Problem) {
+	m := readCatalog(files)
+	c := &compiler{
+		merged: m, schema: schema,
+		out: &Compiled{Schema: schema, touchpoint: make(map[string]int), context: make(map[string]int)},
+	}
+	if len(m.docs) > 0 {
+		c.compile()
+	}
+	if strategies != nil && len(m.lost) == 0 {
+		c.checkStrategies(strategies)
+	}
+	if problems := problemsOf(m.docs); len(problems) > 0 {
+		return nil, nil, problems
+	}
+	if len(m.docs) == 0 {
+		return nil, nil, []Problem{{File: "catalogue", Message: "there are no files"}}
+	}
+	return c.out, m.message, nil
+}
+
+// Parse returns the files of a catalogue that Compile accepted as one message,
+// without looking at rules and references again.
+func Parse(files []File) (*rapportv1.Catalog, error) {
+	m := readCatalog(files)
+	if problems := problemsOf(m.docs); len(problems) > 0 {
+		return nil, fmt.Errorf("catalogue: %s, and %d more problems", problems[0], len(problems)-1)
+	}
+	return m.message, nil
+}
+
+// merged are the files of a catalogue as one message, whose lists are those of
+// the files joined.
+type merged struct {
+	docs    []*document
+	message *rapportv1.Catalog
+	origins map[string][]origin // of the elements of each list
+
+	// lost are the lists of which a part could not be read: what refers to it
+	// would look wrong and is not. Offers lost are groups lost.
+	lost map[string]bool
+}
+
+// origin is where an element of a merged list came from.
+type origin struct {
+	doc  *document
+	path string
+}
+
+// readCatalog reads and merges files and checks each for itself.
+func readCatalog(files []File) *merged {
+	m := &merged{message: &rapportv1.Catalog{}, origins: make(map[string][]origin), lost: make(map[string]bool)}
+	names, total := make(map[string]bool, len(files)), 0
+	for _, f := range files {
+		total += len(f.Content)
+		d := &document{file: f.Name, reported: make(map[string]bool)}
+		switch {
+		case names[f.Name]:
+			d.failAt(nil, "", "two files have this name")
+		case total > MaxBytes:
+			d.failAt(nil, "", "with this file the catalogue has more than %d bytes", MaxBytes)
+		default:
+			d = readDocument(f)
+		}
+		names[f.Name] = true
+		part := &rapportv1.Catalog{}
+		d.decode(part)
+		m.docs = append(m.docs, d)
+		m.append(d, part)
+	}
+	if len(m.docs) > 0 {
+		if err := validateMessage(m.message, m.locate); err != nil {
+			m.docs[0].failAt(nil, "", "can't be checked: %v", err)
+		}
+	}
+	return m
+}
+
+// lists are the names of a catalogue's lists.
+var lists = []string{"context", "channels", "touchpoints", "offers", "scenarios"}
+
+// append joins the lists of a file's message to those of the whole.
+func (m *merged) append(d *document, part *rapportv1.Catalog) {
+	all := m.message
+	all.Context = append(all.Context, part.GetContext()...)
+	all.Channels = append(all.Channels, part.GetChannels()...)
+	all.Touchpoints = append(all.Touchpoints, part.GetTouchpoints()...)
+	all.Offers = append(all.Offers, part.GetOffers()...)
+	all.Scenarios = append(all.Scenarios, part.GetScenarios()...)
+	lengths := []int{len(part.GetContext()), len(part.GetChannels()), len(part.GetTouchpoints()), len(part.GetOffers()), len(part.GetScenarios())}
+	for k, list := range lists {
+		for i := range lengths[k] {
+			m.origins[list] = append(m.origins[list], origin{d, fmt.Sprintf("%s[%d]", list, i)})
+		}
+		if d.partial {
+			m.lost[list] = true
+		}
+	}
+}
+
+// locate returns where a violation's path in the merged message comes from.
+func (m *merged) locate(v *protovalidate.Violation) (*document, string) {
+	path := protovalidate.FieldPathString(v.Proto.GetField())
+	list, index, ok := elementOf(v.Proto.GetField().GetElements())
+	if from := m.origins[list]; ok && index < len(from) {
+		rest := strings.TrimPrefix(path, fmt.Sprintf("%s[%d]", list, index))
+		return from[index].doc, from[index].path + rest
+	}
+	return m.docs[0], path
+}
+
+// compiler checks a merged catalogue and lays it out. What is wrong is reported
+// and left out, so that the rest can still be checked.
+type compiler struct {
+	*merged
+	schema *profilestore.Schema
+	out    *Compiled
+
+	channels map[string]int
+	offers   map[string]int
+	groups   map[string][]int // the offers of each
+	// treatments and ruled are the contents of each offer by channel, in
+	// catalogue order, and whether it has a rule.
+	treatments [][]treatment
+	ruled      []bool
+	uses       map[*Scenario]origin // the scenarios with a strategy
+	placed     int                  // candidates so far, of scenarios and touchpoints
+	hinted     int                  // suggestions made so far
+}
+
+// treatment is an offer's form in a channel.
+type treatment struct {
+	channel int
+	content string
+}
+
+func (c *compiler) compile() {
+	c.addContext()
+	c.addChannels()
+	c.addTouchpoints()
+	c.addOffers()
+	c.addScenarios()
+	for _, list := range []string{"offers", "scenarios"} {
+		if len(c.origins[list]) == 0 && !c.lost[list] {
+			c.docs[0].failAt(nil, "", "the catalogue has no %s: nothing could be offered", list)
+		}
+	}
+}
+
+// fail reports a problem below an element of a list.
+func (c *compiler) fail(list string, i int, below, format string, args ...any) {
+	from := c.origins[list][i]
+	from.doc.fail(from.path+"."+below, format, args...)
+}
+
+// where says in which file and line an element is, for messages about two.
+func (c *compiler) where(list string, i int) string {
+	from := c.origins[list][i]
+	return fmt.Sprintf("%s:%d", from.doc.file, from.doc.line(from.path))
+}
+
+// declare notes the id of an element. It reports whether the id is new.
+func (c *compiler) declare(index map[string]int, list string, i int, field, what, id string) bool {
+	if id == "" { // it is missing, which was said
+		c.lost[list] = true
+		return false
+	}
+	if first, ok := index[id]; ok {
+		c.fail(list, i, field, "%s %q is declared twice, first in %s", what, id, c.where(list, first))
+		return false
+	}
+	index[id] = i
+	return true
+}
+
+// addContext adds what a request may say.
+func (c *compiler) addContext() {
+	seen := make(map[string]int)
+	for i, f := range c.message.GetContext() {
+		if !c.declare(seen, "context", i, "name", "context field", f.GetName()) {
+			continue
+		}
+		kind := profilestore.Type(f.GetType()).Kind()
+		if kind == profilestore.KindUnknown {
+			continue
+		}
+		field := ContextField{Name: f.GetName(), Kind: kind}
+		if f.GetDefault() != nil {
+			v, err := valueOf(f.GetDefault(), kind)
+			if from := c.origins["context"][i]; err != nil && !from.doc.suppressed(from.path+".default") {
+				c.fail("context", i, "default", "%v", err)
+			}
+			field.Default = v
+		}
+		c.out.context[field.Name] = len(c.out.Context)
+		c.out.Context = append(c.out.Context, field)
+	}
+}
+
+// addChannels adds the channels.
+func (c *compiler) addChannels() {
+	c.channels = make(map[string]int)
+	seen := make(map[string]int)
+	for i, m := range c.message.GetChannels() {
+		if !c.declare(seen, "channels", i, "id", "channel", m.GetId()) {
+			continue
+		}
+		ch := Channel{ID: m.GetId(), Outbound: m.GetDirection() == "outbound", Cost: m.GetCost()}
+		ch.Attributes = c.attributes("channels", i, m.GetAttributes(), "cost", profilestore.Number(m.GetCost()))
+		c.channels[ch.ID] = len(c.out.Channels)
+		c.out.Channels = append(c.out.Channels, ch)
+	}
+}
+
+// addTouchpoints adds the touchpoints.
+func (c *compiler) addTouchpoints() {
+	seen := make(map[string]int)
+	for i, m := range c.message.GetTouchpoints() {
+		if !c.declare(seen, "touchpoints", i, "id", "touchpoint", m.GetId()) {
+			continue
+		}
+		t := Touchpoint{ID: m.GetId(), Slots: 1, Scenario: -1}
+		if m.Slots != nil {
+			t.Slots = int(m.GetSlots())
+		}
+		var ok bool
+		if t.Channel, ok = c.channel("touchpoints", i, "channel", m.GetChannel()); !ok {
+			continue
+		}
+		if t.ID != m.GetChannel() && !strings.HasPrefix(t.ID, m.GetChannel()+".") {
+			c.fail("touchpoints", i, "id", "the id must begin with its channel: %s.%s", m.GetChannel(), t.ID)
+		}
+		c.out.touchpoint[t.ID] = len(c.out.Touchpoints)
+		c.out.Touchpoints = append(c.out.Touchpoints, t)
+	}
+}
+
+// channel returns the place of a channel that an element names.
+func (c *compiler) channel(list string, i int, below, id string) (int, bool) {
+	at, ok := c.channels[id]
+	if !ok && id != "" && !c.lost["channels"] {
+		c.fail(list, i, below, "there is no channel %q%s", id, nearest(c, id, c.channels))
+	}
+	return at, ok
+}
+
+// checkStrategies asks whether the strategies fit.
+func (c *compiler) checkStrategies(strategies StrategyChecker) {
+	for _, s := range c.out.Scenarios {
+		if s.Strategy == nil {
+			continue
+		}
+		from := c.uses[s]
+		for _, message := range strategies.Check(c.out, s) {
+			from.doc.fail(from.path+".strategy", "%s", message)
+		}
+	}
+}
+
+// rulesEnv returns the environment of the offers' conditions.
+func (c *compiler) rulesEnv() *rules.Env {
+	inputs := make([]rules.Input, len(c.out.Context))
+	for i, f := range c.out.Context {
+		inputs[i] = rules.Input{Name: f.Name, Kind: f.Kind}
+	}
+	env, err := rules.NewEnv(c.schema, inputs)
+	if err != nil {
+		panic(err) // names and kinds were checked
+	}
+	return env
+}

@@ -1,0 +1,170 @@
+package catalog
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"rapport/profilestore"
+	"rapport/profilestore/rules"
+	rapportv1 "rapport/server/api/rapport/v1"
+)
+
+// addOffers adds the offers and compiles their rules.
+func (c *compiler) addOffers() {
+	c.offers, c.groups = make(map[string]int), make(map[string][]int)
+	table := c.rulesEnv().NewTable()
+	seen := make(map[string]int)
+	mistaken := 0
+	for i, m := range c.message.GetOffers() {
+		var eligible rules.Rule
+		if mistaken < maxProblems {
+			var mistakes rules.CompileErrors
+			var err error
+			if eligible, err = table.Add(m.GetEligible()); errors.As(err, &mistakes) {
+				mistaken++
+				from := c.origins["offers"][i]
+				from.doc.failRule(from.path+".eligible", mistakes)
+			}
+		}
+		o := Offer{
+			ID: m.GetId(), Group: m.GetGroup(), Class: classOf(m.GetClass()), Value: m.GetValue(),
+			Propensity: c.propensity(i, m.GetPropensity()), Lever: 1 + m.GetBoost()/100, Eligible: eligible,
+		}
+		o.Attributes = c.attributes("offers", i, m.GetAttributes(), "value", profilestore.Number(m.GetValue()))
+		treatments := c.treatmentsOf(i, m)
+		if !c.declare(seen, "offers", i, "id", "offer", m.GetId()) {
+			continue
+		}
+		c.groups[o.Group] = append(c.groups[o.Group], len(c.out.Offers))
+		c.offers[o.ID] = len(c.out.Offers)
+		c.out.Offers = append(c.out.Offers, o)
+		c.treatments = append(c.treatments, treatments)
+		c.ruled = append(c.ruled, strings.TrimSpace(m.GetEligible()) != "")
+	}
+	c.out.Rules = table.Build()
+}
+
+// classOf returns the class that a file spells.
+func classOf(s string) Class { return Class(max(slices.Index(classNames[:], s), 0)) }
+
+// propensity resolves where an offer's propensity comes from.
+func (c *compiler) propensity(i int, m *rapportv1.Propensity) Propensity {
+	p := Propensity{Slot: -1, Start: m.GetStart()}
+	name := m.GetField()
+	if name == "" {
+		return p
+	}
+	slot, ok := c.schema.Lookup(name)
+	if !ok {
+		c.fail("offers", i, "propensity.field", "the schema has no field %q%s", name, nearest(c, strings.TrimPrefix(name, "profile."), c.numbers()))
+		return p
+	}
+	if f := c.schema.Fields()[slot]; f.Type != profilestore.TypeNumber {
+		c.fail("offers", i, "propensity.field", "%s is a %s: a propensity is a number", name, f.Type)
+		return p
+	}
+	p.Slot = slot
+	return p
+}
+
+// treatmentsOf resolves the channels of an offer's treatments.
+func (c *compiler) treatmentsOf(i int, m *rapportv1.Offer) []treatment {
+	var out []treatment
+	taken := make(map[int]bool)
+	for j, t := range m.GetTreatments() {
+		below := fmt.Sprintf("treatments[%d].channel", j)
+		ch, ok := c.channel("offers", i, below, t.GetChannel())
+		if !ok {
+			continue
+		}
+		if taken[ch] {
+			c.fail("offers", i, below, "the offer has two treatments in channel %s", t.GetChannel())
+			continue
+		}
+		taken[ch] = true
+		out = append(out, treatment{ch, t.GetContent()})
+	}
+	slices.SortFunc(out, func(a, b treatment) int { return a.channel - b.channel })
+	return out
+}
+
+// attributes converts facts for strategies. own is the name of a field of the
+// element that is one of them too.
+func (c *compiler) attributes(list string, i int, m map[string]*structpb.Value, own string, value profilestore.Value) map[string]profilestore.Value {
+	out := map[string]profilestore.Value{own: value}
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		below := fmt.Sprintf("attributes[%q]", name)
+		if name == own {
+			c.fail(list, i, below, "%s is a field of its own: an attribute can't have the same name", own)
+			continue
+		}
+		switch v := m[name].GetKind().(type) {
+		case *structpb.Value_NumberValue:
+			out[name] = profilestore.Number(v.NumberValue)
+		case *structpb.Value_BoolValue:
+			out[name] = profilestore.Flag(v.BoolValue)
+		case *structpb.Value_StringValue:
+			out[name] = profilestore.Text(v.StringValue)
+		}
+	}
+	return out
+}
+
+// valueOf converts a value of a file to a kind.
+func valueOf(v *structpb.Value, k profilestore.Kind) (profilestore.Value, error) {
+	switch x := v.GetKind().(type) {
+	case *structpb.Value_NumberValue:
+		if k == profilestore.KindNumber {
+			return profilestore.Number(x.NumberValue), nil
+		}
+	case *structpb.Value_BoolValue:
+		if k == profilestore.KindFlag {
+			return profilestore.Flag(x.BoolValue), nil
+		}
+	case *structpb.Value_StringValue:
+		if k == profilestore.KindText {
+			return profilestore.Text(x.StringValue), nil
+		}
+		if k == profilestore.KindTime {
+			if t, err := time.Parse(time.RFC3339Nano, x.StringValue); err == nil {
+				return profilestore.Time(t.UnixMicro()), nil
+			}
+		}
+	case nil:
+		return profilestore.Value{}, nil // it could not be read, which was said
+	}
+	need := map[profilestore.Kind]string{
+		profilestore.KindNumber: "a number", profilestore.KindFlag: "true or false", profilestore.KindText: "a text, in quotes if it looks like a number or flag",
+		profilestore.KindTime: "a time such as 2026-01-31T18:00:00+08:00",
+	}[k]
+	return profilestore.Value{}, fmt.Errorf("the default must be %s", need)
+}
+
+// numbers are the fields of the schema that a propensity can be.
+func (c *compiler) numbers() map[string]bool {
+	out := make(map[string]bool)
+	for _, f := range c.schema.Fields() {
+		if f.Type == profilestore.TypeNumber {
+			out[f.Name] = true
+		}
+	}
+	return out
+}
+
+// maxHints bounds how often the nearest of many names is looked for.
+const maxHints = 100
+
+// nearest returns the words that name the key that was probably meant.
+func nearest[V any](c *compiler, name string, keys map[string]V) string {
+	if c.hinted++; c.hinted > maxHints {
+		return ""
+	}
+	all := slices.Sorted(maps.Keys(keys))
+	return hint(rules.Nearest(name, all), strings.Join(all, ", "))
+}

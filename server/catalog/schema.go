@@ -1,0 +1,68 @@
+package catalog
+
+import (
+	"errors"
+	"fmt"
+
+	"buf.build/go/protovalidate"
+
+	"rapport/profilestore"
+	"rapport/profilestore/rules"
+	rapportv1 "rapport/server/api/rapport/v1"
+)
+
+// ReadSchema reads a ProfileSchema file and checks it completely, event rules
+// too. It returns either the schema or every mistake.
+func ReadSchema(name string, yaml []byte) (*profilestore.Schema, []Problem) {
+	d := readDocument(File{Name: name, Content: yaml})
+	m := &rapportv1.ProfileSchema{}
+	d.decode(m)
+	if d.root == nil {
+		return nil, problemsOf([]*document{d})
+	}
+	if err := validateMessage(m, func(v *protovalidate.Violation) (*document, string) {
+		return d, protovalidate.FieldPathString(v.Proto.GetField())
+	}); err != nil {
+		d.failAt(d.root, "", "can't be checked: %v", err)
+	}
+	sources, fields := schemaParts(m)
+	schema, err := profilestore.NewSchema(sources, fields)
+	var mistakes profilestore.SchemaErrors
+	if errors.As(err, &mistakes) {
+		for _, e := range mistakes {
+			if !d.reported[e.Path] {
+				d.fail(e.Path, "%s", e.Message)
+			}
+		}
+	}
+	for _, e := range rules.CheckEvents(fields) {
+		d.failRule(fmt.Sprintf("fields[%d].events.%s", e.Field, e.Part), e.Errors)
+	}
+	if problems := problemsOf([]*document{d}); len(problems) > 0 {
+		return nil, problems
+	}
+	return schema, nil
+}
+
+// schemaParts converts the message.
+func schemaParts(m *rapportv1.ProfileSchema) ([]profilestore.Source, []profilestore.Field) {
+	var sources []profilestore.Source
+	for _, s := range m.GetSources() {
+		sources = append(sources, profilestore.Source{ID: s.GetId(), Description: s.GetDescription(), Key: s.GetKey()})
+	}
+	var fields []profilestore.Field
+	for _, f := range m.GetFields() {
+		field := profilestore.Field{
+			Name: f.GetName(), Type: profilestore.Type(f.GetType()), Batch: f.GetBatch(), Column: f.GetColumn(),
+			Decimals: profilestore.NoDecimals, Default: f.GetDefault(), Description: f.GetDescription(),
+		}
+		if f.Decimals != nil {
+			field.Decimals = int(f.GetDecimals())
+		}
+		if e := f.GetEvents(); e != nil {
+			field.Events = &profilestore.EventRule{On: e.GetOn(), Set: e.GetSet(), Add: e.GetAdd()}
+		}
+		fields = append(fields, field)
+	}
+	return sources, fields
+}
