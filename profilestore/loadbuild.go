@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"rapport/profilestore/durable"
@@ -52,18 +53,18 @@ func (l *loader) build(ctx context.Context) (report *LoadReport, err error) {
 	if err != nil {
 		return nil, err
 	}
-	written, err := l.write(ctx, filepath.Join(temp, rowsFolder), layout, encoded)
-	if err != nil {
+	hash := newContentHash(encoded)
+	if err := l.write(ctx, filepath.Join(temp, rowsFolder), hash); err != nil {
 		return nil, err
 	}
-	counts, err := l.verify(ctx, filepath.Join(temp, rowsFolder), layout, encoded, written)
+	counts, err := l.verify(ctx, filepath.Join(temp, rowsFolder), layout, hash.chain)
 	if err != nil {
 		return nil, err
 	}
 	m := &manifest{
 		Format: manifestFormat, Source: l.o.Source, Generation: number, Schema: l.o.Schema.ID(),
 		AsOf: micros(l.o.AsOf), IngestCut: micros(l.o.IngestCut), SealedAt: time.Now().UTC().Truncate(time.Microsecond),
-		Origin: filepath.Base(l.o.Path), Rows: int64(len(l.rows.refs)), Refused: l.bad, ContentHash: written,
+		Origin: filepath.Base(l.o.Path), Rows: int64(len(l.rows.refs)), Refused: l.bad, ContentHash: hash.sum(),
 		Nulls: make(map[string]float64, len(counts)), Layout: encoded,
 	}
 	report = &LoadReport{Rows: m.Rows}
@@ -90,90 +91,155 @@ func (l *loader) build(ctx context.Context) (report *LoadReport, err error) {
 
 // contentHash is the hash of a snapshot's content: its layout and then every key
 // and stored row in order, each with its length before it.
-type contentHash struct{ h hash.Hash }
-
-func newContentHash(layout []byte) contentHash {
-	h := sha256.New()
-	h.Write(layout)
-	return contentHash{h}
+type contentHash struct {
+	h     hash.Hash
+	chain rowChain
 }
 
-func (c contentHash) add(key, stored []byte) {
+func newContentHash(layout []byte) *contentHash {
+	h := sha256.New()
+	h.Write(layout)
+	return &contentHash{h: h}
+}
+
+func (c *contentHash) add(key, stored []byte) {
 	var b [8]byte
 	binary.LittleEndian.PutUint32(b[:4], uint32(len(key)))
 	binary.LittleEndian.PutUint32(b[4:], uint32(len(stored)))
 	c.h.Write(b[:])
 	c.h.Write(key)
 	c.h.Write(stored)
+	c.chain.add(stored)
 }
 
-func (c contentHash) sum() string { return hex.EncodeToString(c.h.Sum(nil)) }
+func (c *contentHash) sum() string { return hex.EncodeToString(c.h.Sum(nil)) }
 
-// write writes the rows and returns the hash of what was written.
-func (l *loader) write(ctx context.Context, dir string, layout *rowLayout, encoded []byte) (string, error) {
+// rowChain is a hash of the checksums of rows in order. Rows whose checksums are
+// right and whose chain is that of what was written are what was written; so
+// reading back needs no second SHA-256, which is as dear as the reading.
+type rowChain struct {
+	sum  uint64
+	rows int64
+}
+
+func (c *rowChain) add(stored []byte) {
+	const prime = 1<<40 + 0x1b3 // of FNV-1a
+	c.sum = (c.sum ^ uint64(binary.LittleEndian.Uint32(stored[len(stored)-rowChecksum:]))) * prime
+	c.rows++
+}
+
+// writeBatch is a stretch of rows on its way to the engine.
+type writeBatch struct {
+	data []byte // key, stored row, key, stored row …
+	ends []int  // of each of them
+	free []byte // scratch
+	done int    // rows with and before it
+}
+
+const batchRows = 512
+
+// write writes the rows and adds them to hash. Another goroutine encodes them
+// meanwhile.
+func (l *loader) write(ctx context.Context, dir string, hash *contentHash) error {
 	w, err := l.o.Engine.BuildGeneration(dir)
 	if err != nil {
-		return "", err
+		return err
 	}
-	hash := newContentHash(encoded)
-	var stored []byte
-	for i, ref := range l.rows.refs {
-		if i%1024 == 0 {
-			if err := ctx.Err(); err != nil {
-				return "", errors.Join(err, w.Abort())
+	ready, empty := make(chan *writeBatch, 2), make(chan *writeBatch, 3)
+	for range cap(empty) {
+		empty <- new(writeBatch)
+	}
+	stop := make(chan struct{})
+	var encoder sync.WaitGroup
+	encoder.Go(func() {
+		defer close(ready)
+		for begin := 0; begin < len(l.rows.refs); begin += batchRows {
+			select {
+			case b := <-empty:
+				b.done = min(begin+batchRows, len(l.rows.refs))
+				b.encode(l.rows, l.rows.refs[begin:b.done], hash)
+				ready <- b
+			case <-stop:
+				return
 			}
-			l.progress(l.size + int64(float64(l.size)*float64(i)/float64(len(l.rows.refs))))
 		}
-		key, cells := l.rows.unpack(ref)
-		stored = layout.append(stored[:0], cells)
-		stored = appendRowChecksum(stored, 0, key)
-		hash.add(key, stored)
-		if err := w.Add(key, stored); err != nil {
-			return "", errors.Join(err, w.Abort())
+	})
+	for b := range ready {
+		if err = ctx.Err(); err == nil {
+			err = b.write(w)
 		}
+		if err != nil {
+			close(stop)
+			for range ready { // until the encoder has ended
+			}
+			return errors.Join(err, w.Abort())
+		}
+		l.progress(l.size + int64(float64(l.size)*float64(b.done)/float64(len(l.rows.refs)+1)))
+		empty <- b
 	}
 	if err := w.Seal(); err != nil {
-		return "", errors.Join(err, w.Abort())
+		return errors.Join(err, w.Abort())
 	}
-	return hash.sum(), nil
+	return nil
+}
+
+func (b *writeBatch) encode(rows *loadRows, refs []loadRef, hash *contentHash) {
+	b.data, b.ends = b.data[:0], b.ends[:0]
+	for _, ref := range refs {
+		var key []byte
+		key, b.free = rows.encode(b.free[:0], ref)
+		b.free = appendRowChecksum(b.free, 0, key)
+		hash.add(key, b.free)
+		b.data = append(b.data, key...)
+		b.ends = append(b.ends, len(b.data))
+		b.data = append(b.data, b.free...)
+		b.ends = append(b.ends, len(b.data))
+	}
+}
+
+func (b *writeBatch) write(w GenerationWriter) error {
+	begin := 0
+	for i := 0; i < len(b.ends); i += 2 {
+		if err := w.Add(b.data[begin:b.ends[i]], b.data[b.ends[i]:b.ends[i+1]]); err != nil {
+			return err
+		}
+		begin = b.ends[i+1]
+	}
+	return nil
 }
 
 // verify reads back what was written: all rows must be there and be what they
 // were. It returns how many have a value, by column.
-func (l *loader) verify(ctx context.Context, dir string, layout *rowLayout, encoded []byte, written string) (counts []int64, err error) {
+func (l *loader) verify(ctx context.Context, dir string, layout *rowLayout, written rowChain) (counts []int64, err error) {
 	g, err := l.o.Engine.OpenGeneration(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, g.Close()) }()
-	hash := newContentHash(encoded)
 	counts = make([]int64, len(layout.Columns))
-	n := 0
+	var read rowChain
 	err = g.Each(func(key, stored []byte) error {
-		if n++; n%1024 == 0 {
+		if read.rows%1024 == 0 {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
 		}
 		row, err := checkStoredRow(layout, key, stored)
-		if err == nil && n%verifyEvery == 1 {
+		if err == nil && read.rows%verifyEvery == 0 {
 			err = layout.verify(row)
 		}
 		if err != nil {
 			return damaged("%s, row %q, as soon as it was written: %v", dir, key, err)
 		}
-		hash.add(key, stored)
+		read.add(stored)
 		layout.countPresent(row, counts)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	if n != len(l.rows.refs) {
-		return nil, damaged("%s: %d rows were written and %d can be read", dir, len(l.rows.refs), n)
-	}
-	if read := hash.sum(); read != written {
-		return nil, damaged("%s: what was written has hash %s, what can be read %s", dir, written, read)
+	if read != written {
+		return nil, damaged("%s: %d rows were written, and %d others can be read", dir, written.rows, read.rows)
 	}
 	l.progress(2 * l.size)
 	return counts, nil

@@ -97,61 +97,6 @@ func rowInt(row []byte, at int, width uint8) int64 {
 	return int64(binary.LittleEndian.Uint64(row[at:]))
 }
 
-// appendRowInt appends the low width bytes of n.
-func appendRowInt(dst []byte, n int64, width int) []byte {
-	for ; width > 0; width-- {
-		dst = append(dst, byte(n))
-		n >>= 8
-	}
-	return dst
-}
-
-// rowCell is one value on its way into a row.
-type rowCell struct {
-	present bool
-	// num is a scaled integer, the bits of a float64, microseconds, a code, or 1
-	// for true.
-	num  int64
-	text []byte // of a text without dictionary
-}
-
-// append appends the row of cells, which are as Columns, and whose numbers fit
-// their widths.
-func (l *rowLayout) append(dst []byte, cells []rowCell) []byte {
-	begin := len(dst)
-	dst = append(dst, make([]byte, l.base)...)
-	row := dst[begin:]
-	binary.LittleEndian.PutUint64(row, l.head) // what it writes beyond the head is zero
-	rest := 0
-	for _, i := range l.order {
-		c := &cells[i]
-		if !c.present {
-			continue
-		}
-		p := &l.places[i]
-		dst[begin+int(p.presentAt)] |= p.presentMask
-		switch p.form {
-		case rowFlag:
-			if c.num != 0 {
-				dst[begin+int(p.flagAt)] |= p.flagMask
-			}
-		case rowText:
-			rest += len(c.text)
-			dst = appendRowInt(dst, int64(rest), int(p.width))
-		case rowScaled, rowFloat, rowTime, rowCode:
-			dst = appendRowInt(dst, c.num, int(p.width))
-		}
-	}
-	if rest > 0 {
-		for _, i := range l.order {
-			if c := &cells[i]; c.present && l.places[i].form == rowText {
-				dst = append(dst, c.text...)
-			}
-		}
-	}
-	return dst
-}
-
 var errRowLayout = errors.New("the row is not of this layout")
 
 // verify checks a row completely: what it accepts is what append makes, byte for

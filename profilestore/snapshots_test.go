@@ -198,7 +198,9 @@ func TestLoadOfTheSameContent(t *testing.T) {
 	if err != nil || later.Noop || later.Snapshot.ContentHash != first.Snapshot.ContentHash {
 		t.Errorf("the same content of another time: %+v, %v", later, err)
 	}
-	cut, err := loadFile(t, dir, content, func(o *profilestore.LoadOptions) { o.IngestCut = o.AsOf + int64(profilestore.CellWidth/time.Microsecond) })
+	cut, err := loadFile(t, dir, content, func(o *profilestore.LoadOptions) {
+		o.IngestCut = o.AsOf + int64(profilestore.CellWidth/time.Microsecond)
+	})
 	if err != nil || cut.Noop || cut.Snapshot.IngestCut == cut.Snapshot.AsOf {
 		t.Errorf("the same content of another ingest cut: %+v, %v", cut, err)
 	}

@@ -22,9 +22,10 @@ import (
 
 // devCmd runs a server that somebody new to Rapport can try things on.
 type devCmd struct {
-	Listen    string `help:"Address to listen on: a loopback address." default:"${listen}" placeholder:"HOST:PORT" setting:""`
-	Customers int    `help:"How many synthetic customers to make." default:"10000" placeholder:"N"`
-	Seed      uint64 `help:"Seed of the synthetic customers: the same seed makes the same ones." default:"1" placeholder:"N"`
+	Listen    string        `help:"Address to listen on: a loopback address." default:"${listen}" placeholder:"HOST:PORT" setting:""`
+	Deadline  time.Duration `help:"The server's own limit for a decision." default:"${deadline}" placeholder:"TIME" setting:""`
+	Customers int           `help:"How many synthetic customers to make." default:"10000" placeholder:"N"`
+	Seed      uint64        `help:"Seed of the synthetic customers: the same seed makes the same ones." default:"1" placeholder:"N"`
 }
 
 // Help is shown by --help.
@@ -100,10 +101,11 @@ const demoSchemaFile = "demo/schema.yaml"
 // serve sets up the folder, prints the banner and serves.
 func (cmd *devCmd) serve(ctx context.Context, a *app, folder devFolder) (err error) {
 	c := server.Config{
-		Data:    folder.dir,
-		Listen:  cmd.Listen,
-		Logger:  a.logger(),
-		Version: programVersion(),
+		Data:     folder.dir,
+		Listen:   cmd.Listen,
+		Deadline: cmd.Deadline,
+		Logger:   a.logger(),
+		Version:  programVersion(),
 	}
 	if err := c.Validate(); err != nil {
 		return err

@@ -75,9 +75,10 @@ func (a *app) open(ctx context.Context, data string) (*clients, error) {
 		return nil, err
 	}
 	s, err := server.Open(ctx, server.Config{
-		Data:    data,
-		Logger:  a.logger(),
-		Version: programVersion(),
+		Data:     data,
+		Deadline: offlineDeadline,
+		Logger:   a.logger(),
+		Version:  programVersion(),
 	})
 	if err != nil {
 		return nil, err
@@ -86,6 +87,10 @@ func (a *app) open(ctx context.Context, data string) (*clients, error) {
 	c.close = s.Close
 	return c, nil
 }
+
+// offlineDeadline is for a decision in this process: nobody waits in a channel, and
+// nothing is warm yet.
+const offlineDeadline = 10 * time.Second
 
 // logger is for what runs in this process besides `rapport serve`: a person is
 // at work here, who wants to hear of trouble only.

@@ -96,10 +96,11 @@ func (cmd *ingestCmd) Run(ctx context.Context, a *app) error {
 		if printErr := printIngested(a, cmd.File, &total, time.Since(started)); printErr != nil {
 			return errors.Join(err, printErr)
 		}
-		switch {
-		case err != nil:
-			return fmt.Errorf("not all events were sent: send the same file again, what was taken counts once: %w", err)
-		case len(total.Refused) > 0:
+		if err != nil {
+			writef(a.err, "not all events were sent: send the same file again, what was taken counts once\n")
+			return err
+		}
+		if len(total.Refused) > 0 {
 			return errReported
 		}
 		return nil

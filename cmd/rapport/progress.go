@@ -19,7 +19,6 @@ func (a *app) progress(what string, bytes int64) progress {
 	return progress{progressbar.NewOptions64(bytes,
 		progressbar.OptionSetWriter(a.err),
 		progressbar.OptionSetDescription(what),
-		progressbar.OptionShowBytes(true),
 		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionClearOnFinish(),
 		progressbar.OptionSetPredictTime(bytes > 0),

@@ -84,6 +84,7 @@ func setupScript(e *testscript.Env) error {
 	e.Setenv("SHARED", filepath.Join(repository, "..", "shared"))
 	e.Setenv("TELCO", filepath.Join(repository, "cmd", "rapport", "testdata", "telco-churn"))
 	e.Setenv("PLUGINS", filepath.Join(repository, "plugins"))
+	e.Setenv("RAPPORT_DEADLINE", "10s") // a test machine may be busy
 	e.Values[processesKey{}] = make(processes)
 	return os.CopyFS(filepath.Join(e.WorkDir, "small"), os.DirFS("testdata/small"))
 }
@@ -150,7 +151,7 @@ func startCmd(ts *testscript.TestScript, neg bool, args []string) {
 // scriptEnv is the environment that the script's own commands get.
 func scriptEnv(ts *testscript.TestScript) []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "RAPPORT_") })
-	for _, name := range []string{"HOME", "TMPDIR", "RAPPORT_LISTEN", "RAPPORT_DATA"} {
+	for _, name := range []string{"HOME", "TMPDIR", "RAPPORT_DATA", "RAPPORT_DEADLINE"} {
 		if v := ts.Getenv(name); v != "" {
 			env = append(env, name+"="+v)
 		}

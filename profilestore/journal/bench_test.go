@@ -38,7 +38,7 @@ func benchmarkAppend(b *testing.B, callers, each, batch int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer raw.Close()
+	defer func() { _ = raw.Close() }()
 	zeros := make([]byte, 4<<20)
 	es := make([]*journal.Entry, batch)
 	for i := range es {
@@ -125,7 +125,7 @@ func BenchmarkReplay(b *testing.B) {
 					b.Fatal(err)
 				}
 				size += got
-				f.Close()
+				_ = f.Close()
 			}
 		})
 	}

@@ -118,7 +118,7 @@ func (j *Journal) grow(n int) {
 func (j *Journal) acknowledge(g *group) {
 	if j.o.Committed != nil {
 		for i, e := range g.entries {
-			j.o.Committed(g.first+uint64(i), e) //nolint:gosec // i is not negative
+			j.o.Committed(g.first+uint64(i), e)
 		}
 	}
 	close(g.ticket.done)
@@ -172,7 +172,7 @@ func (j *Journal) fail(g *group, what string, cause error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	last := j.segs[len(j.segs)-1]
-	j.err = fmt.Errorf("journal: %w: %s %s at byte %d: %w; nothing more is acknowledged: mend the disk, then open again",
+	j.err = fmt.Errorf("journal: %w: %s %s at byte %d: %w; nothing more is acknowledged: free space or mend the disk, then open the journal again",
 		ErrFailed, what, last.path, last.size, cause)
 	j.o.Logger.Error("journal stopped", slog.String("file", last.path), slog.Int64("offset", last.size),
 		slog.String("doing", what), slog.Any("err", cause))

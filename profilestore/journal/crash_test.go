@@ -21,10 +21,10 @@ import (
 const crashDirEnv = "RAPPORT_JOURNAL_CRASH_DIR"
 
 // appendUntilKilled prints each record's number and payload once it is acknowledged.
-func appendUntilKilled(dir string) int {
+func appendUntilKilled(dir string, out io.Writer) int {
 	j, err := journal.Open(dir, journal.Options{SegmentBytes: 20_000})
 	if err != nil {
-		fmt.Println("error", err)
+		_, _ = fmt.Fprintln(out, "error", err)
 		return 1
 	}
 	var mu sync.Mutex
@@ -36,9 +36,9 @@ func appendUntilKilled(dir string) int {
 				seq, err := j.Append(context.Background(), &journal.Entry{Payload: []byte(p)})
 				mu.Lock()
 				if err != nil {
-					fmt.Println("error", err)
+					_, _ = fmt.Fprintln(out, "error", err)
 				} else {
-					fmt.Println(seq, p)
+					_, _ = fmt.Fprintln(out, seq, p)
 				}
 				mu.Unlock()
 			}

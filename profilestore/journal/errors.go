@@ -8,10 +8,10 @@ import (
 var (
 	// ErrFailed is in every error of a journal that stopped because a write or sync failed. Whether the entries of that
 	// Append are in the journal will be known at the next Open; sending them again with the same event ids is safe.
-	ErrFailed = errors.New("journal stopped after a failed write")
+	ErrFailed = errors.New("stopped after a failed write or sync")
 
 	// ErrClosed is returned by Append and Replay after Close; nothing was written.
-	ErrClosed = errors.New("journal is closed")
+	ErrClosed = errors.New("the journal is closed")
 
 	// ErrUnconfirmed is in the error of an Append whose context ended after its entries were accepted: they will most
 	// likely become durable, but nobody waited for it. Sending them again with the same event ids is safe.

@@ -14,7 +14,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 
 	ctx := context.Background()
 	j, err := journal.Open(dir, journal.Options{})
@@ -31,7 +31,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	defer j.Close()
+	defer func() { _ = j.Close() }()
 	err = j.Replay(ctx, 2, func(seq uint64, payload []byte) error {
 		fmt.Println(seq, string(payload))
 		return nil

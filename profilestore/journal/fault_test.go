@@ -151,7 +151,7 @@ func TestOrderOfOperations(t *testing.T) {
 	mustClose(t, mustOpen(t, dir, journal.Options{FS: fs}))
 	const one, two = "00000000000000000001.journal", "00000000000000000002.journal"
 	want := []string{
-		"syncdir dir",                                           // Open: the directory above
+		"syncdir dir",                                                 // Open: the directory above
 		"create " + one, "write " + one, "sync " + one, "syncdir dir", // the header
 		"write " + one, "sync " + one, // a group
 		"write " + one, "sync " + one, "close " + one, // the seal

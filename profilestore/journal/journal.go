@@ -115,6 +115,8 @@ func orDefault[T int | int64 | time.Duration](v, otherwise T) T {
 // What Open finds in the last group may be in the page cache only: its sync may never have happened, or may have failed,
 // which marks pages clean that are not on disk. Open therefore writes the last group again, in place, and syncs it
 // before anybody can replay it.
+//
+// RATIONALE.md has the measurements, and the questions this leaves.
 type Journal struct {
 	o        Options
 	dir      string
@@ -144,8 +146,8 @@ type Journal struct {
 	closeErr  error
 
 	// The committer's own.
-	file File // nil after a rotation that failed
-	size int64 // of file, all of it durable
+	file File   // nil after a rotation that failed
+	size int64  // of file, all of it durable
 	from uint64 // number of the first record in file, or of the next if there is none
 }
 

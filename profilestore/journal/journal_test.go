@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,13 +20,13 @@ import (
 
 // Random calls, reopenings and replays against a slice.
 func TestAgainstSlice(t *testing.T) {
+	top, runs := t.TempDir(), 0
 	rapid.Check(t, func(r *rapid.T) {
-		dir, err := os.MkdirTemp(t.TempDir(), "")
-		if err != nil {
-			r.Fatal(err)
-		}
+		runs++
+		dir := filepath.Join(top, strconv.Itoa(runs))
 		var want []string
 		var j *journal.Journal
+		var err error
 		reopen := func() {
 			if j != nil {
 				if err := j.Close(); err != nil {

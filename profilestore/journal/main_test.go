@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashDirEnv); dir != "" {
-		os.Exit(appendUntilKilled(dir))
+		os.Exit(appendUntilKilled(dir, os.Stdout))
 	}
 	goleak.VerifyTestMain(m)
 }

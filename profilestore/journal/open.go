@@ -148,8 +148,8 @@ func (p *opener) checkTail(f io.ReaderAt, s *segment, err error) error {
 	if errors.Is(err, io.EOF) {
 		return nil
 	}
-	var fl *flaw
-	if !errors.As(err, &fl) || fl.order {
+	fl, ok := errors.AsType[*flaw](err)
+	if !ok || fl.order {
 		return s.explain(err)
 	}
 	later, err := findGroup(f, p.sc.sum, p.next, p.sc.groupAt+1, s.size)

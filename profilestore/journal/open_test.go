@@ -271,8 +271,7 @@ func TestDamage(t *testing.T) {
 				if err == nil {
 					_ = j.Close()
 				}
-				var corrupt *journal.CorruptError
-				if !errors.As(err, &corrupt) {
+				if _, ok := errors.AsType[*journal.CorruptError](err); !ok {
 					t.Fatalf("got %v", err)
 				}
 				if checkFrom == 0 && !strings.Contains(err.Error(), c.reason) {

@@ -190,7 +190,7 @@ func (f *diskFile) Sync() error {
 // Whatever fails and whenever the power is cut: what was acknowledged, and what a reopened journal has once shown, stays;
 // a call is there as a whole or not at all; nothing else ever appears; and Open never takes a power cut for damage.
 func TestPowerCut(t *testing.T) {
-	runs, err := strconv.ParseUint(cmp.Or(os.Getenv("RAPPORT_JOURNAL_POWERCUTS"), "60"), 10, 64)
+	runs, err := strconv.ParseUint(cmp.Or(os.Getenv("RAPPORT_JOURNAL_POWERCUTS"), "40"), 10, 64)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -112,7 +112,9 @@ func TestReplayFindsDamage(t *testing.T) {
 	}
 	paths := segments(t, dir)
 	for name, damage := range map[string]func(path string) error{
-		"flip":    func(path string) error { return os.WriteFile(path, append(read(t, path)[:50], make([]byte, 200)...), 0o600) },
+		"flip": func(path string) error {
+			return os.WriteFile(path, append(read(t, path)[:50], make([]byte, 200)...), 0o600)
+		},
 		"cut":     func(path string) error { return os.Truncate(path, 60) },
 		"no head": func(path string) error { return os.Truncate(path, 10) },
 		"gone":    os.Remove,

@@ -24,8 +24,7 @@ func (s *segment) corrupt(off int64, reason string) error {
 
 // explain turns a scanner's error into one for the outside.
 func (s *segment) explain(err error) error {
-	var f *flaw
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*flaw](err); ok {
 		return s.corrupt(f.off, f.reason)
 	}
 	return fmt.Errorf("journal: %s: %w", s.path, err)

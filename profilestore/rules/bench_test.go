@@ -51,21 +51,21 @@ func BenchmarkSharing(b *testing.B) {
 		if rules[i], err = builder.Add(expr); err != nil {
 			b.Fatal(err)
 		}
-		tree, err := env.lang.compile(expr)
-		if err != nil {
-			b.Fatal(err)
+		tree, mistakes := env.lang.compile(expr)
+		if mistakes != nil {
+			b.Fatal(mistakes)
 		}
 		if wholes[i], err = env.lang.program(tree, tree.Expr()); err != nil {
 			b.Fatal(err)
 		}
 	}
 	table := builder.Build()
-	in := Inputs{Profile: make(values, 24)}
-	for i := range 24 {
-		in.Profile.(values)[i] = profilestore.Number(float64(20 + i))
+	customer := make(values, 24)
+	for i := range customer {
+		customer[i] = profilestore.Number(float64(20 + i))
 	}
-	in.Profile.(values)[3] = profilestore.Unknown()
-	in.Profile.(values)[4] = profilestore.Number(1)
+	customer[3], customer[4] = profilestore.Unknown(), profilestore.Number(1)
+	in := Inputs{Profile: customer}
 	e := table.NewEvaluation()
 	vars := &variables{in: in}
 	interleave(b, "separate", "shared",

@@ -2,7 +2,6 @@ package rules
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"unicode/utf8"
 
@@ -11,16 +10,14 @@ import (
 	"cel.dev/cel-go/common/types"
 )
 
-// compile parses and checks an expression. Its error is [CompileErrors].
-func (l *language) compile(source string) (*ast.AST, error) {
-	fail := func(format string, args ...any) (*ast.AST, error) {
-		return nil, CompileErrors{{Expr: source, Line: 1, Column: 1, Message: fmt.Sprintf(format, args...)}}
-	}
+// compile parses and checks an expression. It returns either the checked tree or
+// the mistakes.
+func (l *language) compile(source string) (*ast.AST, CompileErrors) {
 	switch {
 	case len(source) > MaxBytes:
-		return fail("the expression has %d bytes: at most %d", len(source), MaxBytes)
+		return nil, wholeError(source, "the expression has %d bytes: at most %d", len(source), MaxBytes)
 	case !utf8.ValidString(source):
-		return fail("the expression is not valid UTF-8")
+		return nil, wholeError(source, "the expression is not valid UTF-8")
 	}
 	parsed, issues := l.env.Parse(source)
 	if issues.Err() != nil {

@@ -13,15 +13,15 @@ import (
 var eventFields = map[string]*types.FieldType{
 	"id": {
 		Type: types.StringType, IsSet: always,
-		GetFrom: func(e any) (any, error) { return types.String(e.(*profilestore.Event).ID), nil },
+		GetFrom: func(e any) (any, error) { return types.String(as[*profilestore.Event](e).ID), nil },
 	},
 	"type": {
 		Type: types.StringType, IsSet: always,
-		GetFrom: func(e any) (any, error) { return types.String(e.(*profilestore.Event).Type), nil },
+		GetFrom: func(e any) (any, error) { return types.String(as[*profilestore.Event](e).Type), nil },
 	},
 	"time": {
 		Type: types.TimestampType, IsSet: always,
-		GetFrom: func(e any) (any, error) { return timestamp(e.(*profilestore.Event).Time), nil },
+		GetFrom: func(e any) (any, error) { return timestamp(as[*profilestore.Event](e).Time), nil },
 	},
 }
 
@@ -35,9 +35,9 @@ func always(any) bool { return true }
 func attributeField(name string) *types.FieldType {
 	return &types.FieldType{
 		Type:  types.DynType,
-		IsSet: func(e any) bool { return e.(*profilestore.Event).Attributes[name] != nil },
+		IsSet: func(e any) bool { return as[*profilestore.Event](e).Attributes[name] != nil },
 		GetFrom: func(e any) (any, error) {
-			if v := e.(*profilestore.Event).Attributes[name]; v != nil {
+			if v := as[*profilestore.Event](e).Attributes[name]; v != nil {
 				return v, nil
 			}
 			return unknown, nil

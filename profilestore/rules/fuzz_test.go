@@ -28,9 +28,9 @@ func FuzzCompile(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	in := Inputs{Profile: make(values, len(schema.Fields()))}
-	in.Profile.(values)[0] = profilestore.Number(2)
-	in.Profile.(values)[5] = profilestore.Text("aaé")
+	customer := make(values, len(schema.Fields()))
+	customer[0], customer[5] = profilestore.Number(2), profilestore.Text("aaé")
+	in := Inputs{Profile: customer}
 	f.Fuzz(func(t *testing.T, expr string) {
 		watch := time.AfterFunc(5*time.Second, func() { panic(fmt.Sprintf("takes too long: %q", expr)) })
 		defer watch.Stop()

@@ -40,10 +40,10 @@ type inspector struct {
 func (in *inspector) fail(e ast.Expr, format string, args ...any) {
 	at := in.tree.SourceInfo().GetStartLocation(e.ID())
 	column := max(at.Column(), 0) + 1
-	switch e.Kind() { // cel-go says where the dot, or the parenthesis, is
-	case ast.SelectKind:
+	if e.Kind() == ast.SelectKind { // cel-go says where the dot is
 		column++
-	case ast.CallKind:
+	}
+	if e.Kind() == ast.CallKind { // and where the parenthesis is
 		if name := e.AsCall().FunctionName(); slices.Contains(in.called, name) {
 			column = max(column-len(name), 1)
 		}
@@ -127,10 +127,11 @@ func (in *inspector) walkSelect(e ast.Expr) {
 		return
 	}
 	path := root.AsIdent()
-	whole := path
+	names := []string{path}
 	for _, s := range slices.Backward(steps) {
-		whole += "." + s.AsSelect().FieldName()
+		names = append(names, s.AsSelect().FieldName())
 	}
+	whole := strings.Join(names, ".")
 	typ, ok := in.lang.roots[path]
 	if !ok {
 		in.fail(root, "there is no %q%s", path, in.lang.suggest(whole))

@@ -102,7 +102,6 @@ func newEventMapper(fields []profilestore.Field, index bool) (*EventMapper, []Ev
 			}
 		}
 	}
-	m.pool.New = func() any { return &eventEvaluation{memo: newMemo(m.atoms)} }
 	return m, b.errs
 }
 
@@ -116,23 +115,21 @@ type mapperBuilder struct {
 
 func (b *mapperBuilder) add(slot int, f *profilestore.Field) {
 	r := eventRule{slot: slot}
-	fail := func(part string, err error) {
-		b.errs = append(b.errs, EventRuleError{Field: slot, Part: part, Errors: err.(CompileErrors)})
+	note := func(part string, mistakes CompileErrors) {
+		if mistakes != nil {
+			b.errs = append(b.errs, EventRuleError{Field: slot, Part: part, Errors: mistakes})
+		}
 	}
 	n := len(b.errs)
 	if f.Events.On != "" { // else the schema's own check says so
-		if err := b.addOn(&r, f.Events.On); err != nil {
-			fail("on", err)
-		}
+		note("on", b.addOn(&r, f.Events.On))
 	}
 	part, expr := "set", f.Events.Set
 	if f.Events.Add != "" {
 		part, expr = "add", f.Events.Add
 	}
 	if expr != "" {
-		if err := b.addValue(&r, f, part, expr); err != nil {
-			fail(part, err)
-		}
+		note(part, b.addValue(&r, f, part, expr))
 	}
 	if f.Type == profilestore.TypeCounter {
 		r.limit = amountLimit(f.Decimals)
@@ -144,10 +141,10 @@ func (b *mapperBuilder) add(slot int, f *profilestore.Field) {
 
 // addOn compiles the condition of a rule and takes out of it what the index of
 // event types decides.
-func (b *mapperBuilder) addOn(r *eventRule, expr string) error {
-	tree, err := b.conditions.lang.compile(expr)
-	if err != nil {
-		return err
+func (b *mapperBuilder) addOn(r *eventRule, expr string) CompileErrors {
+	tree, mistakes := b.conditions.lang.compile(expr)
+	if mistakes != nil {
+		return mistakes
 	}
 	if t := resultType(tree); t.Kind() != types.BoolKind && t.Kind() != types.DynKind {
 		return wholeError(expr, "a condition must be true or false: this is a %s", plainType(t))
@@ -170,6 +167,7 @@ func (b *mapperBuilder) addOn(r *eventRule, expr string) error {
 		}
 		parts = rest
 	}
+	var err error
 	if r.on, err = b.conditions.add(tree, parts); err != nil {
 		return wholeError(expr, "%v", err)
 	}
@@ -177,11 +175,11 @@ func (b *mapperBuilder) addOn(r *eventRule, expr string) error {
 }
 
 // addValue compiles set or add.
-func (b *mapperBuilder) addValue(r *eventRule, f *profilestore.Field, part, expr string) error {
+func (b *mapperBuilder) addValue(r *eventRule, f *profilestore.Field, part, expr string) CompileErrors {
 	lang := b.conditions.lang
-	tree, err := lang.compile(expr)
-	if err != nil {
-		return err
+	tree, mistakes := lang.compile(expr)
+	if mistakes != nil {
+		return mistakes
 	}
 	if t := resultType(tree); !canBecome(t, f.Type.Kind()) {
 		return wholeError(expr, "%s is a %s, but %s gives a %s", f.Name, f.Type, part, plainType(t))
@@ -191,6 +189,7 @@ func (b *mapperBuilder) addValue(r *eventRule, f *profilestore.Field, part, expr
 		r.attribute = name
 		return nil
 	}
+	var err error
 	if r.value, err = lang.program(tree, tree.Expr()); err != nil {
 		return wholeError(expr, "%v", err)
 	}

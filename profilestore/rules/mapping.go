@@ -47,7 +47,10 @@ func (m *EventMapper) Map(e *profilestore.Event, dst []profilestore.Change) ([]p
 	if len(list) == 0 {
 		return dst, nil
 	}
-	x := m.pool.Get().(*eventEvaluation)
+	x, ok := m.pool.Get().(*eventEvaluation)
+	if !ok {
+		x = &eventEvaluation{memo: newMemo(m.atoms)}
+	}
 	x.event = e
 	x.memo.reset()
 	out, err := dst, error(nil)
@@ -148,13 +151,13 @@ func (r *eventRule) text() string {
 
 // given lists what the event has of the attributes that the expression reads.
 func (r *eventRule) given(x *eventEvaluation) string {
-	s := ""
+	var b strings.Builder
 	for _, name := range attributes(r.tree) {
 		if v := x.event.Attributes[name]; v != nil {
-			s += fmt.Sprintf("; event.%s is %s", name, describe(v))
+			fmt.Fprintf(&b, "; event.%s is %s", name, describe(v))
 		}
 	}
-	return s
+	return b.String()
 }
 
 // native returns an expression's value as JSON decoding would, and a time as a

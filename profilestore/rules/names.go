@@ -44,17 +44,24 @@ func (o objects) addProfileField(slot int, f profilestore.Field) {
 	}
 	o[object][name] = &types.FieldType{
 		Type:    celType(f.Type.Kind()),
-		IsSet:   func(target any) bool { return target.(*variables).field(slot).Known() },
-		GetFrom: func(target any) (any, error) { return celValue(target.(*variables).field(slot)), nil },
+		IsSet:   func(target any) bool { return as[*variables](target).field(slot).Known() },
+		GetFrom: func(target any) (any, error) { return celValue(as[*variables](target).field(slot)), nil },
 	}
 }
 
 func (o objects) addContextField(i int, in Input) {
 	o[contextObject][in.Name] = &types.FieldType{
 		Type:    celType(in.Kind),
-		IsSet:   func(target any) bool { return target.(*variables).input(i).Known() },
-		GetFrom: func(target any) (any, error) { return celValue(target.(*variables).input(i)), nil },
+		IsSet:   func(target any) bool { return as[*variables](target).input(i).Known() },
+		GetFrom: func(target any) (any, error) { return celValue(as[*variables](target).input(i)), nil },
 	}
+}
+
+// as returns an object as what it is: cel-go hands a field's functions only
+// objects of the field's type.
+func as[T any](object any) T {
+	v, _ := object.(T)
+	return v
 }
 
 // celType returns the type that values of a kind have in expressions.

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"maps"
 	"slices"
 
 	"cel.dev/cel-go/common/ast"
@@ -19,7 +20,7 @@ import (
 type numberer struct {
 	lang   *language
 	tree   *ast.AST
-	make   ast.ExprFactory
+	build  ast.ExprFactory
 	nextID int64
 	locals map[string]shape
 	shapes map[int64]shape
@@ -45,7 +46,7 @@ type shape struct {
 // promote rewrites the tree in place.
 func (l *language) promote(tree *ast.AST) {
 	n := &numberer{
-		lang: l, tree: tree, make: ast.NewExprFactory(), nextID: ast.MaxID(tree),
+		lang: l, tree: tree, build: ast.NewExprFactory(), nextID: ast.MaxID(tree),
 		locals: make(map[string]shape), shapes: make(map[int64]shape),
 	}
 	n.visit(tree.Expr())
@@ -121,10 +122,10 @@ func (n *numberer) selectShape(e ast.Expr) shape {
 		return shape{}
 	}
 	if typ := n.lang.typeOf(e, n.locals); typ != nil {
-		switch typ.Kind() {
-		case types.DoubleKind:
+		switch {
+		case typ.Kind() == types.DoubleKind:
 			return shape{number: double}
-		case types.DynKind:
+		case typ.Kind() == types.DynKind:
 			return shape{number: dynamic, elem: dynamic}
 		}
 		return shape{}
@@ -241,9 +242,7 @@ func (n *numberer) comprehensionShape(c ast.ComprehensionExpr) shape {
 	}
 	before := n.locals
 	n.locals = make(map[string]shape, len(before)+2)
-	for k, v := range before {
-		n.locals[k] = v
-	}
+	maps.Copy(n.locals, before)
 	n.locals[c.IterVar()] = shape{number: elem, elem: dynamicOf(elem)}
 	accu := n.visit(c.AccuInit())
 	if accu.number == literal {
@@ -293,7 +292,7 @@ func (n *numberer) toDouble(e ast.Expr) {
 	switch s := n.shapes[e.ID()]; {
 	case s.number == literal && e.Kind() == ast.LiteralKind:
 		i, _ := e.AsLiteral().(types.Int)
-		e.SetKindCase(n.make.NewLiteral(e.ID(), types.Double(i)))
+		e.SetKindCase(n.build.NewLiteral(e.ID(), types.Double(i)))
 	case isWhole(s.number) && isArithmetic(e):
 		args := e.AsCall().Args()
 		if e.AsCall().FunctionName() == operators.Conditional {
@@ -303,10 +302,10 @@ func (n *numberer) toDouble(e ast.Expr) {
 			n.toDouble(a)
 		}
 	case isWhole(s.number):
-		inner := n.make.NewUnspecifiedExpr(n.newID(e))
+		inner := n.build.NewUnspecifiedExpr(n.newID(e))
 		n.shapes[inner.ID()] = s
 		inner.SetKindCase(e)
-		e.SetKindCase(n.make.NewCall(e.ID(), "double", inner))
+		e.SetKindCase(n.build.NewCall(e.ID(), "double", inner))
 	default:
 		return
 	}

@@ -58,9 +58,9 @@ func (b *TableBuilder) Add(expr string) (Rule, error) {
 	if r, ok := b.rules[expr]; ok {
 		return r, nil
 	}
-	tree, err := b.conditions.lang.compile(expr)
-	if err != nil {
-		return Rule{}, err
+	tree, mistakes := b.conditions.lang.compile(expr)
+	if mistakes != nil {
+		return Rule{}, mistakes
 	}
 	if t := resultType(tree); t.Kind() != types.BoolKind {
 		return Rule{}, wholeError(expr, "a condition must be true or false: this is a %s", plainType(t))

@@ -126,7 +126,7 @@ func (m *merged) append(d *document, part *rapportv1.Catalog) {
 func (m *merged) locate(v *protovalidate.Violation) (*document, string) {
 	path := protovalidate.FieldPathString(v.Proto.GetField())
 	list, index, ok := elementOf(v.Proto.GetField().GetElements())
-	if from := m.origins[list]; ok && index < len(from) {
+	if from := m.origins[list]; ok && index < uint64(len(from)) {
 		rest := strings.TrimPrefix(path, fmt.Sprintf("%s[%d]", list, index))
 		return from[index].doc, from[index].path + rest
 	}

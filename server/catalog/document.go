@@ -33,6 +33,7 @@ type document struct {
 	problems []Problem
 	reported map[string]bool // the paths of problems
 	partial  bool            // a whole list may be missing from the message
+	more     int             // problems that were only counted
 }
 
 // place is where a value stands; key is nil for an element of a list.
@@ -129,8 +130,7 @@ var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
 // yamlError takes the line out of an error of the YAML parser, which has it in
 // its text only.
 func yamlError(err error) (line int, message string) {
-	var placed *placedError
-	if errors.As(err, &placed) {
+	if placed, ok := errors.AsType[*placedError](err); ok {
 		return placed.line, placed.message
 	}
 	message, _, _ = strings.Cut(err.Error(), "\n")
@@ -188,7 +188,7 @@ func (d *document) checkNodes(n *yaml.Node, depth int) bool {
 	}
 	for _, c := range n.Content {
 		ok = d.checkNodes(c, depth+1) && ok
-		if len(d.problems) > maxProblems {
+		if d.more > 0 {
 			return false
 		}
 	}
@@ -210,6 +210,10 @@ func (d *document) failKey(path, format string, args ...any) {
 }
 
 func (d *document) failAt(n *yaml.Node, path, format string, args ...any) {
+	if len(d.problems) >= maxProblems {
+		d.more++
+		return
+	}
 	p := Problem{File: d.file, Path: path, Message: fmt.Sprintf(format, args...)}
 	if n != nil {
 		p.Line, p.Column = n.Line, n.Column

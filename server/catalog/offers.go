@@ -51,7 +51,14 @@ func (c *compiler) addOffers() {
 }
 
 // classOf returns the class that a file spells.
-func classOf(s string) Class { return Class(max(slices.Index(classNames[:], s), 0)) }
+func classOf(s string) Class {
+	for _, c := range []Class{ClassCare, ClassMarketing} {
+		if c.String() == s {
+			return c
+		}
+	}
+	return ClassService
+}
 
 // propensity resolves where an offer's propensity comes from.
 func (c *compiler) propensity(i int, m *rapportv1.Propensity) Propensity {

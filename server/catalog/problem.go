@@ -51,16 +51,19 @@ func (p Problem) String() string {
 // then of the lines.
 func problemsOf(docs []*document) []Problem {
 	var all []Problem
+	more := 0
 	for _, d := range docs {
+		more += d.more
 		slices.SortStableFunc(d.problems, func(a, b Problem) int {
 			return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 		})
 		all = append(all, d.problems...)
 	}
-	if n := len(all); n > maxProblems {
-		all = append(all[:maxProblems:maxProblems], Problem{
-			File: all[maxProblems-1].File, Message: fmt.Sprintf("and %d more problems", n-maxProblems),
-		})
+	if n := len(all) - maxProblems; n > 0 {
+		all, more = all[:maxProblems:maxProblems], more+n
+	}
+	if more > 0 {
+		all = append(all, Problem{File: all[len(all)-1].File, Message: fmt.Sprintf("and %d more problems", more)})
 	}
 	return all
 }

@@ -89,7 +89,9 @@ func charWidth(text []rune, style yaml.Style) (width int, blank bool) {
 	switch {
 	case style&yaml.SingleQuotedStyle != 0 && text[0] == '\'' && len(text) > 1 && text[1] == '\'':
 		return 2, false
-	case style&yaml.DoubleQuotedStyle != 0 && text[0] == '\\' && len(text) > 1:
+	case style&yaml.DoubleQuotedStyle != 0 && text[0] == '\\' && len(text) == 1:
+		return 1, true // the line goes on in the next one
+	case style&yaml.DoubleQuotedStyle != 0 && text[0] == '\\':
 		width := map[rune]int{'x': 4, 'u': 6, 'U': 10}[text[1]]
 		return min(max(width, 2), len(text)), strings.ContainsRune("tnvfr N_LP\t", text[1])
 	}

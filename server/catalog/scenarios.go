@@ -149,7 +149,7 @@ func (c *compiler) layOut(i int, s *Scenario, touchpoints []int, resolved bool) 
 		}
 		for j := range s.Candidates {
 			if s.Candidates[j].Channel == t.Channel {
-				t.Candidates = append(t.Candidates, int32(j)) //nolint:gosec // bounded by the size of the files
+				t.Candidates = append(t.Candidates, int32(j))
 			}
 		}
 		c.placed += len(t.Candidates)

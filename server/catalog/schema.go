@@ -27,8 +27,7 @@ func ReadSchema(name string, yaml []byte) (*profilestore.Schema, []Problem) {
 	}
 	sources, fields := schemaParts(m)
 	schema, err := profilestore.NewSchema(sources, fields)
-	var mistakes profilestore.SchemaErrors
-	if errors.As(err, &mistakes) {
+	if mistakes, ok := errors.AsType[profilestore.SchemaErrors](err); ok {
 		for _, e := range mistakes {
 			if !d.reported[e.Path] {
 				d.fail(e.Path, "%s", e.Message)

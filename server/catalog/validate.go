@@ -115,13 +115,13 @@ func choices(v *protovalidate.Violation) string {
 }
 
 // elementOf returns the list that a path begins with, and the place in it.
-func elementOf(elements []*validate.FieldPathElement) (list string, index int, ok bool) {
+func elementOf(elements []*validate.FieldPathElement) (list string, index uint64, ok bool) {
 	if len(elements) == 0 {
 		return "", 0, false
 	}
-	sub, isIndex := elements[0].GetSubscript().(*validate.FieldPathElement_Index)
-	if !isIndex {
+	sub, ok := elements[0].GetSubscript().(*validate.FieldPathElement_Index)
+	if !ok {
 		return elements[0].GetFieldName(), 0, false
 	}
-	return elements[0].GetFieldName(), int(sub.Index), true
+	return elements[0].GetFieldName(), sub.Index, true
 }

@@ -35,7 +35,7 @@ func (d *document) walkMessage(n *yaml.Node, m protoreflect.MessageDescriptor, p
 		field := fieldOf(m, key.Value)
 		if field == nil {
 			near := rules.Nearest(key.Value, fieldNames(m))
-			d.failAt(key, join(path, key.Value), "there is no field %q here%s", key.Value, hint(near, strings.Join(fieldNames(m), ", ")))
+			d.failAt(key, join(path, fmt.Sprintf("%.40s", key.Value)), "there is no field %.80q here%s", key.Value, hint(near, strings.Join(fieldNames(m), ", ")))
 			if near != "" { // so that it is not missed as well
 				d.reported[join(path, near)] = true
 			}
@@ -65,6 +65,9 @@ func (d *document) walkField(n *yaml.Node, f protoreflect.FieldDescriptor, path 
 			return
 		}
 		for i, x := range n.Content {
+			if d.more > 0 {
+				return
+			}
 			at := fmt.Sprintf("%s[%d]", path, i)
 			d.places[at] = place{nil, x}
 			if isNull(x) {
@@ -112,7 +115,8 @@ func (d *document) walkValue(n *yaml.Node, f protoreflect.FieldDescriptor, path 
 		d.walkMessage(n, f.Message(), path)
 		return
 	}
-	need, ok := "", n.Kind == yaml.ScalarNode
+	var need string
+	ok := n.Kind == yaml.ScalarNode
 	switch f.Kind() {
 	case protoreflect.StringKind:
 		need = "a text"

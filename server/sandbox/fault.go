@@ -14,7 +14,8 @@ type FaultKind string
 // The kinds of faults.
 const (
 	FaultTrap      FaultKind = "trap"      // it trapped: out of bounds, unreachable, stack overflow …
-	FaultExit      FaultKind = "exit"      // it ended itself, as a Go panic does
+	FaultPanic     FaultKind = "panic"     // its language's runtime gave up, and said why
+	FaultExit      FaultKind = "exit"      // it ended itself
 	FaultStatus    FaultKind = "status"    // it answered that it failed
 	FaultCount     FaultKind = "count"     // it ranked another number of candidates
 	FaultScore     FaultKind = "score"     // a score is NaN or infinite, or was not given
@@ -43,8 +44,8 @@ func (e *FaultError) Unwrap() error { return e.Err }
 const maxFaultMessage = 512
 
 // callFault turns the error of a guest call into a kind and a message. What the
-// guest wrote to its standard error explains it best, if it wrote something: a
-// Go panic does.
+// guest wrote to its standard error explains it best, if it wrote something: a Go
+// panic does, before it traps.
 func callFault(err error, console string) (FaultKind, string) {
 	kind, message := FaultTrap, ""
 	if exit := new(sys.ExitError); errors.As(err, &exit) {
@@ -55,7 +56,7 @@ func callFault(err error, console string) (FaultKind, string) {
 	for line := range strings.Lines(console) {
 		line = strings.TrimSpace(line)
 		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
-			return kind, clip(line, maxFaultMessage)
+			return FaultPanic, clip(line, maxFaultMessage)
 		}
 	}
 	if first, _, _ := strings.Cut(strings.TrimSpace(console), "\n"); first != "" {

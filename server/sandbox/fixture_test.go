@@ -31,6 +31,10 @@ func (p profile) Get(slot int) profilestore.Value {
 	return p[slot]
 }
 
+func numberOf(x float64) profilestore.Value  { return profilestore.Number(x) }
+func textOf(s string) profilestore.Value     { return profilestore.Text(s) }
+func timeOf(micros int64) profilestore.Value { return profilestore.Time(micros) }
+
 // profileFunc is a customer whose values are computed.
 type profileFunc func(slot int) profilestore.Value
 

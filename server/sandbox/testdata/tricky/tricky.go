@@ -49,9 +49,13 @@ func rank(d *rapport.Decision) {
 		_ = none[d.Len()]
 	case 2:
 		panic(fmt.Sprintf("no offers for %s", segment.Or(d, "nobody")))
-	case 3: // allocates 1 MB, a little at a time
+	case 3, 15: // allocates 64 KB, or 2 MB, a little at a time
+		n := 64
+		if mode.Of(d) == 15 {
+			n = 2048
+		}
 		var list [][]byte
-		for range 1024 {
+		for range n {
 			list = append(list, make([]byte, 1024))
 		}
 		score = float64(len(list))
