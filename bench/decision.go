@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -68,7 +67,7 @@ func NewDecision(ctx context.Context, candidates int, wasm []byte) (_ *Decision,
 	if err := d.openStore(ctx, schema); err != nil {
 		return nil, err
 	}
-	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
+	quiet := slog.New(slog.DiscardHandler)
 	if d.runtime, err = sandbox.New(ctx, sandbox.Options{Logger: quiet}); err != nil {
 		return nil, err
 	}
@@ -110,7 +109,7 @@ const decisionCustomer = "customer:1"
 
 // openStore opens a store with one customer in it.
 func (d *Decision) openStore(ctx context.Context, schema *profilestore.Schema) error {
-	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
+	quiet := slog.New(slog.DiscardHandler)
 	mapper, err := rules.NewEventMapper(schema)
 	if err != nil {
 		return err
@@ -175,7 +174,7 @@ func (d *Decision) Close() error {
 	ctx := context.Background()
 	var errs []error
 	if d.ranker != nil {
-		d.ranker.Close(ctx)
+		errs = append(errs, d.ranker.Close(ctx))
 	}
 	if d.module != nil {
 		errs = append(errs, d.module.Close(ctx))

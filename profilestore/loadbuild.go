@@ -216,7 +216,7 @@ func (l *loader) verify(ctx context.Context, dir string, layout *rowLayout, writ
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, g.Close()) }()
-	counts = make([]int64, len(layout.Columns))
+	byRank := make([]int64, len(layout.Columns)+64)
 	var read rowChain
 	err = g.Each(func(key, stored []byte) error {
 		if read.rows%1024 == 0 {
@@ -232,7 +232,7 @@ func (l *loader) verify(ctx context.Context, dir string, layout *rowLayout, writ
 			return damaged("%s, row %q, as soon as it was written: %v", dir, key, err)
 		}
 		read.add(stored)
-		layout.countPresent(row, counts)
+		layout.countPresent(row, byRank)
 		return nil
 	})
 	if err != nil {
@@ -242,6 +242,10 @@ func (l *loader) verify(ctx context.Context, dir string, layout *rowLayout, writ
 		return nil, damaged("%s: %d rows were written, and %d others can be read", dir, written.rows, read.rows)
 	}
 	l.progress(2 * l.size)
+	counts = make([]int64, len(layout.Columns))
+	for rank, i := range layout.order {
+		counts[i] = byRank[rank]
+	}
 	return counts, nil
 }
 

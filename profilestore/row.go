@@ -150,13 +150,15 @@ func (l *rowLayout) flagBits(i int) byte {
 	return 0xff
 }
 
-// countPresent adds 1 to the count of every column that the row has a value in.
+// countPresent adds 1 to the count of every column that a row has a value in. The
+// counts are in the order of l.order, with room for 64 more.
 func (l *rowLayout) countPresent(row []byte, counts []int64) {
-	for i, b := range row[rowHead : rowHead+l.presenceBytes()] {
-		for ; b != 0; b &= b - 1 {
-			if rank := 8*i + bits.TrailingZeros8(b); rank < len(l.order) {
-				counts[l.order[rank]]++
-			}
+	presence := row[rowHead : rowHead+l.presenceBytes()]
+	for rank := 0; len(presence) > 0; rank += 64 {
+		var word [8]byte
+		presence = presence[copy(word[:], presence):]
+		for set := binary.LittleEndian.Uint64(word[:]); set != 0; set &= set - 1 {
+			counts[rank+bits.TrailingZeros64(set)]++
 		}
 	}
 }

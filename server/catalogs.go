@@ -30,7 +30,7 @@ func (s *Server) serveCurrentCatalog(ctx context.Context) error {
 		err = fmt.Errorf("version %d is not in service: %w", version.Number, err)
 		s.catalogError.Store(&err)
 		s.log.Error("the current catalogue can't be used", "error", err)
-		return nil
+		return nil //nolint:nilerr // the server opens without it; it is not ready, and says why
 	}
 	s.swap(next)
 	return nil
@@ -83,8 +83,7 @@ func (s catalogs) PublishCatalog(ctx context.Context, req *connect.Request[rappo
 	}
 	version, err := s.catalogs.Publish(files, catalog.Counts{Offers: len(compiled.Offers), Scenarios: len(compiled.Scenarios)})
 	if err != nil {
-		next.close(ctx)
-		return nil, err
+		return nil, errors.Join(err, next.close(ctx))
 	}
 	compiled.Version, next.version = version.Number, version
 	s.swap(next)

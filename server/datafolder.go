@@ -49,7 +49,7 @@ func openDataFolder(dir string) (_ *dataFolder, err error) {
 		return nil, err
 	}
 	name := filepath.Join(dir, "LOCK")
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o640)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
@@ -73,7 +73,7 @@ func openDataFolder(dir string) (_ *dataFolder, err error) {
 	if err := d.announce(""); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(d.path("FORMAT"), []byte(dataFormat+"\n"), 0o640); err != nil {
+	if err := os.WriteFile(d.path("FORMAT"), []byte(dataFormat+"\n"), 0o600); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
 	for _, sub := range []string{"snapshots", "deltas", "journal", "catalog", "strategies", "wasm-cache"} {

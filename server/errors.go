@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"buf.build/go/protovalidate"
 	"connectrpc.com/connect"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/protobuf/proto"
@@ -73,9 +74,8 @@ func (e *argumentError) Error() string { return e.field + ": " + e.message }
 // INTERNAL: their text is for the log, not for callers, who could learn of
 // folders and other customers from it.
 func apiError(err error) *connect.Error {
-	var already *connect.Error
-	if errors.As(err, &already) {
-		return already
+	if already, ok := errors.AsType[*connect.Error](err); ok {
+		return withReason(already)
 	}
 	for _, m := range mappings {
 		if !m.is(err) {
@@ -83,8 +83,7 @@ func apiError(err error) *connect.Error {
 		}
 		e := connect.NewError(m.code, err)
 		addDetail(e, &errdetails.ErrorInfo{Reason: m.reason, Domain: errorDomain})
-		var argument *argumentError
-		if errors.As(err, &argument) {
+		if argument, ok := errors.AsType[*argumentError](err); ok {
 			addDetail(e, &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: argument.field, Description: argument.message}}})
 		}
 		if errors.Is(err, errOverloaded) {
@@ -95,6 +94,24 @@ func apiError(err error) *connect.Error {
 	}
 	e := connect.NewError(connect.CodeInternal, errors.New("internal error: see the server's log"))
 	addDetail(e, &errdetails.ErrorInfo{Reason: "INTERNAL", Domain: errorDomain})
+	return e
+}
+
+// withReason gives an error of Connect's own, or of a message that breaks its
+// constraints, the reason and the violations that every error of the API has.
+func withReason(e *connect.Error) *connect.Error {
+	invalid, ok := errors.AsType[*protovalidate.ValidationError](e)
+	if !ok {
+		return e
+	}
+	addDetail(e, &errdetails.ErrorInfo{Reason: "INVALID_ARGUMENT", Domain: errorDomain})
+	bad := &errdetails.BadRequest{}
+	for _, v := range invalid.Violations {
+		bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{
+			Field: protovalidate.FieldPathString(v.Proto.GetField()), Description: v.Proto.GetMessage(),
+		})
+	}
+	addDetail(e, bad)
 	return e
 }
 

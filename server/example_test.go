@@ -9,10 +9,9 @@ import (
 
 	"connectrpc.com/connect"
 
+	"rapport/server"
 	rapportv1 "rapport/server/api/rapport/v1"
 	"rapport/server/api/rapport/v1/rapportv1connect"
-
-	"rapport/server"
 )
 
 // A program that asks a server what to offer. The first half only starts one.
@@ -57,7 +56,7 @@ func startExample(ctx context.Context) (url string, stop func()) {
 	must(err)
 	s, err := server.Open(ctx, server.Config{Data: dir, Logger: quiet(), Deadline: 1e9})
 	must(err)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	must(err)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ctx, l) }()

@@ -2,26 +2,24 @@ package server_test
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
 	"go.uber.org/goleak"
 
 	"rapport/profilestore"
 	"rapport/profilestore/badger"
+	"rapport/server"
 	rapportv1 "rapport/server/api/rapport/v1"
 	"rapport/server/api/rapport/v1/rapportv1connect"
-
-	"connectrpc.com/connect"
-
-	"rapport/server"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -64,7 +62,7 @@ type house struct {
 	dir    string
 }
 
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // newData makes a data folder with the schema, and customers loaded.
 func newData(t testing.TB) string {
@@ -78,7 +76,7 @@ func newData(t testing.TB) string {
 	return dir
 }
 
-func load(t testing.TB, dir, source, csv string) int64 {
+func load(t testing.TB, dir, source, csv string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), source+".csv")
 	if err := os.WriteFile(file, []byte(csv), 0o600); err != nil {
@@ -88,14 +86,13 @@ func load(t testing.TB, dir, source, csv string) int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	report, err := profilestore.Load(context.Background(), profilestore.LoadOptions{
+	_, err = profilestore.Load(context.Background(), profilestore.LoadOptions{
 		Dir: filepath.Join(dir, "snapshots"), Schema: schema, Engine: badger.NewGenerations(badger.Options{Logger: quiet()}), Source: source, Path: file,
 		AsOf: time.Now().Truncate(time.Hour).UnixMicro(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return report.Snapshot.Generation
 }
 
 // open serves a data folder.
@@ -109,7 +106,7 @@ func open(t testing.TB, dir string, change func(*server.Config)) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,8 +149,8 @@ func newHouse(t testing.TB) *house {
 	return h
 }
 
-func (h *house) decisions(o ...connect.ClientOption) rapportv1connect.DecisionServiceClient {
-	return rapportv1connect.NewDecisionServiceClient(http.DefaultClient, h.url, o...)
+func (h *house) decisions() rapportv1connect.DecisionServiceClient {
+	return rapportv1connect.NewDecisionServiceClient(http.DefaultClient, h.url)
 }
 
 func (h *house) profiles() rapportv1connect.ProfileServiceClient {
@@ -203,10 +200,8 @@ func slate(r *rapportv1.DecideResponse) string {
 // reason returns what became of an offer that is not on the slate.
 func reason(r *rapportv1.DecideResponse, offer string) rapportv1.Reason {
 	for _, w := range r.GetWithheld() {
-		for _, o := range w.GetOffers() {
-			if o == offer {
-				return w.GetReason()
-			}
+		if slices.Contains(w.GetOffers(), offer) {
+			return w.GetReason()
 		}
 	}
 	return rapportv1.Reason_REASON_UNSPECIFIED
@@ -228,5 +223,5 @@ func (h *house) get(t testing.TB, path string) (int, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return res.StatusCode, fmt.Sprintf("%s", b)
+	return res.StatusCode, string(b)
 }

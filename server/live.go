@@ -34,7 +34,7 @@ func (s *Server) newLive(ctx context.Context, v *catalog.Version, c *catalog.Com
 	l.uses.Store(1)
 	defer func() {
 		if err != nil {
-			l.close(ctx)
+			err = errors.Join(err, l.close(ctx))
 		}
 	}()
 	rankers := make([]decide.Ranker, len(c.Scenarios))
@@ -78,7 +78,11 @@ func (s *Server) release(l *live) {
 	if l.uses.Add(-1) == 0 {
 		// Closing waits for instances that are being restored; the decision that
 		// happens to be the last does not.
-		s.background.Go(func() { l.close(context.WithoutCancel(s.ctx)) })
+		s.background.Go(func() {
+			if err := l.close(context.WithoutCancel(s.ctx)); err != nil {
+				s.log.Warn("a strategy that is out of service could not be closed", "error", err)
+			}
+		})
 	}
 }
 
@@ -89,12 +93,14 @@ func (s *Server) swap(next *live) {
 	}
 }
 
-func (l *live) close(ctx context.Context) {
+func (l *live) close(ctx context.Context) error {
+	var errs []error
 	for _, strategy := range l.strategies {
 		if strategy != nil {
-			strategy.Close(ctx)
+			errs = append(errs, strategy.Close(ctx))
 		}
 	}
+	return errors.Join(errs...)
 }
 
 // strategyFit tells package catalog what does not fit between a catalogue and

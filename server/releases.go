@@ -69,7 +69,7 @@ func (s releases) ReleaseStrategy(ctx context.Context, req *connect.Request[rapp
 	previous, err := s.strategies.setLive(name, version)
 	if err != nil {
 		if next != nil {
-			next.close(ctx)
+			err = errors.Join(err, next.close(ctx))
 		}
 		return nil, err
 	}

@@ -21,10 +21,9 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"rapport/server"
 	rapportv1 "rapport/server/api/rapport/v1"
 	"rapport/server/api/rapport/v1/rapportv1connect"
-
-	"rapport/server"
 )
 
 func TestDecide(t *testing.T) {
@@ -287,7 +286,7 @@ func TestSlowClient(t *testing.T) {
 // TestPublish: a catalogue with mistakes changes nothing and names them all.
 func TestPublish(t *testing.T) {
 	h := newHouse(t)
-	bad := strings.NewReplacer("profile.value.balance < 10", "profile.value.balence < 10", "fallback: help", "fallback: halp").Replace(catalogYAML)
+	bad := strings.NewReplacer("profile.value.balance < 10", "profile.value.balence < 10", "fallback: help", "fallback: hotline").Replace(catalogYAML)
 	_, err := h.publish(bad)
 	if connect.CodeOf(err) != connect.CodeInvalidArgument || errorReason(err) != "CATALOG_INVALID" {
 		t.Fatalf("published with mistakes: %v", err)
@@ -300,7 +299,7 @@ func TestPublish(t *testing.T) {
 			text += fmt.Sprint(v)
 		}
 	}
-	for _, want := range []string{"catalog.yaml:11:", "balence", "value.balance", "halp"} {
+	for _, want := range []string{"catalog.yaml:11:", "balence", "value.balance", "hotline"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the details do not have %q: %s", want, text)
 		}

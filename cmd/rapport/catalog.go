@@ -67,7 +67,7 @@ func (c *catalogFiles) read() ([]*rapportv1.CatalogFile, error) {
 		if at := slices.Index(names, name); at != i {
 			return nil, usagef("%s is given twice", name)
 		}
-		b, err := os.ReadFile(name) //nolint:gosec // the user names the file to read
+		b, err := os.ReadFile(name)
 		if err != nil {
 			return nil, fmt.Errorf("catalogue: %w", err)
 		}
@@ -272,7 +272,7 @@ func (a *app) writeCatalog(dir string, files []*rapportv1.CatalogFile) error {
 	}
 	for _, f := range files {
 		name := filepath.Join(dir, filepath.Base(f.GetName()))
-		out, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the user names the folder
+		out, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
 			return fmt.Errorf("%w: name a new or empty folder", err)
 		}

@@ -277,7 +277,7 @@ func programName() string {
 
 // writeFile writes a new file.
 func writeFile(path string, write func(io.Writer) error) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // in our own folder
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
@@ -286,7 +286,7 @@ func writeFile(path string, write func(io.Writer) error) error {
 
 // contextWriter fails when its context ends, so that whoever writes much stops.
 type contextWriter struct {
-	ctx context.Context //nolint:containedctx // a writer has no other way to learn of it
+	ctx context.Context // a writer has no other way to learn of it
 	w   io.Writer
 }
 

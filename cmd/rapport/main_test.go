@@ -1,9 +1,13 @@
 package main
 
 import (
+	"context"
+	"io"
+	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/alecthomas/kong"
 )
@@ -35,7 +39,7 @@ func leaves(n *kong.Node, path []string) [][]string {
 // parser takes.
 func TestHelp(t *testing.T) {
 	var c cli
-	parser, err := newParser(t.Context(), &c, console{in: strings.NewReader(""), out: &strings.Builder{}, err: &strings.Builder{}}, newSettings(func(string) (string, bool) { return "", false }), func(int) {})
+	parser, err := newParser(t.Context(), &c, console{in: strings.NewReader(""), out: &strings.Builder{}, err: &strings.Builder{}}, newSettings(noEnvironment), func(int) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,3 +125,32 @@ func TestUsage(t *testing.T) {
 		})
 	}
 }
+
+// An interrupted command ends, also while it waits for input, and says so.
+func TestInterrupt(t *testing.T) {
+	t.Chdir(t.TempDir())
+	ctx, cancel := context.WithCancel(t.Context())
+	in, writer := io.Pipe() // nothing ever comes
+	defer func() { _ = writer.Close() }()
+	var out, stderr strings.Builder
+	time.AfterFunc(20*time.Millisecond, cancel)
+	code := run(ctx, []string{"ingest", "-", "--server", "http://127.0.0.1:1"}, console{in: in, out: &out, err: &stderr}, noEnvironment)
+	if want := "send the same file again"; code != 1 || !strings.Contains(stderr.String(), want) || !strings.HasSuffix(stderr.String(), "rapport: interrupted\n") {
+		t.Errorf("exit code %d, want 1 with %q:\n%s", code, want, stderr.String())
+	}
+}
+
+// Ctrl-C is how dev ends, so it is no failure, and nothing is left.
+func TestInterruptDev(t *testing.T) {
+	temp := t.TempDir()
+	t.Setenv("TMPDIR", temp)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out, stderr strings.Builder
+	code := run(ctx, []string{"dev", "--listen", "127.0.0.1:0"}, console{in: strings.NewReader(""), out: &out, err: &stderr}, noEnvironment)
+	if left, err := os.ReadDir(temp); code != 0 || err != nil || len(left) > 0 {
+		t.Errorf("exit code %d, left behind %v, %v:\n%s", code, left, err, stderr.String())
+	}
+}
+
+func noEnvironment(string) (string, bool) { return "", false }

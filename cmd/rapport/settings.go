@@ -180,7 +180,7 @@ type entry struct {
 // readFile reads a configuration file: a map from settings to values. A file
 // that nobody named need not exist.
 func (s *settings) readFile(name string, must bool, known []string) (map[string]entry, error) {
-	b, err := os.ReadFile(name) //nolint:gosec // the user names the file to read
+	b, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) && !must {
 		return nil, nil
 	}

@@ -74,7 +74,7 @@ func (j *Journal) takeOpen() *group {
 		j.open = &group{}
 	}
 	j.spare = nil
-	j.sum.putGroupHeader(g.buf, g.first, uint32(len(g.entries))) //nolint:gosec // at most maxGroupEntries
+	j.sum.putGroupHeader(g.buf, g.first, uint32(len(g.entries)))
 	j.arrived.Store(0)
 	j.full.Store(j.closing)
 	if g.taken != nil {

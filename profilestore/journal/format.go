@@ -83,7 +83,7 @@ func newChecksum(id uint64) *checksum {
 
 func (c *checksum) record(seq uint64, payload []byte) uint32 {
 	binary.LittleEndian.PutUint64(c.scratch[:], seq)
-	binary.LittleEndian.PutUint32(c.scratch[8:], uint32(len(payload))) //nolint:gosec // at most MaxPayload, checked by all callers
+	binary.LittleEndian.PutUint32(c.scratch[8:], uint32(len(payload)))
 	return crc32.Update(crc32.Update(c.base, c.table, c.scratch[:12]), c.table, payload)
 }
 
@@ -114,7 +114,7 @@ func (c *checksum) groupHeader(b []byte) (first uint64, count uint32, ok bool) {
 
 // appendRecord appends a record to b. len(payload) is at most MaxPayload.
 func (c *checksum) appendRecord(b []byte, seq uint64, payload []byte) []byte {
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(payload))) //nolint:gosec // at most MaxPayload
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(payload)))
 	b = binary.LittleEndian.AppendUint32(b, c.record(seq, payload))
 	return append(b, payload...)
 }

@@ -31,15 +31,15 @@ type File interface {
 type osFS struct{}
 
 func (osFS) Create(path string) (File, error) {
-	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the path is the caller's directory
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 }
 
 func (osFS) Open(path string) (File, error) {
-	return os.OpenFile(path, os.O_WRONLY, 0) //nolint:gosec // the path is the caller's directory
+	return os.OpenFile(path, os.O_WRONLY, 0)
 }
 
 func (osFS) SyncDir(dir string) error {
-	d, err := os.Open(dir) //nolint:gosec // the path is the caller's directory
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"buf.build/go/protovalidate"
-
 	"rapport/profilestore"
 	"rapport/profilestore/rules"
 	rapportv1 "rapport/server/api/rapport/v1"
@@ -93,7 +91,7 @@ func readCatalog(files []File) *merged {
 		m.append(d, part)
 	}
 	if len(m.docs) > 0 {
-		if err := validateMessage(m.message, m.locate); err != nil {
+		if err := validateLists(m.message, m.locate); err != nil {
 			m.docs[0].failAt(nil, "", "can't be checked: %v", err)
 		}
 	}
@@ -122,15 +120,13 @@ func (m *merged) append(d *document, part *rapportv1.Catalog) {
 	}
 }
 
-// locate returns where a violation's path in the merged message comes from.
-func (m *merged) locate(v *protovalidate.Violation) (*document, string) {
-	path := protovalidate.FieldPathString(v.Proto.GetField())
-	list, index, ok := elementOf(v.Proto.GetField().GetElements())
-	if from := m.origins[list]; ok && index < uint64(len(from)) {
-		rest := strings.TrimPrefix(path, fmt.Sprintf("%s[%d]", list, index))
-		return from[index].doc, from[index].path + rest
+// locate returns where an element of a list came from, or the list itself.
+func (m *merged) locate(list string, i int) (*document, string) {
+	if i < 0 {
+		return m.docs[0], list
 	}
-	return m.docs[0], path
+	from := m.origins[list][i]
+	return from.doc, from.path
 }
 
 // compiler checks a merged catalogue and lays it out. What is wrong is reported

@@ -151,6 +151,10 @@ func (d *document) decode(m proto.Message) {
 		return
 	}
 	d.walkMessage(d.root, m.ProtoReflect().Descriptor(), "")
+	if d.more > 0 { // it is no catalogue at all
+		d.root, d.partial = nil, true
+		return
+	}
 	for path := range d.reported {
 		d.partial = d.partial || !strings.Contains(path, "[")
 	}

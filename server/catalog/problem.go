@@ -19,6 +19,8 @@ const (
 	MaxBytes     = 32 << 20 // of all files of a catalogue
 	maxValues    = 1 << 20  // of one file: lines, list elements and the like
 	maxNesting   = 16       // of one file; the deepest message needs 8
+	maxInner     = 20_000   // elements of a list inside an element
+	maxNames     = 1000     // of attributes or parameters
 	maxProblems  = 1000     // reported at once
 	maxPlaced    = 4 << 20  // candidates of all scenarios, and of all touchpoints
 )

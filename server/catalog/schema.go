@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"buf.build/go/protovalidate"
-
 	"rapport/profilestore"
 	"rapport/profilestore/rules"
 	rapportv1 "rapport/server/api/rapport/v1"
@@ -20,8 +18,11 @@ func ReadSchema(name string, yaml []byte) (*profilestore.Schema, []Problem) {
 	if d.root == nil {
 		return nil, problemsOf([]*document{d})
 	}
-	if err := validateMessage(m, func(v *protovalidate.Violation) (*document, string) {
-		return d, protovalidate.FieldPathString(v.Proto.GetField())
+	if err := validateLists(m, func(list string, i int) (*document, string) {
+		if i < 0 {
+			return d, list
+		}
+		return d, fmt.Sprintf("%s[%d]", list, i)
 	}); err != nil {
 		d.failAt(d.root, "", "can't be checked: %v", err)
 	}

@@ -8,35 +8,86 @@ import (
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"buf.build/go/protovalidate"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"rapport/profilestore/rules"
 )
 
-// validateMessage holds a message against its protovalidate rules. locate says
-// from which document, and from where in it, what violates one came. A violation
-// where a problem was already reported is left out. An error means that the
-// rules themselves can't be used.
-func validateMessage(m proto.Message, locate func(*protovalidate.Violation) (*document, string)) error {
-	err := protovalidate.Validate(m)
-	var found *protovalidate.ValidationError
-	if !errors.As(err, &found) {
-		return err
-	}
-	for _, v := range found.Violations {
-		d, path := locate(v)
-		if d.suppressed(path) {
-			continue
-		}
-		switch {
-		case v.Proto.GetForKey():
-			d.failKey(path, "%s", plainViolation(v, d.places[path].key.Value))
-		case !d.has(path):
-			d.fail(path, "is missing%s", choices(v))
-		default:
-			d.fail(path, "%s", plainViolation(v, d.places[path].value.Value))
+// validateLists holds the elements of a message's lists, and how many there are,
+// against their protovalidate rules. locate says from which document, and from
+// where in it, an element came; of −1, where the list is or should be. A
+// violation where a problem was already reported is left out. An error means that
+// the rules themselves can't be used.
+//
+// Elements are validated one by one, not the message at once: protovalidate
+// collects every violation of what it is given, at about 1 KB each, and a small
+// file can have a million.
+func validateLists(m proto.Message, locate func(list string, i int) (*document, string)) error {
+	found := 0
+	fields := m.ProtoReflect().Descriptor().Fields()
+	for k := range fields.Len() {
+		f := fields.Get(k)
+		name, list := string(f.Name()), m.ProtoReflect().Get(f).List()
+		validateLength(f, list.Len(), locate)
+		for i := range list.Len() {
+			violations, err := violationsOf(list.Get(i).Message().Interface())
+			if err != nil {
+				return err
+			}
+			for _, v := range violations {
+				d, path := locate(name, i)
+				d.violation(path, v)
+			}
+			if found += len(violations); found > 2*maxProblems {
+				return nil
+			}
 		}
 	}
 	return nil
+}
+
+// validateLength checks how many elements a list has.
+func validateLength(f protoreflect.FieldDescriptor, n int, locate func(list string, i int) (*document, string)) {
+	rule, _ := proto.GetExtension(f.Options(), validate.E_Field).(*validate.FieldRules)
+	limits := rule.GetRepeated()
+	d, path := locate(string(f.Name()), -1)
+	switch {
+	case limits.HasMaxItems() && uint64(n) > limits.GetMaxItems():
+		d.fail(path, "%d are too many: at most %d", n, limits.GetMaxItems())
+	case n >= int(limits.GetMinItems()) || d.suppressed(path):
+	case d.has(path):
+		d.fail(path, "is empty: at least one is needed")
+	default:
+		d.fail(path, "is missing")
+	}
+}
+
+// violationsOf validates a message.
+func violationsOf(m proto.Message) ([]*protovalidate.Violation, error) {
+	err := protovalidate.Validate(m)
+	if invalid, ok := errors.AsType[*protovalidate.ValidationError](err); ok {
+		return invalid.Violations, nil
+	}
+	return nil, err
+}
+
+// violation reports a violation in the element at path.
+func (d *document) violation(path string, v *protovalidate.Violation) {
+	if below := protovalidate.FieldPathString(v.Proto.GetField()); below != "" {
+		path += "." + below
+	}
+	if d.suppressed(path) {
+		return
+	}
+	p, ok := d.places[path]
+	switch {
+	case ok && v.Proto.GetForKey():
+		d.failKey(path, "%s", plainViolation(v, p.key.Value))
+	case ok:
+		d.fail(path, "%s", plainViolation(v, p.value.Value))
+	default:
+		d.fail(path, "is missing%s", choices(v))
+	}
 }
 
 // suppressed reports whether a path, or what it is in, has a problem already.
@@ -112,16 +163,4 @@ func choices(v *protovalidate.Violation) string {
 		return ": use one of " + strings.Join(list, ", ")
 	}
 	return ""
-}
-
-// elementOf returns the list that a path begins with, and the place in it.
-func elementOf(elements []*validate.FieldPathElement) (list string, index uint64, ok bool) {
-	if len(elements) == 0 {
-		return "", 0, false
-	}
-	sub, ok := elements[0].GetSubscript().(*validate.FieldPathElement_Index)
-	if !ok {
-		return elements[0].GetFieldName(), 0, false
-	}
-	return elements[0].GetFieldName(), sub.Index, true
 }

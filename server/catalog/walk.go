@@ -26,7 +26,7 @@ func (d *document) walkMessage(n *yaml.Node, m protoreflect.MessageDescriptor, p
 		return
 	}
 	first := make(map[protoreflect.FieldNumber]*yaml.Node)
-	for i := 0; i+1 < len(n.Content); i += 2 {
+	for i := 0; i+1 < len(n.Content) && d.more == 0; i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		if key.Kind != yaml.ScalarNode {
 			d.failAt(key, path, "a name is needed here, but this is %s", kindOf(key))
@@ -64,9 +64,13 @@ func (d *document) walkField(n *yaml.Node, f protoreflect.FieldDescriptor, path 
 			d.failAt(n, path, "must be a list, but is %s", kindOf(n))
 			return
 		}
+		if len(n.Content) > maxInner && strings.Contains(path, "[") {
+			d.failAt(n, path, "%d are too many: at most %d", len(n.Content), maxInner)
+			return
+		}
 		for i, x := range n.Content {
 			if d.more > 0 {
-				return
+				return // enough
 			}
 			at := fmt.Sprintf("%s[%d]", path, i)
 			d.places[at] = place{nil, x}
@@ -87,6 +91,10 @@ func (d *document) walkField(n *yaml.Node, f protoreflect.FieldDescriptor, path 
 func (d *document) walkMap(n *yaml.Node, f protoreflect.FieldDescriptor, path string) {
 	if n.Kind != yaml.MappingNode {
 		d.failAt(n, path, "must have names and values, but is %s", kindOf(n))
+		return
+	}
+	if len(n.Content) > 2*maxNames {
+		d.failAt(n, path, "%d names are too many: at most %d", len(n.Content)/2, maxNames)
 		return
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {

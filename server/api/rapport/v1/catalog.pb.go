@@ -195,6 +195,8 @@ type Channel struct {
 	Direction string `protobuf:"bytes,3,opt,name=direction,proto3" json:"direction,omitempty"`
 	// Cost of one contact, in the currency of the offers' values.
 	Cost float64 `protobuf:"fixed64,4,opt,name=cost,proto3" json:"cost,omitempty"`
+	// What it is, for people.
+	Description string `protobuf:"bytes,6,opt,name=description,proto3" json:"description,omitempty"`
 	// Facts for strategies, by name: numbers, flags and texts.
 	Attributes    map[string]*structpb.Value `protobuf:"bytes,5,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
@@ -259,6 +261,13 @@ func (x *Channel) GetCost() float64 {
 	return 0
 }
 
+func (x *Channel) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
 func (x *Channel) GetAttributes() map[string]*structpb.Value {
 	if x != nil {
 		return x.Attributes
@@ -276,7 +285,9 @@ type Touchpoint struct {
 	// How many offers fit, 1 to 100; 1 if not given.
 	Slots *int32 `protobuf:"varint,3,opt,name=slots,proto3,oneof" json:"slots,omitempty"`
 	// Name for people.
-	Name          string `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	Name string `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	// What it is, for people.
+	Description   string `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -339,6 +350,13 @@ func (x *Touchpoint) GetName() string {
 	return ""
 }
 
+func (x *Touchpoint) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
 // Offer is a product, or an act of care, that can be offered.
 type Offer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -346,6 +364,8 @@ type Offer struct {
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Name for people.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// What it is and why it is offered, for people.
+	Description string `protobuf:"bytes,11,opt,name=description,proto3" json:"description,omitempty"`
 	// The group of like offers, such as `data` or `retention`.
 	Group string `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
 	// `service`: a notice owed to the customer; `care`; or `marketing`.
@@ -408,6 +428,13 @@ func (x *Offer) GetId() string {
 func (x *Offer) GetName() string {
 	if x != nil {
 		return x.Name
+	}
+	return ""
+}
+
+func (x *Offer) GetDescription() string {
+	if x != nil {
+		return x.Description
 	}
 	return ""
 }
@@ -828,28 +855,31 @@ const file_rapport_v1_catalog_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x04name\x123\n" +
 	"\x04type\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1aR\x06numberR\x04flagR\x04textR\x04timeR\x04type\x120\n" +
 	"\adefault\x18\x03 \x01(\v2\x16.google.protobuf.ValueR\adefault\x12*\n" +
-	"\vdescription\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\"\xf4\x02\n" +
+	"\vdescription\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\"\xa0\x03\n" +
 	"\aChannel\x12-\n" +
 	"\x02id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x02id\x12\x1c\n" +
 	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x04name\x126\n" +
 	"\tdirection\x18\x03 \x01(\tB\x18\xbaH\x15r\x13R\ainboundR\boutboundR\tdirection\x12$\n" +
-	"\x04cost\x18\x04 \x01(\x01B\x10\xbaH\r\x12\v@\x01)\x00\x00\x00\x00\x00\x00\x00\x00R\x04cost\x12g\n" +
+	"\x04cost\x18\x04 \x01(\x01B\x10\xbaH\r\x12\v@\x01)\x00\x00\x00\x00\x00\x00\x00\x00R\x04cost\x12*\n" +
+	"\vdescription\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\x12g\n" +
 	"\n" +
 	"attributes\x18\x05 \x03(\v2#.rapport.v1.Channel.AttributesEntryB\"\xbaH\x1f\x9a\x01\x1c\"\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\n" +
 	"attributes\x1aU\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
-	"\x05value\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x05value:\x028\x01\"\xb6\x01\n" +
+	"\x05value\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x05value:\x028\x01\"\xe2\x01\n" +
 	"\n" +
 	"Touchpoint\x127\n" +
 	"\x02id\x18\x01 \x01(\tB'\xbaH$r\"2 ^[a-z][a-z0-9_]*(\\.[a-z0-9_]+)*$R\x02id\x12!\n" +
 	"\achannel\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\achannel\x12$\n" +
 	"\x05slots\x18\x03 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x01H\x00R\x05slots\x88\x01\x01\x12\x1c\n" +
-	"\x04name\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x04nameB\b\n" +
-	"\x06_slots\"\xf3\x04\n" +
+	"\x04name\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x04name\x12*\n" +
+	"\vdescription\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescriptionB\b\n" +
+	"\x06_slots\"\x9f\x05\n" +
 	"\x05Offer\x12-\n" +
 	"\x02id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x02id\x12\x1c\n" +
-	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x04name\x123\n" +
+	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x04name\x12*\n" +
+	"\vdescription\x18\v \x01(\tB\b\xbaH\x05r\x03\x18\xd0\x0fR\vdescription\x123\n" +
 	"\x05group\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x05group\x125\n" +
 	"\x05class\x18\x04 \x01(\tB\x1f\xbaH\x1cr\x1aR\aserviceR\x04careR\tmarketingR\x05class\x12\x1d\n" +
 	"\x05value\x18\x05 \x01(\x01B\a\xbaH\x04\x12\x02@\x01R\x05value\x12>\n" +
