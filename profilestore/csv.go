@@ -263,6 +263,8 @@ func (c *csvReader) fail(n int, terminated bool, message string) (csvRecord, err
 }
 
 func (c *csvReader) failInQuotes(n int) (csvRecord, error) {
-	return csvRecord{}, &csvError{line: c.consume(n, false), column: len(c.spans), fatal: true,
-		message: "the file ends inside quotes: it is cut off, or a quote is not closed"}
+	return csvRecord{}, &csvError{
+		line: c.consume(n, false), column: len(c.spans), fatal: true,
+		message: "the file ends inside quotes: it is cut off, or a quote is not closed",
+	}
 }

@@ -82,8 +82,7 @@ func TestCSVLinesAndRecovery(t *testing.T) {
 		text string // of the last value, or of the error
 	}{{1, "b"}, {3, "x\ny"}, {5, "a quote inside"}, {6, "something after the closing quote"}, {7, "z"}} {
 		record, err := c.next()
-		var bad *csvError
-		if errors.As(err, &bad) {
+		if bad, ok := errors.AsType[*csvError](err); ok {
 			if bad.line != want.line || !strings.Contains(bad.message, want.text) || bad.column != 1 {
 				t.Errorf("got %v in column %d, want line %d: %s", bad, bad.column, want.line, want.text)
 			}

@@ -236,6 +236,7 @@ func (l *rowLayout) width(class rowClass) int {
 		return 8
 	case rowClassText:
 		return l.TextWidth
+	case rowClassFlag, rowClasses:
 	}
 	return 0
 }

@@ -174,7 +174,7 @@ func checkFreeSpace(dir string, size int64) error {
 	if err := syscall.Statfs(dir, &fs); err != nil {
 		return fmt.Errorf("free space of %s: %w", dir, err)
 	}
-	free := int64(fs.Bavail) * int64(fs.Bsize) //nolint:gosec,unconvert // types differ between systems
+	free := int64(fs.Bavail) * int64(fs.Bsize) //nolint:unconvert // types differ between systems
 	if need := 2*size + 16<<20; free < need {
 		return fmt.Errorf("%s has %s free, and twice the file, %s, is needed: remove something or use another disk", dir, byteSize(free), byteSize(need))
 	}
@@ -278,8 +278,8 @@ func (l *loader) read(ctx context.Context, file io.Reader) error {
 // badRecord counts a record that is no CSV, or returns an error if nothing can be
 // read after it.
 func (l *loader) badRecord(err error) error {
-	var bad *csvError
-	if !errors.As(err, &bad) {
+	bad, ok := errors.AsType[*csvError](err)
+	if !ok {
 		return err
 	}
 	p := LoadProblem{Line: bad.line, Message: bad.message}
@@ -338,8 +338,7 @@ func (l *loader) readHeader(c *csvReader) error {
 	if errors.Is(err, io.EOF) {
 		return l.fail(0, "the file is empty: the first line has the names of the columns")
 	}
-	var bad *csvError
-	if errors.As(err, &bad) {
+	if bad, ok := errors.AsType[*csvError](err); ok {
 		return l.fail(bad.line, "%s", bad.message)
 	}
 	if err != nil {

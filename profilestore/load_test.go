@@ -271,7 +271,7 @@ func TestLoadTranscripts(t *testing.T) {
 				}
 				folder = filepath.Dir(o.Path)
 			})
-			got := ""
+			var got string
 			if err != nil {
 				got = strings.ReplaceAll(err.Error(), folder+string(filepath.Separator), "")
 				got = strings.ReplaceAll(got, filepath.Dir(folder)+string(filepath.Separator)+filepath.Base(folder), "")

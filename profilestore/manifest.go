@@ -116,42 +116,57 @@ func (m *manifest) write(dir string) error {
 // checksums.
 func (m *manifest) addFiles(ctx context.Context, dir string) error {
 	root := filepath.Join(dir, rowsFolder)
-	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
+	var files []string
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
 			return err
-		}
-		if d.IsDir() {
+		case d.IsDir():
 			return durable.SyncDir(path)
 		}
-		f, err := os.Open(path) //nolint:gosec // below the caller's folder
-		if err != nil {
-			return err
-		}
-		defer f.Close() //nolint:errcheck // only read
-		if err := f.Sync(); err != nil {
-			return err
-		}
-		name, err := filepath.Rel(root, path)
-		if err != nil {
-			return err
-		}
-		entry := manifestEntry{Name: filepath.ToSlash(name)}
-		var sums strings.Builder
-		for {
-			sum, n, err := chunkSum(ctx, f)
-			if err != nil {
-				return err
-			}
-			if n == 0 {
-				break
-			}
-			entry.Bytes += n
-			sums.WriteString(sum)
-		}
-		entry.Chunks = sums.String()
-		m.Files = append(m.Files, entry)
+		files = append(files, path)
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	for _, path := range files {
+		entry, err := sealFile(ctx, path)
+		if err != nil {
+			return err
+		}
+		if entry.Name, err = filepath.Rel(root, path); err != nil {
+			return err
+		}
+		entry.Name = filepath.ToSlash(entry.Name)
+		m.Files = append(m.Files, entry)
+	}
+	return nil
+}
+
+// sealFile makes a file durable and returns its entry, without the name.
+func sealFile(ctx context.Context, path string) (entry manifestEntry, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return entry, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	if err := f.Sync(); err != nil {
+		return entry, err
+	}
+	var sums strings.Builder
+	for {
+		sum, n, err := chunkSum(ctx, f)
+		if err != nil {
+			return entry, err
+		}
+		if n == 0 {
+			entry.Chunks = sums.String()
+			return entry, nil
+		}
+		entry.Bytes += n
+		sums.WriteString(sum)
+	}
 }
 
 // bytes returns the size of the engine's files.
@@ -179,7 +194,7 @@ func (m *manifest) verifyFiles(ctx context.Context, dir string, full bool) error
 }
 
 func (e *manifestEntry) verify(ctx context.Context, path string, full bool) error {
-	f, err := os.Open(path) //nolint:gosec // below the caller's folder
+	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return damaged("%s is missing", path)
 	}

@@ -8,7 +8,7 @@ import (
 // rowEncoder makes rows of the packed rows of a load. It goes over the values once:
 // within a class a row has its columns in schema order, as the packed row has, so
 // each class collects its values, and the row is the classes one after the other.
-// The tests' twin is appendRow. It is used by one goroutine at a time.
+// The tests' twin is naiveRow. It is used by one goroutine at a time.
 type rowEncoder struct {
 	layout  *rowLayout
 	columns []encodedColumn // those that are no flags, in schema order

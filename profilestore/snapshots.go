@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -164,11 +165,7 @@ func (s *Snapshots) end(snapshot *Snapshot) {
 func (s *Snapshots) Problems() map[string]error {
 	s.changing.Lock()
 	defer s.changing.Unlock()
-	problems := make(map[string]error, len(s.problems))
-	for source, err := range s.problems {
-		problems[source] = err
-	}
-	return problems
+	return maps.Clone(s.problems)
 }
 
 // List returns the sealed snapshots of a source, or of all if source is empty: by

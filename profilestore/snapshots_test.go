@@ -563,7 +563,7 @@ func TestSnapshotChild(t *testing.T) {
 		_, err := loadFile(t, dir, file.String(), func(o *profilestore.LoadOptions) {
 			o.Progress = func(rows, done, total int64) {
 				if done > total*3/4 && done < total {
-					fmt.Println("in the middle")
+					_, _ = os.Stdout.WriteString("in the middle\n")
 					select {}
 				}
 			}
@@ -575,7 +575,7 @@ func TestSnapshotChild(t *testing.T) {
 // inChild runs TestSnapshotChild in a process of its own.
 func inChild(t *testing.T, dir, do string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSnapshotChild$") //nolint:gosec // this program
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSnapshotChild$")
 	cmd.Env = append(os.Environ(), "RAPPORT_TEST_SNAPSHOTS="+dir, "RAPPORT_TEST_DO="+do)
 	cmd.Stderr = os.Stderr
 	return cmd

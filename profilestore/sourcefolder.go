@@ -173,7 +173,7 @@ func (s sourceFolder) lockLoad() (unlock func(), err error) {
 		}
 		return nil, fmt.Errorf("source %s: %w: %s; wait for it, or end it", s.source, ErrLoadRunning, who)
 	}
-	if err := f.Truncate(0); err == nil {
+	if err = f.Truncate(0); err == nil {
 		_, err = fmt.Fprintln(f, os.Getpid())
 	}
 	if err != nil {
@@ -188,7 +188,7 @@ func (s sourceFolder) lockLoad() (unlock func(), err error) {
 // tryLock opens a lock file and locks it; it returns nil if it is locked. The
 // lock ends with the file, also when the process dies.
 func tryLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // in the caller's folder
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -80,7 +80,7 @@ func (s *syncedFiles) sync(dir string) error {
 }
 
 func (s *syncedFiles) syncFile(path string) error {
-	f, err := os.Open(path) //nolint:gosec // in the engine's folder
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}

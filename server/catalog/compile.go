@@ -167,10 +167,16 @@ func (c *compiler) compile() {
 	}
 }
 
-// fail reports a problem below an element of a list.
+// fail reports a problem below an element of a list. What came from a key that
+// is a mistake itself (protoyaml takes the number of a field for its name) is no
+// second one.
 func (c *compiler) fail(list string, i int, below, format string, args ...any) {
 	from := c.origins[list][i]
-	from.doc.fail(from.path+"."+below, format, args...)
+	path := from.path + "." + below
+	if len(from.doc.problems) > 0 && !from.doc.has(path) {
+		return
+	}
+	from.doc.fail(path, format, args...)
 }
 
 // where says in which file and line an element is, for messages about two.
