@@ -25,7 +25,9 @@ type Change struct {
 // a pure function of the event: replaying the journal gives the same changes.
 type EventMapper interface {
 	// Map appends to dst what e changes. An error means that the event can't be
-	// taken: it lacks an attribute that a field needs, or has one of a wrong
-	// type; dst is then unchanged.
+	// taken: it lacks an attribute that a field needs, or has one of a wrong type.
+	// The error names the event. What it changes in the other fields has been
+	// appended all the same: an event that was taken once is replayed under
+	// later schemas too, and one field's new rule must not cost it the others.
 	Map(e *Event, dst []Change) ([]Change, error)
 }

@@ -118,11 +118,7 @@ func (s *Store) prepare(e *Event, now int64) (*pendingEvent, []byte, error) {
 	}
 	changes, err := s.mapper.Map(e, nil)
 	if err != nil {
-		var ee *EventError
-		if errors.As(err, &ee) {
-			return nil, nil, err
-		}
-		return refuse("%v", err)
+		return nil, nil, err // it names the event
 	}
 	payload, err := encodeEvent(nil, e)
 	if err != nil {

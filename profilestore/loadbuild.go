@@ -132,7 +132,6 @@ func (c *rowChain) add(stored []byte) {
 type writeBatch struct {
 	data []byte // key, stored row, key, stored row …
 	ends []int  // of each of them
-	free []byte // scratch
 	done int    // rows with and before it
 }
 
@@ -186,14 +185,12 @@ func (l *loader) write(ctx context.Context, dir string, hash *contentHash) error
 func (b *writeBatch) encode(rows *loadRows, refs []loadRef, hash *contentHash) {
 	b.data, b.ends = b.data[:0], b.ends[:0]
 	for _, ref := range refs {
-		var key []byte
-		key, b.free = rows.encode(b.free[:0], ref)
-		b.free = appendRowChecksum(b.free, 0, key)
-		hash.add(key, b.free)
+		key, packed := rows.split(ref)
 		b.data = append(b.data, key...)
-		b.ends = append(b.ends, len(b.data))
-		b.data = append(b.data, b.free...)
-		b.ends = append(b.ends, len(b.data))
+		begin := len(b.data)
+		b.data = appendRowChecksum(rows.encoder.append(b.data, packed), begin, key)
+		hash.add(key, b.data[begin:])
+		b.ends = append(b.ends, begin, len(b.data))
 	}
 }
 

@@ -233,6 +233,15 @@ func (r *loadRows) key(ref loadRef) []byte {
 	return b[skip : skip+int(n)]
 }
 
+// split returns the key of a row and, from its flags' bits on, the packed row.
+func (r *loadRows) split(ref loadRef) (key, packed []byte) {
+	b := r.chunks[ref.chunk][ref.offset:]
+	n, skip := binary.Uvarint(b)
+	key, b = b[skip:skip+int(n)], b[skip+int(n):]
+	_, skip = binary.Uvarint(b)
+	return key, b[skip:]
+}
+
 // line returns the line of a row.
 func (r *loadRows) line(ref loadRef) int64 {
 	b := r.chunks[ref.chunk][ref.offset:]
@@ -291,8 +300,8 @@ func (r *loadRows) dropDuplicates(problems *loadProblems) (dropped int64) {
 	return dropped
 }
 
-// layout returns the narrowest layout that holds the rows, and prepares encode
-// for it.
+// layout returns the narrowest layout that holds the rows, and prepares the
+// encoder for it.
 //
 // A text column gets a dictionary if that has at most half as many texts as there
 // are values: a text that is there once costs more as code, entry and slice

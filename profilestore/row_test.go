@@ -111,7 +111,8 @@ func drawLayoutRows(t *rapid.T) (*Schema, *rowLayout, [][]byte, []rowTwin) {
 	}
 	var encoded [][]byte
 	for i, ref := range rows.refs {
-		key, row := rows.encode(nil, ref)
+		key, packed := rows.split(ref)
+		row := rows.encoder.append(nil, packed)
 		if want := fmt.Sprintf("customer:%04d", i); string(key) != want {
 			t.Fatalf("row %d has key %q", i, key)
 		}
@@ -337,8 +338,8 @@ func wideSnapshot(tb testing.TB) (*Snapshot, []byte) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	_, row := rows.encode(nil, rows.refs[0])
-	return &Snapshot{layout: layout, slots: slots}, row
+	_, packed := rows.split(rows.refs[0])
+	return &Snapshot{layout: layout, slots: slots}, rows.encoder.append(nil, packed)
 }
 
 // wideRows returns rows of 300 tags: 125 flags, 25 numbers of one byte, 50 of two,
@@ -415,8 +416,8 @@ func TestRowSize(t *testing.T) {
 	}
 	total := 0
 	for _, ref := range rows.refs {
-		_, row := rows.encode(nil, ref)
-		total += len(row)
+		_, packed := rows.split(ref)
+		total += len(rows.encoder.append(nil, packed))
 	}
 	mean := total / len(rows.refs)
 	t.Logf("%d bytes", mean)

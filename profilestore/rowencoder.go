@@ -12,6 +12,8 @@ import (
 type rowEncoder struct {
 	layout  *rowLayout
 	columns []encodedColumn // those that are no flags, in schema order
+	flags   int             // bytes of the flags' bits
+	words   int             // of the others' presence bits
 	// values holds the values of each class so far, and then 8 bytes of room.
 	values [rowClasses][]byte
 	texts  []byte
@@ -30,6 +32,7 @@ type encodedColumn struct {
 
 func newRowEncoder(l *rowLayout, r *loadRows) *rowEncoder {
 	e := &rowEncoder{layout: l}
+	e.flags, e.words = r.bitmaps()
 	var size [rowClasses]int
 	for i := range r.columns {
 		p, class := &l.places[i], l.Columns[i].class()
@@ -48,45 +51,37 @@ func newRowEncoder(l *rowLayout, r *loadRows) *rowEncoder {
 	return e
 }
 
-// encode returns the key of a row and appends the row to dst. It may be called
-// after layout.
-func (r *loadRows) encode(dst []byte, ref loadRef) (key, row []byte) {
-	b := r.chunks[ref.chunk][ref.offset:]
-	n, skip := binary.Uvarint(b)
-	key, b = b[skip:skip+int(n)], b[skip+int(n):]
-	_, skip = binary.Uvarint(b)
-	flags, words := r.bitmaps()
-	return key, r.encoder.append(dst, b[skip:], flags, words)
-}
-
-// append appends a row, given its packed form from the flags' bits on.
-func (e *rowEncoder) append(dst, packed []byte, flags, words int) []byte {
+// append appends the row of a packed row, from its flags' bits on.
+func (e *rowEncoder) append(dst, packed []byte) []byte {
 	l := e.layout
-	present := packed[2*flags : 2*flags+8*words]
-	values := packed[2*flags+8*words:]
+	present := packed[2*e.flags : 2*e.flags+8*e.words]
 	begin := len(dst)
 	dst = append(dst, make([]byte, l.base)...)
 	row := dst[begin:]
 	binary.LittleEndian.PutUint64(row, l.head) // zero beyond the head
-	copy(row[rowHead:], packed[:flags])
-	copy(row[rowHead+l.presenceBytes():], packed[flags:2*flags])
+	copy(row[rowHead:], packed[:e.flags])
+	copy(row[rowHead+l.presenceBytes():], packed[e.flags:2*e.flags])
 	e.texts = e.texts[:0]
 	var length [rowClasses]int // of each class's values
-	for w := range words {
-		for word := binary.LittleEndian.Uint64(present[8*w:]); word != 0; word &= word - 1 {
-			c := &e.columns[64*w+bits.TrailingZeros64(word)]
+	at := 2*e.flags + 8*e.words
+	for w := 0; len(present) > 0; w += 64 {
+		word := binary.LittleEndian.Uint64(present)
+		present = present[8:]
+		for ; word != 0; word &= word - 1 {
+			c := &e.columns[w+bits.TrailingZeros64(word)]
 			row[c.presentAt] |= c.presentMask
-			var num int64
-			if c.form == rowFloat || c.form == rowTime {
-				num, values = int64(binary.LittleEndian.Uint64(values)), values[8:]
-			} else {
-				num, values = int64(int32(binary.LittleEndian.Uint32(values))), values[4:]
-				switch {
-				case c.form == rowText || c.form == rowCode:
-					num, values = e.text(c, uint32(num), values)
-				case num == packedWide:
-					num, values = int64(binary.LittleEndian.Uint64(values)), values[8:]
-				}
+			num := int64(int32(binary.LittleEndian.Uint32(packed[at:])))
+			at += 4
+			switch {
+			case c.form == rowScaled && num != packedWide:
+			case c.form == rowText || c.form == rowCode:
+				num, at = e.text(c, uint32(num), packed, at)
+			case c.form == rowScaled:
+				num = int64(binary.LittleEndian.Uint64(packed[at:]))
+				at += 8
+			default:
+				num = int64(binary.LittleEndian.Uint64(packed[at-4:]))
+				at += 4
 			}
 			// The bytes beyond the width are overwritten by the next value.
 			binary.LittleEndian.PutUint64(e.values[c.class][length[c.class]:], uint64(num))
@@ -99,16 +94,18 @@ func (e *rowEncoder) append(dst, packed []byte, flags, words int) []byte {
 	return append(dst, e.texts...)
 }
 
-// text returns what a row holds for a packed text, and what follows it.
-func (e *rowEncoder) text(c *encodedColumn, n uint32, values []byte) (int64, []byte) {
+// text returns what a row holds for a text that is packed as n, and where the next
+// value is.
+func (e *rowEncoder) text(c *encodedColumn, n uint32, packed []byte, at int) (int64, int) {
 	switch {
 	case n&1 == 1: // the text itself; there is no dictionary then
-		e.texts = append(e.texts, values[:n>>1]...)
-		values = values[n>>1:]
+		length := int(n >> 1)
+		e.texts = append(e.texts, packed[at:at+length]...)
+		at += length
 	case c.recode != nil:
-		return c.recode[n>>1], values
+		return c.recode[n>>1], at
 	default:
 		e.texts = append(e.texts, c.texts[n>>1]...)
 	}
-	return int64(len(e.texts)), values
+	return int64(len(e.texts)), at
 }

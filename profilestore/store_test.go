@@ -50,7 +50,7 @@ type balanceAndUse struct{}
 func (balanceAndUse) Map(e *profilestore.Event, dst []profilestore.Change) ([]profilestore.Change, error) {
 	amount, ok := e.Attributes["amount"].(float64)
 	if !ok {
-		return dst, fmt.Errorf("attribute amount must be a number")
+		return dst, &profilestore.EventError{ID: e.ID, Message: "attribute amount must be a number"}
 	}
 	if e.Type == "balance" {
 		return append(dst, profilestore.Change{Slot: 0, Value: profilestore.Number(amount)}), nil
@@ -65,15 +65,20 @@ type house struct {
 	store  *profilestore.Store
 	now    int64
 	cache  int
+	mapper profilestore.EventMapper // balanceAndUse if nil
 }
 
 func (h *house) open() error {
+	mapper := h.mapper
+	if mapper == nil {
+		mapper = balanceAndUse{}
+	}
 	engine, err := badger.Open(filepath.Join(h.dir, "deltas"), badger.Options{Logger: quiet()})
 	if err != nil {
 		return err
 	}
 	h.store, err = profilestore.OpenStore(context.Background(), profilestore.Options{
-		Dir: h.dir, Schema: h.schema, Mapper: balanceAndUse{}, Engine: engine, CacheEntries: h.cache,
+		Dir: h.dir, Schema: h.schema, Mapper: mapper, Engine: engine, CacheEntries: h.cache,
 		Clock: func() int64 { return h.now }, Logger: quiet(),
 	})
 	return err
@@ -462,6 +467,48 @@ func TestForeignJournal(t *testing.T) {
 	}
 	if err := h.open(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// partial is a later schema's mapper: its new rule can't be carried out for the
+// events of before, the old ones can.
+type partial struct{ balanceAndUse }
+
+func (p partial) Map(e *profilestore.Event, dst []profilestore.Change) ([]profilestore.Change, error) {
+	dst, err := p.balanceAndUse.Map(e, dst)
+	if err != nil {
+		return dst, err
+	}
+	return dst, &profilestore.EventError{ID: e.ID, Message: "the new field needs what this event does not have"}
+}
+
+// TestReplayUnderLaterSchema: an event that was taken keeps what it changes, also
+// when a later rule can't be carried out for it.
+func TestReplayUnderLaterSchema(t *testing.T) {
+	h := newHouse(t, 0)
+	if _, err := h.store.Ingest(context.Background(), []*profilestore.Event{event("a", "balance", "1", h.now, 7)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(h.dir, "deltas")); err != nil {
+		t.Fatal(err)
+	}
+	h.mapper = partial{}
+	if err := h.open(); err != nil {
+		t.Fatal(err)
+	}
+	v, err := h.store.View(context.Background(), "customer:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := v.Get(0).Number(); got != 7 {
+		t.Errorf("after the replay the balance is %v, want 7", v.Get(0))
+	}
+	r, err := h.store.Ingest(context.Background(), []*profilestore.Event{event("b", "balance", "1", h.now, 8)})
+	if err != nil || r[0].Outcome != profilestore.Refused {
+		t.Errorf("a new event that can't be mapped: %v, %v", r, err)
 	}
 }
 

@@ -2,8 +2,12 @@ package server
 
 import (
 	"context"
+	"errors"
+	"slices"
+	"strings"
 	"time"
 
+	"buf.build/go/protovalidate"
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -68,27 +72,50 @@ func profileValue(schema *profilestore.Schema, view *profilestore.View, slot int
 
 // IngestEvents takes events.
 func (s profiles) IngestEvents(ctx context.Context, req *connect.Request[rapportv1.IngestEventsRequest]) (*connect.Response[rapportv1.IngestEventsResponse], error) {
-	events := make([]*profilestore.Event, len(req.Msg.GetEvents()))
+	res := &rapportv1.IngestEventsResponse{}
+	refuse := func(index int, id, message string) {
+		res.Refused = append(res.Refused, &rapportv1.RefusedEvent{Index: int32(index), Id: id, Message: message})
+	}
+	events := make([]*profilestore.Event, 0, len(req.Msg.GetEvents()))
+	places := make([]int, 0, len(req.Msg.GetEvents()))
 	for i, e := range req.Msg.GetEvents() {
-		events[i] = &profilestore.Event{
+		if err := protovalidate.Validate(e); err != nil {
+			refuse(i, e.GetId(), validationMessage(err))
+			continue
+		}
+		events = append(events, &profilestore.Event{
 			ID: e.GetId(), Type: e.GetType(), Identity: e.GetIdentity(),
 			Time: e.GetTime().AsTime().UnixMicro(), Attributes: e.GetAttributes().AsMap(),
-		}
+		})
+		places = append(places, i)
 	}
 	results, err := s.store.Ingest(ctx, events)
 	if err != nil {
 		return nil, err
 	}
-	res := &rapportv1.IngestEventsResponse{}
-	for i, r := range results {
+	for k, r := range results {
 		switch r.Outcome {
 		case profilestore.Accepted:
 			res.Accepted++
 		case profilestore.Duplicate:
 			res.Duplicates++
 		case profilestore.Refused:
-			res.Refused = append(res.Refused, &rapportv1.RefusedEvent{Index: int32(i), Id: events[i].ID, Message: r.Err.Error()})
+			refuse(places[k], events[k].ID, r.Err.Error())
 		}
 	}
+	slices.SortFunc(res.Refused, func(a, b *rapportv1.RefusedEvent) int { return int(a.GetIndex() - b.GetIndex()) })
 	return connect.NewResponse(res), nil
+}
+
+// validationMessage says in one line what constraints a message breaks.
+func validationMessage(err error) string {
+	invalid, ok := errors.AsType[*protovalidate.ValidationError](err)
+	if !ok {
+		return err.Error()
+	}
+	parts := make([]string, len(invalid.Violations))
+	for i, v := range invalid.Violations {
+		parts[i] = protovalidate.FieldPathString(v.Proto.GetField()) + ": " + v.Proto.GetMessage()
+	}
+	return strings.Join(parts, "; ")
 }

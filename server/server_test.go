@@ -109,6 +109,36 @@ func TestEventChangesNextDecision(t *testing.T) {
 	}
 }
 
+// TestBadEventStopsNoOther: an event that can't be taken is listed, and those
+// beside it are taken.
+func TestBadEventStopsNoOther(t *testing.T) {
+	h := newHouse(t)
+	good := func(id string) *rapportv1.Event {
+		return &rapportv1.Event{Id: id, Type: "other", Identity: "2", Time: timestamppb.Now()}
+	}
+	noTime, badType, noAmount := good("a"), good("b"), good("c")
+	noTime.Time, badType.Type, noAmount.Type = nil, "Not A Type", "balance"
+	farBack := good("d")
+	farBack.Time = &timestamppb.Timestamp{Seconds: -1 << 60}
+	res, err := h.profiles().IngestEvents(context.Background(), connect.NewRequest(&rapportv1.IngestEventsRequest{
+		Events: []*rapportv1.Event{good("1"), noTime, good("2"), badType, noAmount, farBack, good("1")},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Msg.GetAccepted() != 2 || res.Msg.GetDuplicates() != 1 || len(res.Msg.GetRefused()) != 4 {
+		t.Fatalf("%v", res.Msg)
+	}
+	for i, want := range []struct {
+		index int32
+		text  string
+	}{{1, "time"}, {3, "type"}, {4, "event.amount"}, {5, "time"}} {
+		if r := res.Msg.GetRefused()[i]; r.GetIndex() != want.index || !strings.Contains(r.GetMessage(), want.text) {
+			t.Errorf("refused %v, want index %d and %q", r, want.index, want.text)
+		}
+	}
+}
+
 // TestDryRunIsPure: the same dry run gives the same bytes, a thousand times, and
 // after a restart.
 func TestDryRunIsPure(t *testing.T) {

@@ -104,7 +104,7 @@ func TestIndex(t *testing.T) {
 }
 
 // TestMapKeepsWhatIsThere maps an event that can't be taken into a slice that
-// has room and content.
+// has room and content: what is there stays, and what can be mapped comes behind.
 func TestMapKeepsWhatIsThere(t *testing.T) {
 	m, errs := newEventMapper([]profilestore.Field{
 		eventField("value.a", "number", `true`, `event.x`),
@@ -115,7 +115,7 @@ func TestMapKeepsWhatIsThere(t *testing.T) {
 	}
 	dst := append(make([]profilestore.Change, 0, 8), profilestore.Change{Slot: 7})
 	got, err := m.Map(&profilestore.Event{Attributes: map[string]any{"x": 1.0}}, dst)
-	if err == nil || len(got) != 1 || got[0].Slot != 7 {
+	if err == nil || len(got) != 2 || got[0].Slot != 7 || got[1].Slot != 0 {
 		t.Errorf("%v, %v", got, err)
 	}
 }

@@ -37,8 +37,9 @@ func (x *eventEvaluation) ResolveName(name string) (any, bool) { return x.event,
 
 func (x *eventEvaluation) Parent() cel.Activation { return nil }
 
-// Map appends to dst what e changes, in the order of the fields. An error is an
-// [*EventError]; dst is then unchanged.
+// Map appends to dst what e changes, in the order of the fields. An error is the
+// first [*EventError]; what e changes in the other fields has been appended all
+// the same.
 func (m *EventMapper) Map(e *profilestore.Event, dst []profilestore.Change) ([]profilestore.Change, error) {
 	list, ok := m.byType[e.Type]
 	if !ok {
@@ -53,16 +54,16 @@ func (m *EventMapper) Map(e *profilestore.Event, dst []profilestore.Change) ([]p
 	}
 	x.event = e
 	x.memo.reset()
-	out, err := dst, error(nil)
+	var first error
 	for _, i := range list {
-		if out, err = m.apply(&m.rules[i], x, out); err != nil {
-			out = dst
-			break
+		var err error
+		if dst, err = m.apply(&m.rules[i], x, dst); err != nil && first == nil {
+			first = err
 		}
 	}
 	x.event = nil
 	m.pool.Put(x)
-	return out, err
+	return dst, first
 }
 
 // apply appends what one rule makes of the event.

@@ -264,7 +264,8 @@ func (x *DecideRequest) GetOmitWithheld() bool {
 // it; the caller's does.
 type DryRun struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// When the decision is to be made; the server's clock if not given.
+	// When the decision is to be made, in the years 1970 to 9999; the server's
+	// clock if not given.
 	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
 	// Where ties and the strategy's random numbers come from.
 	Seed          uint64 `protobuf:"varint,2,opt,name=seed,proto3" json:"seed,omitempty"`
@@ -1039,9 +1040,9 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"\romit_withheld\x18\x06 \x01(\bR\fomitWithheld\x1aR\n" +
 	"\fContextEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
-	"\x05value\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x05value:\x028\x01\"L\n" +
-	"\x06DryRun\x12.\n" +
-	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\x05value\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x05value:\x028\x01\"_\n" +
+	"\x06DryRun\x12A\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampB\x11\xbaH\x0e\xb2\x01\v\"\a\b\xff\x82\xd1\xff\xaf\a2\x00R\x04time\x12\x12\n" +
 	"\x04seed\x18\x02 \x01(\x04R\x04seed\"\xe7\x03\n" +
 	"\x0eDecideResponse\x12\x1f\n" +
 	"\vdecision_id\x18\x01 \x01(\tR\n" +

@@ -471,7 +471,7 @@ type Event struct {
 	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
 	// The customer, `namespace:id`; an id without namespace is `customer:id`.
 	Identity string `protobuf:"bytes,3,opt,name=identity,proto3" json:"identity,omitempty"`
-	// When it happened; at most 5 minutes in the future.
+	// When it happened: 1970 or later, and at most 5 minutes in the future.
 	Time *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
 	// What else is known of it.
 	Attributes    *structpb.Struct `protobuf:"bytes,5,opt,name=attributes,proto3" json:"attributes,omitempty"`
@@ -547,7 +547,7 @@ func (x *Event) GetAttributes() *structpb.Struct {
 // IngestEventsRequest holds events, of one or many customers, in any order.
 type IngestEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The events.
+	// The events. One that breaks a constraint of Event is refused by itself.
 	Events        []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -754,19 +754,20 @@ const file_rapport_v1_profile_service_proto_rawDesc = "" +
 	"generation\x18\x02 \x01(\x03R\n" +
 	"generation\x12/\n" +
 	"\x05as_of\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04asOf\x12\x17\n" +
-	"\ahas_row\x18\x04 \x01(\bR\x06hasRow\"\xf0\x01\n" +
+	"\ahas_row\x18\x04 \x01(\bR\x06hasRow\"\xf5\x01\n" +
 	"\x05Event\x12\x1a\n" +
 	"\x02id\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05 \x01(\x80\x02R\x02id\x122\n" +
 	"\x04type\x18\x02 \x01(\tB\x1e\xbaH\x1br\x192\x17^[a-z][a-z0-9_.]{0,63}$R\x04type\x12&\n" +
 	"\bidentity\x18\x03 \x01(\tB\n" +
-	"\xbaH\ar\x05 \x01(\x80\x02R\bidentity\x126\n" +
-	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\x04time\x127\n" +
+	"\xbaH\ar\x05 \x01(\x80\x02R\bidentity\x12;\n" +
+	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampB\v\xbaH\b\xc8\x01\x01\xb2\x01\x022\x00R\x04time\x127\n" +
 	"\n" +
 	"attributes\x18\x05 \x01(\v2\x17.google.protobuf.StructR\n" +
-	"attributes\"M\n" +
-	"\x13IngestEventsRequest\x126\n" +
-	"\x06events\x18\x01 \x03(\v2\x11.rapport.v1.EventB\v\xbaH\b\x92\x01\x05\b\x01\x10\x88'R\x06events\"\x86\x01\n" +
+	"attributes\"R\n" +
+	"\x13IngestEventsRequest\x12;\n" +
+	"\x06events\x18\x01 \x03(\v2\x11.rapport.v1.EventB\x10\xbaH\r\x92\x01\n" +
+	"\b\x01\x10\x88'\"\x03\xd8\x01\x03R\x06events\"\x86\x01\n" +
 	"\x14IngestEventsResponse\x12\x1a\n" +
 	"\baccepted\x18\x01 \x01(\x05R\baccepted\x12\x1e\n" +
 	"\n" +
