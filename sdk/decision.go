@@ -62,7 +62,7 @@ func (d *Decision) Now() time.Time { return time.UnixMicro(d.frame.Now()).UTC() 
 // gives the same numbers when it is replayed.
 func (d *Decision) Rand() *rand.Rand {
 	if d.random == nil {
-		d.random = rand.New(&d.source)
+		d.random = rand.New(&d.source) //nolint:gosec // it has to be the same in a replay
 	}
 	if !d.seeded {
 		d.source.Seed(d.frame.Seed(), abi.FrameMagic)

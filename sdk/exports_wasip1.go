@@ -17,7 +17,7 @@ var (
 func wasmLog(level int32, ptr unsafe.Pointer, size int32)
 
 func hostLog(level Level, line string) {
-	wasmLog(int32(level), unsafe.Pointer(unsafe.StringData(line)), int32(len(line)))
+	wasmLog(int32(level), unsafe.Pointer(unsafe.StringData(line)), int32(len(line))) //nolint:gosec // the host reads it before it returns
 }
 
 //go:wasmexport rapport_abi_1
@@ -59,4 +59,6 @@ func wasmRank(size int32) int64 {
 	return int64(abi.PackStatus(Call(frame[:min(len(frame), int(uint32(size)))])))
 }
 
-func address(b []byte) uint32 { return uint32(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) }
+func address(b []byte) uint32 {
+	return uint32(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) //nolint:gosec // the host is told where to find b, which a variable keeps
+}

@@ -53,11 +53,11 @@ func generate(dist string) error {
 		}
 		sums = fmt.Appendf(sums, "%x  %s\n", sha256.Sum256(b), module)
 	}
-	return os.WriteFile(filepath.Join(dist, "SHA256SUMS"), sums, 0o600)
+	return os.WriteFile(filepath.Join(dist, "SHA256SUMS"), sums, 0o600) //nolint:gosec // the folder is a constant of main
 }
 
 func run(name string, args ...string) ([]byte, error) {
-	out, err := exec.CommandContext(context.Background(), name, args...).CombinedOutput()
+	out, err := exec.CommandContext(context.Background(), name, args...).CombinedOutput() //nolint:gosec // all are constants of this file
 	if err != nil {
 		return nil, fmt.Errorf("%s %v: %w\n%s", name, args, err, out)
 	}

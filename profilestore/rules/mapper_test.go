@@ -71,7 +71,7 @@ func TestIndex(t *testing.T) {
 				`event.flag`, `!(event.type == "a")`, `event.type != "b"`, `has(event.y)`, `true`, `event.type in ["c"]`)
 		}
 		var fields []profilestore.Field
-		for i := range 4 {
+		for i := range 3 {
 			fields = append(fields, eventField(fmt.Sprintf("value.f%d", i), "number", condition(2), pick(`event.x`, `event.x + event.y`, `3`)))
 		}
 		fast, errs := newEventMapper(fields, true)

@@ -140,7 +140,7 @@ func TestSplitting(t *testing.T) {
 	split := 0
 	rapid.Check(t, func(t *rapid.T) {
 		w := writer{t: t, digit: func(n int) string { return fmt.Sprint(n) }}
-		exprs := make([]string, 4)
+		exprs := make([]string, 3)
 		for i := range exprs {
 			exprs[i] = w.flag(3)
 			if i > 0 && w.pick(2) == 0 { // share conditions with the one before

@@ -12,7 +12,10 @@
 // where they are. They need a little-endian machine; [LittleEndian] tells.
 package abi
 
-import "unsafe"
+import (
+	"encoding/binary"
+	"unsafe"
+)
 
 // Version is the number of this ABI, in manifests and in both headers.
 const Version = 1
@@ -85,15 +88,14 @@ func UnpackStatus(v uint64) (status, detail uint32) { return uint32(v), uint32(v
 
 // LittleEndian reports whether this machine is one that the typed views work on.
 func LittleEndian() bool {
-	n := uint16(1)
-	return *(*byte)(unsafe.Pointer(&n)) == 1
+	return binary.NativeEndian.Uint16([]byte{1, 0}) == 1
 }
 
 // NewArena returns size zeroed bytes that are 8-aligned, for blocks and frames
 // outside a guest.
 func NewArena(size int) []byte {
 	words := make([]uint64, words(size))
-	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(words))), len(words)*8)[:size:size]
+	return Bytes(words)[:size:size]
 }
 
 // words returns how many 8-byte words hold n bytes.
@@ -113,14 +115,15 @@ func view[T uint32 | uint64 | float64](b []byte, offset, count int) []T {
 	}
 	var t T
 	b = b[offset : offset+count*int(unsafe.Sizeof(t))]
-	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), count)
+	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), count) //nolint:gosec // b was just cut to that length
 }
 
 // Bytes returns the bytes of a column, without copying, for comparing it with
 // what it should be.
 func Bytes[T int32 | uint32 | uint64 | float64](column []T) []byte {
 	var t T
-	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(column))), len(column)*int(unsafe.Sizeof(t)))
+	size := len(column) * int(unsafe.Sizeof(t))
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(column))), size) //nolint:gosec // the column's own bytes
 }
 
 // Bit returns bit i of a bitmap.

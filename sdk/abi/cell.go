@@ -69,5 +69,5 @@ func TextAt(pool []byte, cell uint64) (string, bool) {
 	if length == 0 {
 		return "", true
 	}
-	return unsafe.String(&pool[offset], int(length)), true
+	return unsafe.String(&pool[offset], int(length)), true //nolint:gosec // the place was just checked
 }

@@ -120,15 +120,15 @@ func bomb() string {
 func TestManyCandidates(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("channels: [{id: ivr, direction: inbound}]\noffers:\n")
-	for i := range 2100 {
+	for i := range 1500 {
 		fmt.Fprintf(&b, "  - {id: a%d, group: g, class: care, propensity: {start: 1}, treatments: [{channel: ivr, content: A}]}\n", i)
 	}
 	b.WriteString("touchpoints:\n")
-	for i := range 2100 {
+	for i := range 1500 {
 		fmt.Fprintf(&b, "  - {id: ivr.t%d, channel: ivr}\n", i)
 	}
 	b.WriteString("scenarios:\n")
-	for i := range 2100 {
+	for i := range 1500 {
 		fmt.Fprintf(&b, "  - {id: s%d, touchpoints: [ivr.t%d]}\n", i, i)
 	}
 	_, _, problems := catalog.Compile([]catalog.File{{Name: "f.yaml", Content: []byte(b.String())}}, testSchema(t), nil)

@@ -22,7 +22,7 @@ const (
 	maxInner     = 20_000   // elements of a list inside an element
 	maxNames     = 1000     // of attributes or parameters
 	maxProblems  = 1000     // reported at once
-	maxPlaced    = 4 << 20  // candidates of all scenarios, and of all touchpoints
+	maxPlaced    = 2 << 20  // candidates of all scenarios, and of all touchpoints
 )
 
 // Problem is a mistake in a file.

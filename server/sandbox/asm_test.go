@@ -16,7 +16,6 @@ type module struct {
 	pages   uint32 // of memory
 	maximum uint32 // 0: none
 	exports []export
-	globals int // mutable i64, zero
 	start   *uint32
 	data    map[uint32]string
 }
@@ -30,7 +29,7 @@ type function struct {
 
 type export struct {
 	name  string
-	kind  byte // 0 a function, 2 the memory, 3 a global
+	kind  byte // 0 a function, 2 the memory
 	index uint32
 }
 
@@ -48,7 +47,7 @@ func (m *module) bytes() []byte {
 		b = append(b, id)
 		b = append(b, sized(content)...)
 	}
-	var types, imports, funcs, code, globals, exports, data [][]byte
+	var types, imports, funcs, code, exports, data [][]byte
 	for i, f := range all {
 		types = append(types, cat([]byte{0x60}, sized(valueTypes(f.params)), sized(valueTypes(f.results))))
 		if i < len(m.imports) {
@@ -69,10 +68,6 @@ func (m *module) bytes() []byte {
 		}
 		section(5, [][]byte{limits})
 	}
-	for range m.globals {
-		globals = append(globals, []byte{0x7e, 1, 0x42, 0, 0x0b})
-	}
-	section(6, globals)
 	for _, e := range m.exports {
 		exports = append(exports, cat(sized([]byte(e.name)), []byte{e.kind}, uleb(uint64(e.index))))
 	}
@@ -141,11 +136,9 @@ func i64(v int64) []byte { return cat([]byte{0x42}, sleb(v)) }
 func f64(v float64) []byte {
 	return binary.LittleEndian.AppendUint64([]byte{0x44}, math.Float64bits(v))
 }
-func call(f uint32) []byte      { return cat([]byte{0x10}, uleb(uint64(f))) }
-func get(local uint32) []byte   { return cat([]byte{0x20}, uleb(uint64(local))) }
-func set(local uint32) []byte   { return cat([]byte{0x21}, uleb(uint64(local))) }
-func getGlobal(g uint32) []byte { return cat([]byte{0x23}, uleb(uint64(g))) }
-func setGlobal(g uint32) []byte { return cat([]byte{0x24}, uleb(uint64(g))) }
+func call(f uint32) []byte    { return cat([]byte{0x10}, uleb(uint64(f))) }
+func get(local uint32) []byte { return cat([]byte{0x20}, uleb(uint64(local))) }
+func set(local uint32) []byte { return cat([]byte{0x21}, uleb(uint64(local))) }
 
 // Loads and stores add an offset to the address on the stack.
 func i32load(offset uint32) []byte  { return cat([]byte{0x28, 2}, uleb(uint64(offset))) }

@@ -47,11 +47,10 @@ const maxFaultMessage = 512
 // guest wrote to its standard error explains it best, if it wrote something: a Go
 // panic does, before it traps.
 func callFault(err error, console string) (FaultKind, string) {
-	kind, message := FaultTrap, ""
+	kind := FaultTrap
+	message, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "wasm error: "), "\n")
 	if exit := new(sys.ExitError); errors.As(err, &exit) {
 		kind, message = FaultExit, fmt.Sprintf("exit status %d", exit.ExitCode())
-	} else {
-		message, _, _ = strings.Cut(strings.TrimPrefix(err.Error(), "wasm error: "), "\n")
 	}
 	for line := range strings.Lines(console) {
 		line = strings.TrimSpace(line)

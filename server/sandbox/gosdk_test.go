@@ -47,7 +47,8 @@ func goGuest(t testing.TB, folder string) (*sandbox.Module, []byte) {
 	ctx := context.Background()
 	if g.runtime == nil {
 		var err error
-		if g.dir, err = os.MkdirTemp("", "rapport-guests-"); err != nil {
+		g.dir, err = os.MkdirTemp("", "rapport-guests-") //nolint:usetesting // it is for all tests, not for the one that is first
+		if err != nil {
 			t.Fatal(err)
 		}
 		g.wasm, g.modules = make(map[string][]byte), make(map[string]*sandbox.Module)

@@ -48,7 +48,6 @@ type guest struct {
 
 	imports []function
 	pages   uint32 // of memory, if not 4
-	globals int
 	edit    func(m *module)
 }
 
@@ -86,7 +85,6 @@ func (g guest) bytes() []byte {
 	m := &module{
 		imports: g.imports,
 		pages:   max(g.pages, 4),
-		globals: g.globals,
 		data:    map[uint32]string{manifestAt: manifest},
 	}
 	add := func(name, params, results string, locals int, body []byte) {

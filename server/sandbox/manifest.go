@@ -12,10 +12,12 @@ import (
 	"rapport/sdk/abi"
 )
 
-// What a strategy says about itself, so that the server needs nothing of the SDK.
 type (
-	Manifest  = abi.Manifest
-	Input     = abi.Input
+	// Manifest is what a strategy says about itself.
+	Manifest = abi.Manifest
+	// Input is something that a strategy reads.
+	Input = abi.Input
+	// Parameter is a number that a scenario may set.
 	Parameter = abi.Parameter
 )
 

@@ -146,6 +146,7 @@ func TestCloseUnderLoad(t *testing.T) {
 	for range 10 {
 		s := bindTo(t, m, c, sc, sandbox.PoolOptions{Size: 2})
 		var done atomic.Int64
+		enough := make(chan struct{})
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
@@ -158,13 +159,13 @@ func TestCloseUnderLoad(t *testing.T) {
 						t.Error(err)
 						return
 					}
-					done.Add(1)
+					if done.Add(1) == 20 {
+						close(enough)
+					}
 				}
 			})
 		}
-		for done.Load() < 20 {
-			time.Sleep(time.Millisecond)
-		}
+		<-enough
 		if err := s.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
