@@ -236,9 +236,10 @@ const deltaFormat = 1
 
 var errDelta = errors.New("profilestore: delta record is damaged")
 
-// encode appends the record to dst.
-func (d *delta) encode(dst []byte) []byte {
+// encode returns the record.
+func (d *delta) encode() []byte {
 	le := binary.LittleEndian
+	dst := make([]byte, 0, 64+12*len(d.seen)+24*len(d.regs)+8*len(d.cells))
 	dst = append(dst, deltaFormat)
 	dst = binary.AppendUvarint(dst, d.applied)
 	dst = binary.AppendUvarint(dst, d.version)

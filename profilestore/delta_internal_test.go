@@ -74,13 +74,13 @@ func TestDeltaRoundTrip(t *testing.T) {
 		if d == nil {
 			return
 		}
-		encoded := d.encode(nil)
+		encoded := d.encode()
 		sizes += len(encoded)
 		back, err := decodeDelta(encoded)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again := back.encode(nil); !bytes.Equal(again, encoded) {
+		if again := back.encode(); !bytes.Equal(again, encoded) {
 			t.Fatalf("a record changes when it is read and written:\n%x\n%x", encoded, again)
 		}
 		for cut := range encoded {
@@ -124,12 +124,12 @@ func TestDeltaAgainstNaive(t *testing.T) {
 		}
 		// A replay of any stretch of the journal changes nothing.
 		from := rapid.IntRange(0, len(events)).Draw(t, "replay from")
-		before := d.encode(nil)
+		before := d.encode()
 		for _, x := range events[from:] {
 			d, _ = d.apply(x.seq, x.event, x.changes, schema)
 			replays++
 		}
-		if !bytes.Equal(before, d.encode(nil)) {
+		if !bytes.Equal(before, d.encode()) {
 			t.Fatal("a replay changed the record")
 		}
 		v := EmptyView(schema)
@@ -266,14 +266,14 @@ func FuzzDelta(f *testing.F) {
 	var d *delta
 	for i := range 5 {
 		d, _ = d.apply(uint64(i+1), &Event{ID: fmt.Sprint(i), Time: int64(i) * cellMicros}, []Change{{0, Number(1)}, {1, Text("x")}, {5, Number(1)}}, schema)
-		f.Add(d.encode(nil))
+		f.Add(d.encode())
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d, err := decodeDelta(b)
 		if err != nil {
 			return
 		}
-		again, err := decodeDelta(d.encode(nil))
+		again, err := decodeDelta(d.encode())
 		if err != nil || !reflect.DeepEqual(d, again) {
 			t.Fatalf("a record that reads does not read back: %v", err)
 		}

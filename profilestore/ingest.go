@@ -264,5 +264,5 @@ func (s *Store) change(old []byte, events []*pendingEvent) (d *delta, encoded []
 	if !changed {
 		return d, nil, nil
 	}
-	return d, d.encode(nil), nil
+	return d, d.encode(), nil
 }

@@ -57,21 +57,21 @@ func (l *loader) build(ctx context.Context) (report *LoadReport, err error) {
 	if err := l.write(ctx, filepath.Join(temp, rowsFolder), hash); err != nil {
 		return nil, err
 	}
-	counts, err := l.verify(ctx, filepath.Join(temp, rowsFolder), layout, hash.chain)
-	if err != nil {
+	if err := l.verify(ctx, filepath.Join(temp, rowsFolder), layout, hash.chain); err != nil {
 		return nil, err
 	}
 	m := &manifest{
 		Format: manifestFormat, Source: l.o.Source, Generation: number, Schema: l.o.Schema.ID(),
 		AsOf: micros(l.o.AsOf), IngestCut: micros(l.o.IngestCut), SealedAt: time.Now().UTC().Truncate(time.Microsecond),
 		Origin: filepath.Base(l.o.Path), Rows: int64(len(l.rows.refs)), Refused: l.bad, ContentHash: hash.sum(),
-		Nulls: make(map[string]float64, len(counts)), Layout: encoded,
+		Nulls: make(map[string]float64, len(layout.Columns)), Layout: encoded,
 	}
 	report = &LoadReport{Rows: m.Rows}
-	for i, n := range counts {
-		field := layout.Columns[i].Field
-		report.Fields = append(report.Fields, LoadedField{Name: field, Nulls: m.Rows - n, Bytes: layout.Columns[i].Width})
-		m.Nulls[field] = float64(m.Rows-n) / float64(max(1, m.Rows))
+	for i := range layout.Columns {
+		c := &layout.Columns[i]
+		nulls := m.Rows - l.rows.columns[i].present
+		report.Fields = append(report.Fields, LoadedField{Name: c.Field, Nulls: nulls, Bytes: c.Width})
+		m.Nulls[c.Field] = float64(nulls) / float64(max(1, m.Rows))
 	}
 	same, err := l.sealedAlready(ctx, m, c.Active)
 	if err != nil {
@@ -206,15 +206,15 @@ func (b *writeBatch) write(w GenerationWriter) error {
 }
 
 // verify reads back what was written: all rows must be there and be what they
-// were. It returns how many have a value, by column.
-func (l *loader) verify(ctx context.Context, dir string, layout *rowLayout, written rowChain) (counts []int64, err error) {
+// were, and have as many values as the file.
+func (l *loader) verify(ctx context.Context, dir string, layout *rowLayout, written rowChain) (err error) {
 	g, err := l.o.Engine.OpenGeneration(dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, g.Close()) }()
-	byRank := make([]int64, len(layout.Columns)+64)
 	var read rowChain
+	var values int64
 	err = g.Each(func(key, stored []byte) error {
 		if read.rows%1024 == 0 {
 			if err := ctx.Err(); err != nil {
@@ -229,21 +229,19 @@ func (l *loader) verify(ctx context.Context, dir string, layout *rowLayout, writ
 			return damaged("%s, row %q, as soon as it was written: %v", dir, key, err)
 		}
 		read.add(stored)
-		layout.countPresent(row, byRank)
+		values += layout.countPresent(row)
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if read != written {
-		return nil, damaged("%s: %d rows were written, and %d others can be read", dir, written.rows, read.rows)
+	parsed := rowChain{sum: written.sum, rows: int64(len(l.rows.refs))}
+	if read != parsed || values != l.rows.values() {
+		return damaged("%s: %d rows with %d values were read from the file, and %d with %d, or others, were written",
+			dir, parsed.rows, l.rows.values(), read.rows, values)
 	}
 	l.progress(2 * l.size)
-	counts = make([]int64, len(layout.Columns))
-	for rank, i := range layout.order {
-		counts[i] = byRank[rank]
-	}
-	return counts, nil
+	return nil
 }
 
 // sealedAlready returns the snapshot of the same content and times, if there is

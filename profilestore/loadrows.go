@@ -291,6 +291,7 @@ func (r *loadRows) dropDuplicates(problems *loadProblems) (dropped int64) {
 			continue
 		}
 		dropped++
+		r.uncount(ref)
 		problems.add(LoadProblem{
 			Line: r.line(ref), Value: string(r.key(ref)),
 			Message: fmt.Sprintf("is already on line %d: keep one row per customer", r.line(kept[len(kept)-1])),
@@ -298,6 +299,31 @@ func (r *loadRows) dropDuplicates(problems *loadProblems) (dropped int64) {
 	}
 	r.refs = kept
 	return dropped
+}
+
+// uncount takes a row's values out of the counts.
+func (r *loadRows) uncount(ref loadRef) {
+	_, packed := r.split(ref)
+	flagBytes, _ := r.bitmaps()
+	flag, other := 0, 8*2*flagBytes
+	for i := range r.columns {
+		c, bit := &r.columns[i], &other
+		if c.form == rowFlag {
+			bit = &flag
+		}
+		if packed[*bit/8]&(1<<(*bit%8)) != 0 {
+			c.present--
+		}
+		*bit++
+	}
+}
+
+// values returns how many values the rows have.
+func (r *loadRows) values() (n int64) {
+	for i := range r.columns {
+		n += r.columns[i].present
+	}
+	return n
 }
 
 // layout returns the narrowest layout that holds the rows, and prepares the

@@ -150,15 +150,15 @@ func (l *rowLayout) flagBits(i int) byte {
 	return 0xff
 }
 
-// countPresent adds 1 to the count of every column that a row has a value in. The
-// counts are in the order of l.order, with room for 64 more.
-func (l *rowLayout) countPresent(row []byte, counts []int64) {
+// countPresent returns how many values a row has.
+func (l *rowLayout) countPresent(row []byte) (n int64) {
 	presence := row[rowHead : rowHead+l.presenceBytes()]
-	for rank := 0; len(presence) > 0; rank += 64 {
-		var word [8]byte
-		presence = presence[copy(word[:], presence):]
-		for set := binary.LittleEndian.Uint64(word[:]); set != 0; set &= set - 1 {
-			counts[rank+bits.TrailingZeros64(set)]++
-		}
+	for len(presence) >= 8 {
+		n += int64(bits.OnesCount64(binary.LittleEndian.Uint64(presence)))
+		presence = presence[8:]
 	}
+	for _, b := range presence {
+		n += int64(bits.OnesCount8(b))
+	}
+	return n
 }

@@ -157,28 +157,22 @@ func TestRowReadsBackWhatWasEncoded(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := &Snapshot{layout: layout, slots: slots}
-		counts := make([]int64, len(layout.Columns)+64)
 		for r, row := range rows {
 			if err := layout.verify(row); err != nil {
 				t.Fatalf("row %d: %v", r, err)
 			}
-			layout.countPresent(row, counts)
+			if n := layout.countPresent(row); n != int64(len(twins[r])) {
+				t.Fatalf("row %d: %d values, want %d", r, n, len(twins[r]))
+			}
 			for i, f := range schema.Fields() {
 				twin, present := twins[r][i]
 				want := twin.value
-				if present {
-					counts[slices.Index(layout.order, i)]--
-				} else if f.Type == TypeFlag {
+				if !present && f.Type == TypeFlag {
 					want = Flag(f.Default)
 				}
 				if got := s.Value(row, i); got != want || s.Present(row, i) != present {
 					t.Fatalf("row %d, %s (%s): %v, %v; want %v, %v", r, f.Name, f.Type, got, s.Present(row, i), want, present)
 				}
-			}
-		}
-		for i, n := range counts {
-			if n != 0 {
-				t.Fatalf("the column of rank %d was counted %d times too often", i, n)
 			}
 		}
 	})

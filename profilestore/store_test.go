@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -84,7 +84,7 @@ func (h *house) open() error {
 	return err
 }
 
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func newHouse(t testing.TB, cache int) *house {
 	t.Helper()
@@ -126,7 +126,7 @@ func memoryDir(t *testing.T) string {
 	if err := syscall.Statfs(shm, &fs); err != nil || int64(fs.Bavail)*fs.Bsize < 4<<30 {
 		return t.TempDir()
 	}
-	dir, err := os.MkdirTemp(shm, "rapport-test")
+	dir, err := os.MkdirTemp(shm, "rapport-test") //nolint:usetesting // TempDir is on a disk
 	if err != nil {
 		return t.TempDir()
 	}
@@ -140,6 +140,11 @@ func memoryDir(t *testing.T) string {
 
 func event(id, kind, customer string, at int64, amount float64) *profilestore.Event {
 	return &profilestore.Event{ID: id, Type: kind, Identity: customer, Time: at, Attributes: map[string]any{"amount": amount}}
+}
+
+func amount(e *profilestore.Event) float64 {
+	f, _ := e.Attributes["amount"].(float64)
+	return f
 }
 
 // model is the naive twin of the store: all distinct events, and every load.
@@ -168,17 +173,7 @@ func (m *model) active(source string) *modelLoad {
 // want returns what the view of a customer must be, field by field, as text.
 func (m *model) want(customer string) []string {
 	bi, sc := m.active("bi"), m.active("sc")
-	has := func(l *modelLoad) bool {
-		if l == nil {
-			return false
-		}
-		for _, c := range l.customers {
-			if c == customer {
-				return true
-			}
-		}
-		return false
-	}
+	has := func(l *modelLoad) bool { return l != nil && slices.Contains(l.customers, customer) }
 	balance, use, calls := "unknown", "unknown", 0.0
 	var last *profilestore.Event
 	total := 0.0
@@ -193,14 +188,14 @@ func (m *model) want(customer string) []string {
 			continue
 		}
 		calls++
-		total += e.Attributes["amount"].(float64)
+		total += amount(e)
 	}
 	if has(bi) {
 		use = profilestore.Number(total).String()
 		balance = profilestore.Number(bi.balance[customer]).String()
 	}
 	if last != nil && (!has(bi) || last.Time >= bi.asOf) {
-		balance = profilestore.Number(last.Attributes["amount"].(float64)).String()
+		balance = profilestore.Number(amount(last)).String()
 	}
 	plan, vip := "unknown", "unknown"
 	if has(sc) {
@@ -228,7 +223,7 @@ func TestStoreAgainstModel(t *testing.T) {
 	scratch := memoryDir(t)
 	counts := make(map[string]int)
 	rapid.Check(t, func(rt *rapid.T) {
-		dir, err := os.MkdirTemp(scratch, "store")
+		dir, err := os.MkdirTemp(scratch, "store") //nolint:usetesting // one for each schedule, removed after it
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -342,7 +337,7 @@ func (m *model) load(t *rapid.T, h *house, source string, customers []string) {
 	}
 	for _, e := range m.events {
 		if e.Time < asOf && m.logged[e] < cut && e.Type != "balance" {
-			l.use[strings.TrimPrefix(e.Identity, "customer:")] += e.Attributes["amount"].(float64)
+			l.use[strings.TrimPrefix(e.Identity, "customer:")] += amount(e)
 		}
 	}
 	var csv strings.Builder

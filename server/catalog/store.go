@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -163,8 +164,8 @@ func (s *Store) List() ([]*Version, error) {
 		return nil, err
 	}
 	var out []*Version
-	for i := len(numbers) - 1; i >= 0; i-- {
-		v, err := s.Get(numbers[i])
+	for _, n := range slices.Backward(numbers) {
+		v, err := s.Get(n)
 		switch {
 		case err == nil:
 			out = append(out, v)

@@ -68,8 +68,8 @@ func TestStoreDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := bytes.Index(good, []byte("b25l")) // "one"
-	for _, bad := range [][]byte{good[:len(good)/2], nil, bytes.Replace(good, []byte("b25l"), []byte("dHdv"), 1), append(append([]byte(nil), good[:at]...), "!!!!"...)} {
+	head, _, _ := bytes.Cut(good, []byte("b25l")) // "one"
+	for _, bad := range [][]byte{good[:len(good)/2], nil, bytes.Replace(good, []byte("b25l"), []byte("dHdv"), 1), append(bytes.Clone(head), "!!!!"...)} {
 		if err := os.WriteFile(name, bad, 0o600); err != nil {
 			t.Fatal(err)
 		}
