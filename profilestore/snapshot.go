@@ -50,7 +50,7 @@ type SnapshotInfo struct {
 	Rows        int64
 	Refused     int64  // rows of the file that were bad and left out
 	Bytes       int64  // on disk
-	ContentHash string // of rows and layout: 64 hexadecimal digits
+	ContentHash string // of rows and layout: 16 hexadecimal digits
 	Origin      string // the name of the file it was loaded from
 	Schema      string // the id of the schema that it was loaded with
 	// Nulls is the share of rows without a value, by field.

@@ -660,7 +660,7 @@ func TestSnapshotInfo(t *testing.T) {
 	}
 	info := list[0]
 	want := map[string]float64{"value.balance": 0, "value.score": 1, "tag.vip": 0.5, "general.plan": 0.5, "service.last_call": 1}
-	if !maps.Equal(info.Nulls, want) || info.Schema != loadSchema(t).ID() || len(info.ContentHash) != 64 ||
+	if !maps.Equal(info.Nulls, want) || info.Schema != loadSchema(t).ID() || len(info.ContentHash) != 16 ||
 		info.AsOf != asOf || info.IngestCut != asOf || time.Since(time.UnixMicro(info.SealedAt)) > time.Minute {
 		t.Errorf("%+v", info)
 	}

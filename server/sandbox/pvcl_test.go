@@ -52,12 +52,12 @@ func TestPVCLIsTheBuiltInArbitration(t *testing.T) {
 func TestPVCLWeighsTheValue(t *testing.T) {
 	m := compile(t, newRuntime(t, sandbox.Options{}), plugins.PVCL())
 	c, sc := fixture(t, 10)
-	sc.Strategy = &catalog.StrategyUse{Name: "pvcl", Parameters: map[string]float64{"value_weight": 2.5}}
+	sc.Strategy = &catalog.StrategyUse{Name: "pvcl", Parameters: map[string]float64{"value_weight": 0.25}}
 	s := bindTo(t, m, c, sc, sandbox.PoolOptions{})
 	q := simple(10)
 	rank(t, s, q)
 	for i, got := range q.Score {
-		if want := q.Propensity[i] * (q.Value[i] * 2.5) * q.Weight[i] * q.Lever[i]; got != want {
+		if want := q.Propensity[i] * (0.75 + float64(0.25*q.Value[i])) * q.Weight[i] * q.Lever[i]; got != want {
 			t.Errorf("candidate %d: %v, want %v", i, got, want)
 		}
 	}
