@@ -134,69 +134,142 @@ func (d *delta) cellsOf(key fieldKey) []cell {
 	return d.cells[from:to]
 }
 
-// apply returns the record after one more event of the journal, and whether the
-// event was new. A nil d is the empty record. The result shares nothing that is
-// written with d.
-func (d *delta) apply(seq uint64, e *Event, changes []Change, s *Schema) (*delta, bool) {
-	if d == nil {
-		d = &delta{}
+// edit returns a copy of the record that can be changed, of the empty record if d
+// is nil. It shares nothing that is written with d.
+func (d *delta) edit() *deltaEdit {
+	e := &deltaEdit{delta: &delta{}}
+	if d != nil {
+		*e.delta = *d
+		e.seen, e.regs, e.cells = slices.Clone(d.seen), slices.Clone(d.regs), slices.Clone(d.cells)
 	}
+	return e
+}
+
+// deltaEdit applies a stretch of the journal to one record. The record is copied
+// once for all of it, so the work for an event does not grow with what the
+// customer has behind it.
+type deltaEdit struct {
+	*delta
+	ids map[uint64]int64 // time of logging by id: an index of seen, once it pays
+}
+
+// indexFrom is how many ids are searched one by one before an index is made.
+const indexFrom = 64
+
+// maxWeight bounds a record: an upper bound of its encoded size in bytes. Engines
+// take values of a megabyte; and nobody has 50,000 events in two days.
+const maxWeight = 900 << 10
+
+// applied says what became of an event.
+type applied uint8
+
+const (
+	appliedNew  applied = iota
+	appliedSeen         // it was in the record already
+	appliedFull         // the record has no room for it
+)
+
+// apply applies one more event of the journal. What it does is a function of the
+// record and the event alone, also when it is that the record is full: a replay
+// comes to the same end.
+func (d *deltaEdit) apply(seq uint64, e *Event, changes []Change, s *Schema) applied {
 	if seq <= d.applied {
-		return d, false
+		return appliedSeen
 	}
 	id := eventHash(e.ID)
-	if slices.ContainsFunc(d.seen, func(x seenEvent) bool { return x.id == id }) {
-		return d, false
+	if d.has(id, e.Logged) {
+		return appliedSeen
 	}
-	n := &delta{applied: seq, version: d.version + 1, newest: max(d.newest, e.Logged)}
-	n.seen = make([]seenEvent, 0, len(d.seen)+1)
-	for _, x := range d.seen {
-		if x.logged >= n.newest-horizonMicros {
-			n.seen = append(n.seen, x)
-		}
+	d.forget(e.Logged)
+	if d.weight()+weightOf(changes) > maxWeight {
+		return appliedFull
 	}
-	n.seen = append(n.seen, seenEvent{id: id, logged: e.Logged})
-	n.regs, n.cells = d.regs, d.cells
+	d.applied, d.newest = seq, max(d.newest, e.Logged)
+	d.version++
+	d.seen = append(d.seen, seenEvent{id: id, logged: e.Logged})
+	if d.ids != nil {
+		d.ids[id] = e.Logged
+	}
 	for _, c := range changes {
 		slot := &s.slots[c.Slot]
-		if slot.counter {
-			n.cells = addToCell(n.cells, cell{
-				key:      slot.key,
-				happened: floorDiv(e.Time, cellMicros),
-				logged:   floorDiv(e.Logged, cellMicros),
-				sum:      scaleAmount(c.Value.Number(), slot.decimals),
-			})
-		} else {
-			n.regs = setRegister(n.regs, register{key: slot.key, time: e.Time, id: id, value: c.Value})
+		if !slot.counter {
+			d.set(register{key: slot.key, time: e.Time, id: id, value: c.Value})
+			continue
+		}
+		x := cell{key: slot.key, sum: scaleAmount(c.Value.Number(), slot.decimals)}
+		if slot.source >= 0 {
+			x.happened, x.logged = floorDiv(e.Time, cellMicros), floorDiv(e.Logged, cellMicros)
+		} // else no batch will ever cover a part of it, and one cell is enough
+		d.add(x)
+	}
+	return appliedNew
+}
+
+// has reports whether an event was applied within the horizon before logged.
+func (d *deltaEdit) has(id uint64, logged int64) bool {
+	if d.ids == nil && len(d.seen) >= indexFrom {
+		d.ids = make(map[uint64]int64, 2*len(d.seen))
+		for _, x := range d.seen {
+			d.ids[x.id] = x.logged
 		}
 	}
-	return n, true
+	if d.ids != nil {
+		at, ok := d.ids[id]
+		return ok && at >= logged-horizonMicros
+	}
+	return slices.ContainsFunc(d.seen, func(x seenEvent) bool { return x.id == id && x.logged >= logged-horizonMicros })
 }
 
-// setRegister returns regs with r in it if r is newer than what is there. It
-// copies: the old slice belongs to an immutable record.
-func setRegister(regs []register, r register) []register {
-	i, ok := slices.BinarySearchFunc(regs, r.key, func(x register, k fieldKey) int { return cmp.Compare(x.key, k) })
-	if !ok {
-		return slices.Insert(slices.Clone(regs), i, r)
+// forget drops the ids that are past the horizon, when there are so many that it
+// pays. It never decides whether an event counts: has looks at the time. Where
+// there are few they stay, so a clock that was ahead for a moment, which makes
+// all others look old, costs a customer with few events nothing.
+func (d *deltaEdit) forget(logged int64) {
+	if len(d.seen) < 1024 || d.seen[0].logged >= logged-horizonMicros {
+		return
 	}
-	if old := regs[i]; cmp.Or(cmp.Compare(r.time, old.time), cmp.Compare(r.id, old.id)) < 0 {
-		return regs
-	}
-	regs = slices.Clone(regs)
-	regs[i] = r
-	return regs
+	d.seen = slices.DeleteFunc(d.seen, func(x seenEvent) bool { return x.logged < logged-horizonMicros })
+	d.ids = nil
 }
 
-// addToCell returns cells with c added. It copies, as setRegister does.
-func addToCell(cells []cell, c cell) []cell {
-	i, ok := slices.BinarySearchFunc(cells, c, cell.compare)
-	if !ok {
-		return slices.Insert(slices.Clone(cells), i, c)
+// weight returns an upper bound of the encoded size.
+func (d *delta) weight() int {
+	n := 64 + 18*len(d.seen) + 36*len(d.cells)
+	for i := range d.regs {
+		n += 36 + len(d.regs[i].value.text)
 	}
-	cells = slices.Clone(cells)
-	cells[i].sum = addSaturating(cells[i].sum, c.sum)
-	return cells
+	return n
+}
+
+// weightOf returns how much an event with these changes adds to a weight at most.
+func weightOf(changes []Change) int {
+	n := 18 + 36*len(changes)
+	for _, c := range changes {
+		n += len(c.Value.text)
+	}
+	return n
+}
+
+// set puts a register in if it is newer than what is there.
+func (d *deltaEdit) set(r register) {
+	i, ok := slices.BinarySearchFunc(d.regs, r.key, func(x register, k fieldKey) int { return cmp.Compare(x.key, k) })
+	if !ok {
+		d.regs = slices.Insert(d.regs, i, r)
+		return
+	}
+	if old := d.regs[i]; cmp.Or(cmp.Compare(r.time, old.time), cmp.Compare(r.id, old.id)) >= 0 {
+		d.regs[i] = r
+	}
+}
+
+// add adds to a cell.
+func (d *deltaEdit) add(c cell) {
+	i, ok := slices.BinarySearchFunc(d.cells, c, cell.compare)
+	if !ok {
+		d.cells = slices.Insert(d.cells, i, c)
+		return
+	}
+	d.cells[i].sum = addSaturating(d.cells[i].sum, c.sum)
 }
 
 // scaleAmount rounds an amount to the decimals of its counter.

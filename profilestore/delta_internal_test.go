@@ -36,6 +36,13 @@ type logged struct {
 	changes []Change
 }
 
+// apply applies one event to a record and returns the next one.
+func (d *delta) apply(seq uint64, e *Event, changes []Change, s *Schema) (*delta, bool) {
+	edit := d.edit()
+	isNew := edit.apply(seq, e, changes, s) == appliedNew
+	return edit.delta, isNew
+}
+
 func drawEvents(t *rapid.T) []logged {
 	const day = int64(24 * 3600 * 1e6)
 	n := rapid.IntRange(0, 40).Draw(t, "events")
@@ -215,17 +222,72 @@ func TestDeltaOrder(t *testing.T) {
 	})
 }
 
-// TestDeltaForgetsOldIDs: ids are kept for the horizon and no longer, so that the
-// record stays small.
+// TestDeltaForgetsOldIDs: ids are kept for the horizon; then the event counts
+// again, and where there are many, old ones go.
 func TestDeltaForgetsOldIDs(t *testing.T) {
 	schema := deltaSchema(t)
-	var d *delta
 	hour := int64(3600 * 1e6)
-	for i := range 200 {
-		d, _ = d.apply(uint64(i+1), &Event{ID: fmt.Sprint(i), Logged: int64(i) * hour}, nil, schema)
+	edit := (*delta)(nil).edit()
+	seq := uint64(0)
+	apply := func(id string, logged int64) applied {
+		seq++
+		return edit.apply(seq, &Event{ID: id, Logged: logged}, nil, schema)
 	}
-	if len(d.seen) != 49 { // the newest and those of 48 hours before it
-		t.Errorf("%d ids are kept after 200 hourly events, want 49", len(d.seen))
+	for _, c := range []struct {
+		logged int64
+		want   applied
+	}{{0, appliedNew}, {1, appliedSeen}, {48 * hour, appliedSeen}, {48*hour + 1, appliedNew}, {48*hour + 2, appliedSeen}} {
+		if got := apply("a", c.logged); got != c.want {
+			t.Errorf("logged at %d: %v, want %v", c.logged, got, c.want)
+		}
+	}
+	for i := range 5000 {
+		apply(fmt.Sprint(i), 100*hour+int64(i)*hour/10)
+	}
+	if n := len(edit.seen); n > 1100 || n < 480 {
+		t.Errorf("%d ids are kept after 5,000 events, ten an hour", n)
+	}
+}
+
+// TestDeltaClockAhead: a clock that was ahead for a moment does not make events
+// count twice.
+func TestDeltaClockAhead(t *testing.T) {
+	schema := deltaSchema(t)
+	edit := (*delta)(nil).edit()
+	day := int64(24 * 3600 * 1e6)
+	for i, c := range []struct {
+		id     string
+		logged int64
+		want   applied
+	}{{"x", 10 * day, appliedNew}, {"a", 1, appliedNew}, {"b", 2, appliedNew}, {"a", 3, appliedSeen}, {"x", 4, appliedSeen}} {
+		if got := edit.apply(uint64(i+1), &Event{ID: c.id, Logged: c.logged}, nil, schema); got != c.want {
+			t.Errorf("event %d, %s: %v, want %v", i, c.id, got, c.want)
+		}
+	}
+}
+
+// TestDeltaFull: a record has a limit, under what engines take; beyond it events
+// are refused, and a replay comes to the same end.
+func TestDeltaFull(t *testing.T) {
+	schema := deltaSchema(t)
+	flood := func() (*delta, int) {
+		edit := (*delta)(nil).edit()
+		full := 0
+		for i := range 60_000 {
+			e := &Event{ID: fmt.Sprint(i), Time: int64(i) * cellMicros, Logged: int64(i)}
+			if edit.apply(uint64(i+1), e, []Change{{4, Number(1)}}, schema) == appliedFull {
+				full++
+			}
+		}
+		return edit.delta, full
+	}
+	d, full := flood()
+	if n := len(d.encode()); full == 0 || n > maxWeight || n > d.weight() {
+		t.Errorf("%d refused, %d bytes of at most %d, weight %d", full, n, maxWeight, d.weight())
+	}
+	again, _ := flood()
+	if !bytes.Equal(again.encode(), d.encode()) {
+		t.Error("the same events gave another record")
 	}
 }
 

@@ -16,7 +16,16 @@ const (
 	MaxFuture = 5 * time.Minute
 	// MaxEventBytes is the greatest size of an event in the journal.
 	MaxEventBytes = 64 << 10
+	// MaxTextBytes is the greatest length of a text field.
+	MaxTextBytes = 4096
+
+	minTime = -62_135_596_800_000_000 // year 1, microseconds
+	maxTime = 253_402_300_799_999_999 // the last of year 9999
 )
+
+// ErrStopped means that the store takes no more events, because some that are
+// durable could not be applied; a restart applies them.
+var ErrStopped = errors.New("the profile store has stopped taking events until a restart")
 
 // Outcome is what became of an event.
 type Outcome uint8
@@ -65,13 +74,13 @@ func (s *Store) Ingest(ctx context.Context, events []*Event) ([]IngestResult, er
 		p, payload, err := s.prepare(e, now)
 		if err != nil {
 			call.results[i] = IngestResult{Outcome: Refused, Err: err}
-			s.refused.Add(1)
 			continue
 		}
 		p.call, p.index = call, i
 		entries = append(entries, &journal.Entry{Payload: payload, Tag: p})
 	}
 	if len(entries) == 0 {
+		s.refused.Add(uint64(len(events)))
 		return call.results, nil
 	}
 	call.wait.Add(len(entries))
@@ -88,7 +97,8 @@ func (s *Store) Ingest(ctx context.Context, events []*Event) ([]IngestResult, er
 			s.accepted.Add(1)
 		case Duplicate:
 			s.duplicates.Add(1)
-		case Refused: // counted when it was
+		case Refused:
+			s.refused.Add(1)
 		}
 	}
 	return call.results, nil
@@ -109,8 +119,8 @@ func (s *Store) prepare(e *Event, now int64) (*pendingEvent, []byte, error) {
 	if err != nil {
 		return refuse("%v", err)
 	}
-	if limit := now + MaxFuture.Microseconds(); e.Time > limit {
-		return refuse("its time %s is more than %v in the future: check the sender's clock", Time(e.Time), MaxFuture)
+	if limit := now + MaxFuture.Microseconds(); e.Time < minTime || e.Time > limit {
+		return refuse("its time %s is more than %v in the future, or before the year 1: check the sender's clock", Time(e.Time), MaxFuture)
 	}
 	e.Identity = identity
 	if e.Logged == 0 {
@@ -119,6 +129,19 @@ func (s *Store) prepare(e *Event, now int64) (*pendingEvent, []byte, error) {
 	changes, err := s.mapper.Map(e, nil)
 	if err != nil {
 		return nil, nil, err // it names the event
+	}
+	for _, c := range changes {
+		switch c.Value.kind {
+		case KindText:
+			if len(c.Value.text) > MaxTextBytes {
+				return refuse("%s would be a text of %d bytes: at most %d", s.schema.fields[c.Slot].Name, len(c.Value.text), MaxTextBytes)
+			}
+		case KindTime:
+			if at := c.Value.Micros(); at < minTime || at > maxTime {
+				return refuse("%s would be a time outside the years 1 to 9999", s.schema.fields[c.Slot].Name)
+			}
+		case KindUnknown, KindNumber, KindFlag:
+		}
 	}
 	payload, err := encodeEvent(nil, e)
 	if err != nil {
@@ -198,7 +221,7 @@ func (s *Store) applyAll(shard *cacheShard, batch []*pendingEvent) {
 		return
 	}
 	if err := s.applyBatch(context.Background(), shard, batch); err != nil {
-		err = fmt.Errorf("profilestore: events are durable but could not be applied, and no more are taken until a restart applies them: %w", err)
+		err = fmt.Errorf("%w: %w", ErrStopped, err)
 		if s.failed.CompareAndSwap(nil, &err) {
 			s.log.Error("the profile store stopped taking events", "error", err)
 		}
@@ -248,21 +271,29 @@ func (s *Store) change(old []byte, events []*pendingEvent) (d *delta, encoded []
 			return nil, nil, fmt.Errorf("%s: %w", events[0].event.Identity, err)
 		}
 	}
+	edit := d.edit()
 	changed := false
 	for _, p := range events {
-		var isNew bool
-		d, isNew = d.apply(p.seq, p.event, p.changes, s.schema)
-		changed = changed || isNew
-		switch {
-		case p.call == nil: // replay
-		case isNew:
-			p.call.results[p.index].Outcome = Accepted
-		default:
-			p.call.results[p.index].Outcome = Duplicate
+		became := edit.apply(p.seq, p.event, p.changes, s.schema)
+		changed = changed || became == appliedNew
+		if p.call != nil { // else it is a replay
+			p.call.results[p.index] = resultOf(became, p.event)
 		}
 	}
 	if !changed {
 		return d, nil, nil
 	}
-	return d, d.encode(), nil
+	return edit.delta, edit.encode(), nil
+}
+
+func resultOf(became applied, e *Event) IngestResult {
+	switch became {
+	case appliedSeen:
+		return IngestResult{Outcome: Duplicate}
+	case appliedFull:
+		return IngestResult{Outcome: Refused, Err: &EventError{ID: e.ID, Message: fmt.Sprintf(
+			"%s has so many events that its record is full: ids are kept for %v; send this event again later, and look at what sends so many", e.Identity, IDHorizon)}}
+	case appliedNew:
+	}
+	return IngestResult{Outcome: Accepted}
 }

@@ -21,6 +21,7 @@ const checkpointFile = "CHECKPOINT"
 // they are known to hold all of it.
 type checkpointState struct {
 	Journal string `json:"journal"` // the content of the journal's ID file
+	Schema  string `json:"schema"`  // the id of the schema that they were derived by
 	Applied uint64 `json:"applied"` // sequence number
 }
 
@@ -34,12 +35,12 @@ func (s *Store) replay(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("profilestore: journal: %w", err)
 	}
-	state, err := s.readCheckpoint()
+	state, err := readCheckpoint(s.dir)
 	if err != nil {
 		return err
 	}
 	if state == nil {
-		state = &checkpointState{Journal: id}
+		state = &checkpointState{Journal: id, Schema: s.schema.ID()}
 		if err := s.writeCheckpoint(*state); err != nil {
 			return err
 		}
@@ -80,6 +81,9 @@ func (s *Store) replay(ctx context.Context) error {
 		return fmt.Errorf("profilestore: replay of the journal: %w", err)
 	}
 	if s.replayed > 0 {
+		if err := s.checkpoint(ctx, s.journal.Next()-1); err != nil {
+			return fmt.Errorf("profilestore: checkpoint: %w", err)
+		}
 		s.log.Info("replayed the journal", "events", s.replayed, "from", state.Applied+1, "unmapped", unmapped, "took", time.Since(started).Round(time.Millisecond))
 	}
 	return nil
@@ -95,11 +99,24 @@ func (s *Store) checkpoint(ctx context.Context, applied uint64) error {
 	if err != nil {
 		return err
 	}
-	return s.writeCheckpoint(checkpointState{Journal: id, Applied: applied})
+	return s.writeCheckpoint(checkpointState{Journal: id, Schema: s.schema.ID(), Applied: applied})
 }
 
-func (s *Store) readCheckpoint() (*checkpointState, error) {
-	name := filepath.Join(s.dir, "deltas", checkpointFile)
+// DropForeignDeltas removes the delta records of a data folder if they were
+// derived by another schema than this: they are a view of the journal, and what
+// events mean has changed. Opening the store then derives them anew, so a field
+// that is new has what events have said of it since the journal began. It is
+// called before the engine is opened.
+func DropForeignDeltas(dir string, schema *Schema) (dropped bool, err error) {
+	state, err := readCheckpoint(dir)
+	if err != nil || state == nil || state.Schema == schema.ID() {
+		return false, err
+	}
+	return true, os.RemoveAll(filepath.Join(dir, "deltas"))
+}
+
+func readCheckpoint(dir string) (*checkpointState, error) {
+	name := filepath.Join(dir, "deltas", checkpointFile)
 	b, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil

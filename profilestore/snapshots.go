@@ -29,14 +29,14 @@ type Snapshots struct {
 	engine GenerationEngine
 	log    *slog.Logger
 
-	changing sync.Mutex // held by whoever replaces current
+	changing sync.Mutex // held by whoever replaces current, for seconds
 	current  atomic.Pointer[SnapshotSet]
-	problems map[string]error // by source; guarded by changing
-	closed   bool             // guarded by changing
+	closed   bool // guarded by changing
 
-	ending sync.Mutex
-	ended  bool           // Close waits for ends: none may be added; guarded by ending
-	ends   sync.WaitGroup // generations being closed
+	mu       sync.Mutex       // held for a moment
+	problems map[string]error // by source; guarded by mu
+	ended    bool             // Close waits for ends: none may be added; guarded by mu
+	ends     sync.WaitGroup   // generations being closed
 }
 
 // SnapshotSet is one consistent choice: the current snapshot of each source. It
@@ -151,8 +151,8 @@ func (s *Snapshots) end(snapshot *Snapshot) {
 				"source", snapshot.source, "generation", snapshot.generation, "error", err)
 		}
 	}
-	s.ending.Lock()
-	defer s.ending.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.ended {
 		go closing()
 		return
@@ -163,8 +163,8 @@ func (s *Snapshots) end(snapshot *Snapshot) {
 // Problems returns why sources have no current snapshot although one is active,
 // by source.
 func (s *Snapshots) Problems() map[string]error {
-	s.changing.Lock()
-	defer s.changing.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return maps.Clone(s.problems)
 }
 
@@ -312,7 +312,9 @@ func (s *Snapshots) change(ctx context.Context, source string, decide func(sourc
 	if err := folder.write(c); err != nil {
 		return fail(errors.Join(err, snapshot.open.Close()))
 	}
+	s.mu.Lock()
 	delete(s.problems, source)
+	s.mu.Unlock()
 	s.replace(source, snapshot)
 	return m.info(true), previous, nil
 }
@@ -342,9 +344,9 @@ func (s *Snapshots) Close() error {
 	empty.hold()
 	s.current.Store(empty)
 	old.Release()
-	s.ending.Lock()
+	s.mu.Lock()
 	s.ended = true
-	s.ending.Unlock()
+	s.mu.Unlock()
 	s.ends.Wait()
 	return nil
 }

@@ -99,6 +99,11 @@ func (s *Server) openStore(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("schema: %w", err)
 	}
+	if dropped, err := profilestore.DropForeignDeltas(s.config.Data, schema); err != nil {
+		return err
+	} else if dropped {
+		s.log.Info("the schema has changed: the delta records are derived from the journal anew")
+	}
 	engine, err := badger.Open(s.folder.path("deltas"), badger.Options{Logger: s.log})
 	if err != nil {
 		return err

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"math"
 	"math/bits"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +18,7 @@ import (
 	"github.com/dgraph-io/badger/v4/options"
 
 	"rapport/profilestore"
+	"rapport/profilestore/durable"
 )
 
 // Options configure an engine. The zero Options are good for a server.
@@ -76,6 +79,12 @@ func Open(dir string, o Options) (*Engine, error) {
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("badger: open delta records: %w", err)
+	}
+	if err := durable.SyncDir(filepath.Dir(dir)); err != nil { // a barrier syncs what is in dir, not its name
+		return nil, fmt.Errorf("badger: open delta records: %w", err)
 	}
 	b := bdb.DefaultOptions(dir).
 		WithLogger(logger{o.Logger}).

@@ -48,8 +48,9 @@ func (g *generations) generationOptions(dir string) bdb.Options {
 // rowVersion is the version of every row.
 const rowVersion = 1
 
-// BuildGeneration implements [profilestore.Engine]. A writer takes about 350 MB
-// while tables of 64 MB are in the making.
+// BuildGeneration implements [profilestore.Engine]. Tables have 64 MB, and each in
+// the making takes twice that: 256 MB as a rule, more where the disk does not keep
+// up, as up to 16 may be waiting for it.
 func (g *generations) BuildGeneration(dir string) (profilestore.GenerationWriter, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("badger: %w", err)
