@@ -33,6 +33,7 @@ func (s *Server) serveCurrentCatalog(ctx context.Context) error {
 		return nil //nolint:nilerr // the server opens without it; it is not ready, and says why
 	}
 	s.swap(next)
+	s.catalogError.Store(nil)
 	return nil
 }
 

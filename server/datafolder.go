@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"rapport/profilestore/durable"
 )
 
 // dataFormat is the content of FORMAT in a data folder that this version can
@@ -73,8 +75,10 @@ func openDataFolder(dir string) (_ *dataFolder, err error) {
 	if err := d.announce(""); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(d.path("FORMAT"), []byte(dataFormat+"\n"), 0o600); err != nil {
-		return nil, fmt.Errorf("data folder: %w", err)
+	if _, err := os.Stat(d.path("FORMAT")); errors.Is(err, os.ErrNotExist) {
+		if err := durable.WriteFile(d.path("FORMAT"), []byte(dataFormat+"\n")); err != nil {
+			return nil, fmt.Errorf("data folder: %w", err)
+		}
 	}
 	for _, sub := range []string{"snapshots", "deltas", "journal", "catalog", "strategies", "wasm-cache"} {
 		if err := os.MkdirAll(d.path(sub), 0o750); err != nil {

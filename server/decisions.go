@@ -13,6 +13,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/oklog/ulid/v2"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -26,6 +27,10 @@ import (
 // decision in microseconds. It is not in the message, so that equal decisions
 // have equal messages.
 const serverTimeHeader = "Rapport-Server-Time-Us"
+
+// dryRunDeadline keeps a dry run from waiting for ever; it cuts none short that
+// could still be answered.
+const dryRunDeadline = 10 * time.Second
 
 // maxSlowReads is how many profiles may be read from disk at once on behalf of
 // decisions that may no longer wait for them.
@@ -46,10 +51,6 @@ func (s decisions) Decide(ctx context.Context, req *connect.Request[rapportv1.De
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("the deadline passed before the decision began: %w", err)
 	}
-	if err := s.admission.enter(ctx); err != nil {
-		return nil, err
-	}
-	defer s.admission.leave()
 	m := req.Msg
 	identity, err := profilestore.ParseIdentity(m.GetCustomer())
 	if err != nil {
@@ -65,15 +66,23 @@ func (s decisions) Decide(ctx context.Context, req *connect.Request[rapportv1.De
 	if !ok {
 		return nil, fmt.Errorf("%w: %q is not in catalogue version %d", errTouchpointNotFound, m.GetTouchpoint(), l.compiled.Version)
 	}
+	if at := m.GetDryRun().GetTime(); at != nil && at.CheckValid() != nil {
+		return nil, &argumentError{"dry_run.time", "it is not a valid time"}
+	}
 	r := decide.Request{Touchpoint: touchpoint, Slots: int(m.GetSlots())}
 	if r.Context, err = readContext(l.compiled, m.GetContext()); err != nil {
 		return nil, err
 	}
 	id := s.begin(ctx, started, m, identity, &r)
-	view, readErr := s.readProfile(ctx, identity, r.Deadline)
+	view, readErr := s.readProfile(identity, r.Deadline)
 	if view != nil {
 		r.Profile = view
 	}
+	// Only now: who waits for a disk needs no processor.
+	if err := s.admission.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.admission.leave()
 	var a decide.Answer
 	l.decider.Decide(ctx, &r, &a)
 	res := connect.NewResponse(respond(l, m, id, &r, view, readErr, &a))
@@ -117,11 +126,16 @@ func (s decisions) begin(ctx context.Context, started time.Time, m *rapportv1.De
 		r.Now = dry.GetTime().AsTime().UnixMicro()
 	}
 	r.Seed = dry.GetSeed()
-	if hasDeadline {
+	r.Deadline = started.Add(dryRunDeadline)
+	if hasDeadline && deadline.Before(r.Deadline) {
 		r.Deadline = deadline
 	}
 	var id ulid.ULID
-	sum := sha256.Sum256(fmt.Appendf(nil, "%d %d %s %s", r.Now, r.Seed, identity, m.GetTouchpoint()))
+	question, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil { // it has just been read, so it can be written
+		question = nil
+	}
+	sum := sha256.Sum256(fmt.Appendf(question, " %d %s", r.Now, identity))
 	copy(id[6:], sum[:10])
 	if ms := r.Now / 1000; ms >= 0 && ms <= int64(ulid.MaxTime()) {
 		_ = id.SetTime(uint64(ms)) // in range
@@ -138,7 +152,7 @@ func readContext(c *catalog.Compiled, given map[string]*structpb.Value) ([]profi
 	}
 	for name, v := range given {
 		i, ok := c.ContextField(name)
-		field := "context." + name
+		field := fmt.Sprintf("context.%.80s", name)
 		if !ok {
 			known := make([]string, len(c.Context))
 			for k := range c.Context {
@@ -148,7 +162,7 @@ func readContext(c *catalog.Compiled, given map[string]*structpb.Value) ([]profi
 		}
 		value, ok := contextValue(v, c.Context[i].Kind)
 		if !ok {
-			return nil, &argumentError{field, fmt.Sprintf("it must be a %s, got %v", c.Context[i].Kind, v.AsInterface())}
+			return nil, &argumentError{field, fmt.Sprintf("it must be a %s, got %.80v", c.Context[i].Kind, v.AsInterface())}
 		}
 		values[i] = value
 	}
@@ -167,7 +181,7 @@ func contextValue(v *structpb.Value, kind profilestore.Kind) (profilestore.Value
 	case *structpb.Value_StringValue:
 		if kind == profilestore.KindTime {
 			t, err := time.Parse(time.RFC3339Nano, x.StringValue)
-			return profilestore.Time(t.UnixMicro()), err == nil
+			return profilestore.Time(t.UnixMicro()), err == nil && t.UTC().Year() >= 1 && t.UTC().Year() <= 9999
 		}
 		return profilestore.Text(x.StringValue), kind == profilestore.KindText
 	}
@@ -177,12 +191,9 @@ func contextValue(v *structpb.Value, kind profilestore.Kind) (profilestore.Value
 // readProfile reads a profile in its share of the deadline: half of what is
 // left. What the cache has is there at once; what is not is read by a goroutine
 // of its own, because a read from a slow disk can't be abandoned.
-func (s decisions) readProfile(ctx context.Context, identity string, deadline time.Time) (*profilestore.View, error) {
+func (s decisions) readProfile(identity string, deadline time.Time) (*profilestore.View, error) {
 	if v := s.store.CachedView(identity); v != nil {
 		return v, nil
-	}
-	if deadline.IsZero() {
-		return s.store.View(ctx, identity)
 	}
 	share := time.Until(deadline) / 2
 	if share <= 0 {

@@ -59,10 +59,13 @@ var mappings = []mapping{
 	{sentinel(profilestore.ErrSnapshotDamaged), connect.CodeDataLoss, "SNAPSHOT_DAMAGED"},
 	{sentinel(profilestore.ErrNoEarlierSnapshot), connect.CodeFailedPrecondition, "NO_EARLIER_SNAPSHOT"},
 	{sentinel(profilestore.ErrClosed), connect.CodeUnavailable, "CLOSING"},
-	{sentinel(journal.ErrFailed), connect.CodeUnavailable, "JOURNAL_FAILED"},
+	{sentinel(errJournalFailed), connect.CodeUnavailable, "JOURNAL_FAILED"},
 	{sentinel(context.DeadlineExceeded), connect.CodeDeadlineExceeded, "DEADLINE_EXCEEDED"},
 	{sentinel(context.Canceled), connect.CodeCanceled, "CANCELED"},
 }
+
+// errJournalFailed is what callers are told when no more events are taken.
+var errJournalFailed = errors.New("events can't be made durable: the server takes none until it is restarted; send these again then")
 
 // argumentError is a request that no proto constraint could have caught.
 type argumentError struct{ field, message string }
@@ -76,6 +79,9 @@ func (e *argumentError) Error() string { return e.field + ": " + e.message }
 func apiError(err error) *connect.Error {
 	if already, ok := errors.AsType[*connect.Error](err); ok {
 		return withReason(already)
+	}
+	if errors.Is(err, journal.ErrFailed) || errors.Is(err, profilestore.ErrStopped) {
+		err = errJournalFailed // what stands in the error, folders among it, is in the log
 	}
 	for _, m := range mappings {
 		if !m.is(err) {
@@ -148,7 +154,7 @@ func (s *Server) errorInterceptor() connect.UnaryInterceptorFunc {
 			}
 			e := apiError(err)
 			s.metrics.errors.WithLabelValues(req.Spec().Procedure, e.Code().String()).Inc()
-			if e.Code() == connect.CodeInternal || e.Code() == connect.CodeDataLoss {
+			if e.Code() == connect.CodeInternal || e.Code() == connect.CodeDataLoss || errors.Is(err, journal.ErrFailed) {
 				s.log.Error("request failed", "procedure", req.Spec().Procedure, "error", err, "took", time.Since(started))
 			}
 			return nil, e

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -17,8 +18,9 @@ import (
 )
 
 const (
-	maxRequestBytes = 4 << 20  // of every request but uploads and catalogues
-	maxUploadBytes  = 32 << 20 // of those: base64 in JSON needs a third more than the module
+	maxQuestionBytes = 64 << 10 // of what names things: decisions, profiles, snapshots
+	maxRequestBytes  = 4 << 20  // of events
+	maxUploadBytes   = 32 << 20 // of catalogues and modules: base64 in JSON needs a third more than the module
 )
 
 // newHandler mounts the API, health, reflection, metrics and the probes.
@@ -30,14 +32,18 @@ func (s *Server) newHandler() http.Handler {
 			// A compressed megabyte costs 0.2 s of processor time before any
 			// limit can refuse it.
 			connect.WithCompression("gzip", nil, nil),
+			connect.WithRequestGate(loopbackOnly),
+			// The order is from the outside in: what a panic becomes is an error
+			// like any other.
+			connect.WithInterceptors(s.errorInterceptor()),
 			connect.WithRecover(s.recovered),
-			connect.WithInterceptors(s.errorInterceptor(), validate.NewInterceptor()),
+			connect.WithInterceptors(validate.NewInterceptor()),
 		)...)
 	}
 	mount := func(path string, h http.Handler) { mux.Handle(path, h) }
-	mount(rapportv1connect.NewDecisionServiceHandler(decisions{s}, options(maxRequestBytes)))
+	mount(rapportv1connect.NewDecisionServiceHandler(decisions{s}, options(maxQuestionBytes)))
 	mount(rapportv1connect.NewProfileServiceHandler(profiles{s}, options(maxRequestBytes)))
-	mount(rapportv1connect.NewSnapshotServiceHandler(snapshots{s}, options(maxRequestBytes)))
+	mount(rapportv1connect.NewSnapshotServiceHandler(snapshots{s}, options(maxQuestionBytes)))
 	mount(rapportv1connect.NewCatalogServiceHandler(catalogs{s}, options(maxUploadBytes)))
 	mount(rapportv1connect.NewStrategyServiceHandler(releases{s}, options(maxUploadBytes)))
 
@@ -46,7 +52,7 @@ func (s *Server) newHandler() http.Handler {
 		rapportv1connect.CatalogServiceName, rapportv1connect.StrategyServiceName,
 	}
 	reflector := grpcreflect.NewStaticReflector(services...)
-	limit := connect.WithReadMaxBytes(maxRequestBytes)
+	limit := connect.WithReadMaxBytes(maxQuestionBytes)
 	noCompression := connect.WithCompression("gzip", nil, nil)
 	mount(grpcreflect.NewHandlerV1(reflector, limit, noCompression))
 	mount(grpcreflect.NewHandlerV1Alpha(reflector, limit, noCompression))
@@ -61,7 +67,7 @@ func (s *Server) newHandler() http.Handler {
 
 // recovered answers for a handler that panicked.
 func (s *Server) recovered(_ context.Context, spec connect.Spec, _ http.Header, p any) error {
-	return fmt.Errorf("%s: panic: %v", spec.Procedure, p)
+	return fmt.Errorf("%s: panic: %v\n%s", spec.Procedure, p, debug.Stack())
 }
 
 // serveReady answers 200 when the server is ready, else 503 and what is not.

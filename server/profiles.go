@@ -3,12 +3,14 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"buf.build/go/protovalidate"
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"rapport/profilestore"
@@ -79,7 +81,7 @@ func (s profiles) IngestEvents(ctx context.Context, req *connect.Request[rapport
 	events := make([]*profilestore.Event, 0, len(req.Msg.GetEvents()))
 	places := make([]int, 0, len(req.Msg.GetEvents()))
 	for i, e := range req.Msg.GetEvents() {
-		if err := protovalidate.Validate(e); err != nil {
+		if err := checkEvent(e); err != nil {
 			refuse(i, e.GetId(), validationMessage(err))
 			continue
 		}
@@ -105,6 +107,18 @@ func (s profiles) IngestEvents(ctx context.Context, req *connect.Request[rapport
 	}
 	slices.SortFunc(res.Refused, func(a, b *rapportv1.RefusedEvent) int { return int(a.GetIndex() - b.GetIndex()) })
 	return connect.NewResponse(res), nil
+}
+
+// checkEvent checks an event by itself, and its size before its attributes are
+// unpacked: two bytes of a message can be a hundred in memory.
+func checkEvent(e *rapportv1.Event) error {
+	if n := proto.Size(e); n > profilestore.MaxEventBytes {
+		return fmt.Errorf("it has %d bytes: at most %d", n, profilestore.MaxEventBytes)
+	}
+	if err := protovalidate.Validate(e); err != nil {
+		return err
+	}
+	return e.GetTime().CheckValid()
 }
 
 // validationMessage says in one line what constraints a message breaks.

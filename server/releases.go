@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	rapportv1 "rapport/server/api/rapport/v1"
+	"rapport/server/api/rapport/v1/rapportv1connect"
 	"rapport/server/catalog"
 	"rapport/server/sandbox"
 )
@@ -23,11 +25,26 @@ type releases struct{ *Server }
 // any.
 var errLoopbackOnly = errors.New("strategies are taken from the server's own machine only")
 
+// loopbackOnly refuses uploads from elsewhere before any of the module is read. A
+// proxy on this machine makes everybody look local, so what has come through one
+// is refused too.
+func loopbackOnly(ctx context.Context, spec connect.Spec, peer connect.Peer, header http.Header) (context.Context, error) {
+	if spec.Procedure != rapportv1connect.StrategyServiceUploadStrategyProcedure {
+		return ctx, nil
+	}
+	if host, _, err := net.SplitHostPort(peer.Addr); err != nil || !isLoopback(host) {
+		return nil, apiError(fmt.Errorf("%w: %s is not loopback", errLoopbackOnly, peer.Addr))
+	}
+	for _, name := range []string{"Forwarded", "X-Forwarded-For", "Via"} {
+		if header.Get(name) != "" {
+			return nil, apiError(fmt.Errorf("%w: this one came through a proxy", errLoopbackOnly))
+		}
+	}
+	return ctx, nil
+}
+
 // UploadStrategy checks a module and keeps it.
 func (s releases) UploadStrategy(ctx context.Context, req *connect.Request[rapportv1.UploadStrategyRequest]) (*connect.Response[rapportv1.UploadStrategyResponse], error) {
-	if host, _, err := net.SplitHostPort(req.Peer().Addr); err != nil || !isLoopback(host) {
-		return nil, fmt.Errorf("%w: %s is not loopback", errLoopbackOnly, req.Peer().Addr)
-	}
 	v, err := s.strategies.upload(ctx, req.Msg.GetModule())
 	if err != nil {
 		return nil, err
@@ -75,6 +92,11 @@ func (s releases) ReleaseStrategy(ctx context.Context, req *connect.Request[rapp
 	}
 	if next != nil {
 		s.swap(next)
+	} else if s.live.Load() == nil {
+		// The catalogue may have waited for just this strategy.
+		if err := s.serveCurrentCatalog(ctx); err != nil {
+			return nil, err
+		}
 	}
 	s.log.Info("strategy released", "name", name, "version", version, "before", previous, "by", req.Peer().Addr)
 	_, live := s.strategies.list(name)

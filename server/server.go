@@ -37,6 +37,8 @@ type Server struct {
 	changing   sync.Mutex // held while what is in service changes
 	stopping   atomic.Bool
 	background sync.WaitGroup
+	requests   sync.WaitGroup // that came over the network
+	bodies     *bodies
 
 	// catalogError is why the current catalogue is not in service.
 	catalogError atomic.Pointer[error]
@@ -60,6 +62,7 @@ func Open(ctx context.Context, config Config) (_ *Server, err error) {
 		config: config, log: config.Logger, metrics: newMetrics(),
 		admission: newAdmission(config.MaxConcurrent),
 		slowReads: make(chan struct{}, maxSlowReads),
+		bodies:    newBodies(),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
@@ -130,7 +133,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	h := &http.Server{
-		Handler:           s.handler,
+		Handler:           s.guard(s.handler),
 		Protocols:         protocols,
 		ReadHeaderTimeout: time.Second,
 		ReadTimeout:       30 * time.Second,
@@ -144,7 +147,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return errors.Join(err, l.Close())
 	}
 	done := make(chan error, 1)
-	go func() { done <- h.Serve(l) }()
+	go func() { done <- h.Serve(newLimitListener(l)) }()
 	select {
 	case err := <-done:
 		return fmt.Errorf("serve: %w", err)
@@ -156,8 +159,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	if err := h.Shutdown(stop); err != nil {
-		return errors.Join(fmt.Errorf("requests were still under way after %v: %w", drainTimeout, err), h.Close())
+		// Somebody sends a body and does not end, say. What was acknowledged is
+		// safe, and nobody else is to wait.
+		s.log.Warn("requests were still under way and have been cut off", "after", drainTimeout, "error", err)
+		if err := h.Close(); err != nil {
+			s.log.Warn("connections could not be closed", "error", err)
+		}
 	}
+	s.requests.Wait()
 	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}

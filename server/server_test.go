@@ -254,6 +254,10 @@ func TestBadRequests(t *testing.T) {
 		{"context of a wrong type", decide, `{"customer":"1","touchpoint":"web.home","context":{"willing":"yes"}}`, nil, 400, "flag"},
 		{"too many slots", decide, `{"customer":"1","touchpoint":"web.home","slots":1000}`, nil, 400, "slots"},
 		{"oversized", decide, `{"customer":"` + strings.Repeat("x", 5<<20) + `"}`, nil, 429, "resource_exhausted"},
+		{"oversized event", "/rapport.v1.ProfileService/IngestEvents", `{"events":[{"id":"1","type":"x","identity":"1","time":"2026-01-01T00:00:00Z","attributes":{"a":"` + strings.Repeat("x", 70_000) + `"}}]}`, nil, 200, "at most 65536"},
+		{"foreign host", decide, `{}`, map[string]string{"Host": "evil.example"}, 403, "loopback"},
+		{"foreign origin", decide, `{}`, map[string]string{"Origin": "http://evil.example"}, 403, "loopback"},
+		{"upload through a proxy", "/rapport.v1.StrategyService/UploadStrategy", `{"module":"AGFzbQEAAAD/"}`, map[string]string{"X-Forwarded-For": "10.0.0.1"}, 403, "LOOPBACK_ONLY"},
 		{"compressed", decide, "\x1f\x8b", map[string]string{"Content-Encoding": "gzip"}, 501, "gzip"},
 		{"deep nesting", "/rapport.v1.ProfileService/IngestEvents", `{"events":[{"id":"1","type":"x","identity":"1","time":"2026-01-01T00:00:00Z","attributes":` + nested + `}]}`, nil, 400, "recursion"},
 		{"no events", "/rapport.v1.ProfileService/IngestEvents", `{}`, nil, 400, "events"},
@@ -273,6 +277,9 @@ func TestBadRequests(t *testing.T) {
 			req.Header.Set("Content-Type", "application/json")
 			for k, v := range c.header {
 				req.Header.Set(k, v)
+				if k == "Host" {
+					req.Host = v
+				}
 			}
 			res, err := http.DefaultClient.Do(req)
 			if err != nil {
@@ -310,6 +317,46 @@ func TestSlowClient(t *testing.T) {
 	}
 	if _, err := io.ReadAll(conn); err != nil {
 		t.Errorf("the server kept the connection open: %v", err)
+	}
+}
+
+// TestStopWithStalledBody: a client that sends half a body and waits keeps
+// nobody from stopping.
+func TestStopWithStalledBody(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for the drain to give up")
+	}
+	h := newHouse(t)
+	conn, err := new(net.Dialer).DialContext(context.Background(), "tcp", strings.TrimPrefix(h.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := fmt.Fprintf(conn, "POST /rapport.v1.DecisionService/Decide HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"); err != nil {
+		t.Fatal(err)
+	}
+	h.decide(t, "1", "web.home") // the other request has surely been read by now
+	h.stop()                     // fails the test on any error
+}
+
+// TestTimesOutOfRange: binary messages can hold times that JSON can't.
+func TestTimesOutOfRange(t *testing.T) {
+	h := newHouse(t)
+	for _, bad := range []*timestamppb.Timestamp{
+		{Seconds: 1<<63 - 1}, {Seconds: -1 << 63}, {Seconds: 9_300_000_000_000}, {Seconds: -70_000_000_000}, {Nanos: -5}, {Nanos: 1<<31 - 1},
+	} {
+		res, err := h.profiles().IngestEvents(context.Background(), connect.NewRequest(&rapportv1.IngestEventsRequest{
+			Events: []*rapportv1.Event{{Id: "t", Type: "other", Identity: "2", Time: bad}},
+		}))
+		if err != nil || len(res.Msg.GetRefused()) != 1 {
+			t.Errorf("an event at %v: %v, %v", bad, res, err)
+		}
+		_, err = h.decisions().Decide(context.Background(), connect.NewRequest(&rapportv1.DecideRequest{
+			Customer: "1", Touchpoint: "web.home", DryRun: &rapportv1.DryRun{Time: bad},
+		}))
+		if connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Errorf("a dry run at %v: %v", bad, err)
+		}
 	}
 }
 

@@ -1026,15 +1026,15 @@ var File_rapport_v1_decision_service_proto protoreflect.FileDescriptor
 const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"\n" +
 	"!rapport/v1/decision_service.proto\x12\n" +
-	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf6\x02\n" +
+	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfc\x02\n" +
 	"\rDecideRequest\x12&\n" +
 	"\bcustomer\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05 \x01(\x80\x02R\bcustomer\x12*\n" +
 	"\n" +
 	"touchpoint\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\n" +
-	"touchpoint\x12J\n" +
-	"\acontext\x18\x03 \x03(\v2&.rapport.v1.DecideRequest.ContextEntryB\b\xbaH\x05\x9a\x01\x02\x10dR\acontext\x12\x1f\n" +
+	"touchpoint\x12P\n" +
+	"\acontext\x18\x03 \x03(\v2&.rapport.v1.DecideRequest.ContextEntryB\x0e\xbaH\v\x9a\x01\b\x10d\"\x04r\x02\x18@R\acontext\x12\x1f\n" +
 	"\x05slots\x18\x04 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\x05slots\x12+\n" +
 	"\adry_run\x18\x05 \x01(\v2\x12.rapport.v1.DryRunR\x06dryRun\x12#\n" +
 	"\romit_withheld\x18\x06 \x01(\bR\fomitWithheld\x1aR\n" +
