@@ -10,7 +10,7 @@ import (
 )
 
 // bodies bounds the request bodies that are being read and unpacked: a message in
-// memory can be fifty times its size on the wire. A request takes as many tokens
+// memory can be a hundred times its size on the wire. A request takes as many tokens
 // as its body has parts of bodyPart bytes and gives them back when it is answered.
 // They are taken by one request at a time, so two can't each hold what the other
 // waits for.
@@ -21,7 +21,7 @@ type bodies struct {
 
 const (
 	bodyPart  = 64 << 10
-	bodyParts = 512 // 32 MiB in all: one upload, or eight batches of events
+	bodyParts = 128 // 8 MiB in all: one large upload, or two of the largest batches of events
 )
 
 func newBodies() *bodies {
