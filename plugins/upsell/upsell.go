@@ -13,9 +13,9 @@ import (
 
 var (
 	arpu    = rapport.Number("value.arpu")
-	heavy   = rapport.Flag("tag.heavy_traffic")
-	segment = rapport.Text("general.segment")
-	joined  = rapport.Time("general.joined")
+	heavy   = rapport.Flag("tag.high_traffic")
+	segment = rapport.Text("general.customer_type")
+	joined  = rapport.Time("general.customer_since")
 
 	price = rapport.OfferNumber("price")
 	data  = rapport.OfferFlag("data")

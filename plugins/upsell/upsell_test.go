@@ -34,24 +34,24 @@ func TestRank(t *testing.T) {
 			want: []rapporttest.Result{{Score: 3.5}, {Score: 3.5}, {Score: 3.5}, {Score: 4}},
 		},
 		"a small step up is preferred, a great one is not made": {
-			profile: map[string]any{"value.arpu": 50.0, "general.joined": longAgo},
+			profile: map[string]any{"value.arpu": 50.0, "general.customer_since": longAgo},
 			want:    []rapporttest.Result{{Score: 3.5}, {Score: 5.5, Reason: "STEP_UP"}, {Score: 3.5, Reason: "TOO_DEAR", Veto: true}, {Score: 4}},
 		},
 		"how far it reaches is a parameter": {
-			profile:    map[string]any{"value.arpu": 50.0, "general.joined": longAgo},
+			profile:    map[string]any{"value.arpu": 50.0, "general.customer_since": longAgo},
 			parameters: map[string]float64{"reach": 3},
 			want:       []rapporttest.Result{{Score: 3.5}, {Score: 5.5, Reason: "STEP_UP"}, {Score: 5.5, Reason: "STEP_UP"}, {Score: 4}},
 		},
 		"to a business nothing is too dear": {
-			profile: map[string]any{"value.arpu": 50.0, "general.joined": longAgo, "general.segment": "business"},
+			profile: map[string]any{"value.arpu": 50.0, "general.customer_since": longAgo, "general.customer_type": "business"},
 			want:    []rapporttest.Result{{Score: 3.5}, {Score: 5.5, Reason: "STEP_UP"}, {Score: 3.5}, {Score: 4}},
 		},
 		"a new customer is spared": {
-			profile: map[string]any{"value.arpu": 50.0, "general.joined": lastWeek},
+			profile: map[string]any{"value.arpu": 50.0, "general.customer_since": lastWeek},
 			want:    []rapporttest.Result{{Score: 3.5}, {Score: 1.5, Reason: "NEWCOMER"}, {Score: 1.5, Reason: "NEWCOMER"}, {Score: 4}},
 		},
 		"who uses much data likes data": {
-			profile: map[string]any{"tag.heavy_traffic": true},
+			profile: map[string]any{"tag.high_traffic": true},
 			want:    []rapporttest.Result{{Score: 4.5, Reason: "DATA_FAN"}, {Score: 3.5}, {Score: 3.5}, {Score: 4}},
 		},
 	} {

@@ -156,7 +156,7 @@ func TestManifestIsReadWhole(t *testing.T) {
 // What does not fit is named, all of it, with what was perhaps meant.
 func TestCheckNamesWhatDoesNotFit(t *testing.T) {
 	manifest := `{"abi":1,"name":"choosy","version":"2","description":"",
-		"profile":[{"name":"value.arpo","type":"number"},{"name":"tag.heavy_traffic","type":"number"},{"name":"value.arpu","type":"number"}],
+		"profile":[{"name":"value.arpo","type":"number"},{"name":"tag.high_traffic","type":"number"},{"name":"value.arpu","type":"number"}],
 		"offer":[{"name":"prize","type":"number"},{"name":"data","type":"text"},{"name":"price","type":"number"}],
 		"channel":[{"name":"speed","type":"number"},{"name":"cost","type":"number"}],
 		"candidate":[],"parameters":[{"name":"reach","default":1,"min":0,"max":2}],"reasons":[]}`
@@ -166,7 +166,7 @@ func TestCheckNamesWhatDoesNotFit(t *testing.T) {
 	sc.Strategy = &catalog.StrategyUse{Name: "choosy", Parameters: map[string]float64{"reech": 1, "reach": 3}}
 	want := []string{
 		"it reads the profile field value.arpo, which the schema does not have; the nearest is value.arpu",
-		"it reads the profile field tag.heavy_traffic as a number, and in the schema it is a flag",
+		"it reads the profile field tag.high_traffic as a number, and in the schema it is a flag",
 		"it reads the offer attribute prize, which no offer of the scenario has; the nearest is price",
 		"it reads the offer attribute data as a text, and for offer offer_0 it is a flag",
 		"it reads the channel attribute speed, which no channel of the scenario has",
@@ -185,7 +185,7 @@ func TestCheckNamesWhatDoesNotFit(t *testing.T) {
 
 	c.Schema, err = profilestore.NewSchema([]profilestore.Source{{ID: "bi"}}, []profilestore.Field{
 		{Name: "value.arpo", Type: profilestore.TypeCounter, Batch: "bi"},
-		{Name: "tag.heavy_traffic", Type: profilestore.TypeNumber, Batch: "bi"},
+		{Name: "tag.high_traffic", Type: profilestore.TypeNumber, Batch: "bi"},
 		{Name: "value.arpu", Type: profilestore.TypeNumber, Batch: "bi"},
 	})
 	if err != nil {

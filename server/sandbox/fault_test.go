@@ -150,7 +150,7 @@ func TestMemoryIsBounded(t *testing.T) {
 }
 
 func TestTextsThatDoNotFitAreAFault(t *testing.T) {
-	manifest := strings.Replace(plainManifest, `"profile":[]`, `"profile":[{"name":"general.segment","type":"text"}]`, 1)
+	manifest := strings.Replace(plainManifest, `"profile":[]`, `"profile":[{"name":"general.customer_type","type":"text"}]`, 1)
 	s := bind(t, newRuntime(t, sandbox.Options{}), guest{manifest: manifest}.bytes(), 2, sandbox.PoolOptions{Size: 1})
 	q := simple(2)
 	for _, c := range []struct {

@@ -46,9 +46,9 @@ func fixture(t testing.TB, n int) (*catalog.Compiled, *catalog.Scenario) {
 	t.Helper()
 	schema, err := profilestore.NewSchema([]profilestore.Source{{ID: "bi"}}, []profilestore.Field{
 		{Name: "value.arpu", Type: profilestore.TypeNumber, Batch: "bi"},
-		{Name: "tag.heavy_traffic", Type: profilestore.TypeFlag, Batch: "bi"},
-		{Name: "general.segment", Type: profilestore.TypeText, Batch: "bi"},
-		{Name: "general.joined", Type: profilestore.TypeTime, Batch: "bi"},
+		{Name: "tag.high_traffic", Type: profilestore.TypeFlag, Batch: "bi"},
+		{Name: "general.customer_type", Type: profilestore.TypeText, Batch: "bi"},
+		{Name: "general.customer_since", Type: profilestore.TypeTime, Batch: "bi"},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -138,8 +138,8 @@ func splitMix(seed uint64, n int) (z uint64) {
 // with the bytes of its frame shows them.
 func TestFrameIsAsSpecified(t *testing.T) {
 	const n = 3
-	manifest := `{"abi":1,"name":"mirror","version":"1","profile":[{"name":"value.arpu","type":"number"},{"name":"tag.heavy_traffic","type":"flag"},
-		{"name":"general.segment","type":"text"},{"name":"general.joined","type":"time"}],"candidate":["lever","value"]}`
+	manifest := `{"abi":1,"name":"mirror","version":"1","profile":[{"name":"value.arpu","type":"number"},{"name":"tag.high_traffic","type":"flag"},
+		{"name":"general.customer_type","type":"text"},{"name":"general.customer_since","type":"time"}],"candidate":["lever","value"]}`
 	// A score is a number, and any 4 bytes are one: the frame is read 4 bytes at a
 	// time, from a different place in each call, which the seed says.
 	place := cat(get(localFrame), get(localFrame), i32load(40), i32add)

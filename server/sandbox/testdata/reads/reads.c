@@ -13,8 +13,8 @@ enum { READ = 1 };
 
 RAPPORT_MANIFEST(
     "{\"abi\":1,\"name\":\"reads\",\"version\":\"1\",\"description\":\"\","
-    "\"profile\":[{\"name\":\"value.arpu\",\"type\":\"number\"},{\"name\":\"tag.heavy_traffic\",\"type\":\"flag\"},"
-    "{\"name\":\"general.segment\",\"type\":\"text\"},{\"name\":\"general.joined\",\"type\":\"time\"}],"
+    "\"profile\":[{\"name\":\"value.arpu\",\"type\":\"number\"},{\"name\":\"tag.high_traffic\",\"type\":\"flag\"},"
+    "{\"name\":\"general.customer_type\",\"type\":\"text\"},{\"name\":\"general.customer_since\",\"type\":\"time\"}],"
     "\"offer\":[{\"name\":\"price\",\"type\":\"number\"},{\"name\":\"data\",\"type\":\"flag\"},{\"name\":\"kind\",\"type\":\"text\"}],"
     "\"channel\":[{\"name\":\"cost\",\"type\":\"number\"}],"
     "\"candidate\":[\"lever\",\"value\"],"

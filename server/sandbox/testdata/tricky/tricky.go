@@ -15,8 +15,8 @@ import (
 )
 
 var (
-	segment = rapport.Text("general.segment")
-	joined  = rapport.Time("general.joined")
+	segment = rapport.Text("general.customer_type")
+	joined  = rapport.Time("general.customer_since")
 	mode    = rapport.Parameter("mode", 0, 0, 100)
 	odd     = rapport.Reason("ODD")
 )
