@@ -19,6 +19,7 @@ func readCSV(r io.Reader) (records [][]string, errs []error) {
 	if err != nil {
 		return nil, []error{err}
 	}
+	var s csvSplitter
 	for {
 		record, err := c.next()
 		if errors.Is(err, io.EOF) {
@@ -33,7 +34,7 @@ func readCSV(r io.Reader) (records [][]string, errs []error) {
 			continue
 		}
 		var fields []string
-		for _, f := range record.fields {
+		for _, f := range s.split(record) {
 			fields = append(fields, string(f))
 		}
 		records = append(records, fields)
@@ -77,6 +78,7 @@ func TestCSVLinesAndRecovery(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var s csvSplitter
 	for _, want := range []struct {
 		line int64
 		text string // of the last value, or of the error
@@ -91,7 +93,8 @@ func TestCSVLinesAndRecovery(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if last := record.fields[len(record.fields)-1]; record.line != want.line || string(last) != want.text || record.terminated != (want.line != 7) {
+		fields := s.split(record)
+		if last := fields[len(fields)-1]; record.line != want.line || string(last) != want.text || record.terminated != (want.line != 7) {
 			t.Errorf("line %d, %q, %v; want line %d, %q", record.line, last, record.terminated, want.line, want.text)
 		}
 	}
@@ -133,7 +136,12 @@ func BenchmarkCSV(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			for ; err == nil; _, err = c.next() {
+			var s csvSplitter
+			for err == nil {
+				var record csvRecord
+				if record, err = c.next(); err == nil {
+					s.split(record)
+				}
 			}
 		}
 	})

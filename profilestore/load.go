@@ -1,11 +1,9 @@
 package profilestore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -201,7 +199,9 @@ type loader struct {
 	folder   sourceFolder
 	size     int64
 	rows     *loadRows
-	key      int // the place of the customer
+	fields   []*Field // of the source
+	places   []int    // of their columns, in the file's records
+	key      int      // the place of the customer
 	names    []string
 	unused   []string
 	problems loadProblems
@@ -213,97 +213,6 @@ type loader struct {
 func (l *loader) fail(line int64, format string, args ...any) error {
 	p := LoadProblem{Line: line, Message: fmt.Sprintf(format, args...)}
 	return &LoadError{File: l.o.Path, Summary: "nothing was loaded", Problems: []LoadProblem{p}, Count: 1}
-}
-
-// read reads the file into rows, sorted and without duplicates.
-func (l *loader) read(ctx context.Context, file io.Reader) error {
-	c, err := newCSVReader(file)
-	if errors.Is(err, errNotUTF8File) {
-		return l.fail(0, "%v", err)
-	}
-	if err != nil {
-		return err
-	}
-	if err := l.readHeader(c); err != nil {
-		return err
-	}
-	var torn *LoadProblem // the last row, if it has not as many values as the header
-	for {
-		record, err := c.next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		torn = nil
-		if l.total++; l.total%1024 == 0 {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			l.progress(c.read)
-		}
-		if err != nil {
-			if err := l.badRecord(err); err != nil {
-				return err
-			}
-			continue
-		}
-		if len(record.fields) != len(l.names) {
-			l.bad++
-			torn = &LoadProblem{Line: record.line, Message: fmt.Sprintf("has %d values, the header has %d columns: check its commas and quotes", len(record.fields), len(l.names))}
-			l.problems.add(*torn)
-			continue
-		}
-		key, problem := l.identity(record)
-		if problem != nil {
-			l.problems.add(*problem)
-		}
-		if good := l.rows.parse(record, &l.problems); !good || problem != nil {
-			l.bad++
-			continue
-		}
-		l.rows.add(record.line, key)
-	}
-	if torn != nil {
-		return l.fail(torn.Line, "%s; it is the last line: the file is cut off", torn.Message)
-	}
-	l.progress(c.read)
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	l.rows.sort()
-	l.bad += l.rows.dropDuplicates(&l.problems)
-	return l.checkRows()
-}
-
-// badRecord counts a record that is no CSV, or returns an error if nothing can be
-// read after it.
-func (l *loader) badRecord(err error) error {
-	bad, ok := errors.AsType[*csvError](err)
-	if !ok {
-		return err
-	}
-	p := LoadProblem{Line: bad.line, Message: bad.message}
-	if bad.column < len(l.names) {
-		p.Column = l.names[bad.column]
-	}
-	if bad.fatal {
-		return &LoadError{File: l.o.Path, Summary: "nothing was loaded", Problems: []LoadProblem{p}, Count: 1}
-	}
-	l.bad++
-	l.problems.add(p)
-	return nil
-}
-
-// identity returns the customer of a record.
-func (l *loader) identity(record csvRecord) (string, *LoadProblem) {
-	value := string(bytes.TrimSpace(record.fields[l.key]))
-	if value == "" {
-		return "", &LoadProblem{Line: record.line, Column: l.names[l.key], Message: "the customer is missing"}
-	}
-	key, err := ParseIdentity(value)
-	if err != nil {
-		return "", &LoadProblem{Line: record.line, Column: l.names[l.key], Message: err.Error()}
-	}
-	return key, nil
 }
 
 // checkRows decides if what was read may be loaded.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -247,5 +248,40 @@ func TestLoadDictionaries(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What comes of a file does not depend on how many processors take it apart.
+func TestLoadOnAnyMachine(t *testing.T) {
+	var good, bad bytes.Buffer
+	good.WriteString(loadHeader)
+	bad.WriteString(loadHeader)
+	for i := range 15_000 {
+		row := fmt.Sprintf("%d,%d.%02d,%d,%d,\"plan, %d\",2026-03-01\n", i*7919%15_000, i, i%100, i, i%2, i%300)
+		good.WriteString(row)
+		if i%500 == 499 {
+			row = fmt.Sprintf("%d,x,1,1,Gold,\n", i)
+		}
+		bad.WriteString(row)
+	}
+	var hashes, errs []string
+	for _, processors := range []int{1, 2, 7} {
+		before := runtime.GOMAXPROCS(processors)
+		report, err := loadFile(t, t.TempDir(), good.String(), func(o *profilestore.LoadOptions) { o.Engine = make(memoryGenerations) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = loadFile(t, t.TempDir(), bad.String(), nil)
+		runtime.GOMAXPROCS(before)
+		bad, ok := errors.AsType[*profilestore.LoadError](err)
+		if !ok || len(bad.Problems) != 20 || bad.Problems[19].Line != 10_001 || !strings.HasPrefix(bad.Summary, "30 of 15000 rows are bad") {
+			t.Fatalf("with %d processors: %v", processors, err)
+		}
+		hashes = append(hashes, report.Snapshot.ContentHash)
+		_, text, _ := strings.Cut(err.Error(), "\n")
+		errs = append(errs, text)
+	}
+	if len(slices.Compact(hashes)) != 1 || len(slices.Compact(errs)) != 1 {
+		t.Errorf("hashes %q, errors:\n%s", hashes, strings.Join(errs, "\n\n"))
 	}
 }

@@ -68,7 +68,7 @@ func (l *loader) build(ctx context.Context) (report *LoadReport, err error) {
 	report = &LoadReport{Rows: m.Rows}
 	for i := range layout.Columns {
 		c := &layout.Columns[i]
-		nulls := m.Rows - l.rows.columns[i].present
+		nulls := m.Rows - l.rows.stats[i].present
 		report.Fields = append(report.Fields, LoadedField{Name: c.Field, Nulls: nulls, Bytes: c.Width})
 		m.Nulls[c.Field] = float64(nulls) / float64(max(1, m.Rows))
 	}
@@ -177,7 +177,7 @@ func (b *writeBatch) encode(rows *loadRows, refs []loadRef, hash *contentHash) {
 		key, packed := rows.split(ref)
 		b.data = append(b.data, key...)
 		begin := len(b.data)
-		b.data = appendRowChecksum(rows.encoder.append(b.data, packed), begin, key)
+		b.data = appendRowChecksum(rows.encoder.append(b.data, packed, rows.owner(ref)), begin, key)
 		hash.add(key, b.data[begin:])
 		b.ends = append(b.ends, begin, len(b.data))
 	}

@@ -74,6 +74,13 @@ func (p *loadProblems) add(problem LoadProblem) {
 	}
 }
 
+// merge adds the problems of another.
+func (p *loadProblems) merge(other *loadProblems) {
+	p.count += other.count
+	p.list = append(p.list, other.list...)
+	p.list = p.sorted()[:min(len(p.list), maxLoadProblems)]
+}
+
 func (p *loadProblems) sorted() []LoadProblem {
 	slices.SortStableFunc(p.list, func(a, b LoadProblem) int { return int(a.Line - b.Line) })
 	return p.list

@@ -21,8 +21,10 @@ func (l *loader) readHeader(c *csvReader) error {
 		return err
 	}
 	var problems loadProblems
-	places := make(map[string]int, len(header.fields))
-	for i, f := range header.fields {
+	var splitter csvSplitter
+	columns := splitter.split(header)
+	places := make(map[string]int, len(columns))
+	for i, f := range columns {
 		name := string(bytes.TrimSpace(f))
 		l.names = append(l.names, name)
 		if first, ok := places[name]; ok && name != "" {
@@ -38,8 +40,6 @@ func (l *loader) readHeader(c *csvReader) error {
 	if l.key, ok = places[key]; !ok {
 		problems.add(l.missing(header, key, "", "holds the customer"))
 	}
-	var fields []*Field
-	var at []int
 	for i := range l.o.Schema.Fields() {
 		f := &l.o.Schema.Fields()[i]
 		if f.Batch != l.o.Source {
@@ -50,7 +50,7 @@ func (l *loader) readHeader(c *csvReader) error {
 		if !ok {
 			problems.add(l.missing(header, f.Column, f.Name, ""))
 		}
-		fields, at = append(fields, f), append(at, place)
+		l.fields, l.places = append(l.fields, f), append(l.places, place)
 	}
 	if problems.count > 0 {
 		return &LoadError{File: l.o.Path, Summary: "the header does not fit source " + l.o.Source + "; nothing was loaded", Problems: problems.list, Count: problems.count}
@@ -60,7 +60,6 @@ func (l *loader) readHeader(c *csvReader) error {
 			l.unused = append(l.unused, name)
 		}
 	}
-	l.rows = newLoadRows(fields, at)
 	return nil
 }
 

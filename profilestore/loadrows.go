@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 )
@@ -25,23 +26,55 @@ const (
 	packedWide = math.MinInt32
 )
 
-// loadColumn is a column of the file that feeds a field, and what is known of its
-// values so far.
+// loadColumn is a column of the file that feeds a field.
 type loadColumn struct {
-	field    *Field
-	place    int // in the file's records
-	form     rowForm
-	present  int64
-	min, max int64 // of scaled values
-	longest  int   // text
+	field *Field
+	texts textColumn
+}
 
-	// The texts seen so far, until they are too many for a dictionary.
-	codes     map[string]int64
-	texts     []string
-	textBytes int
-	full      bool
+// loadPlan and loadStats are what parsing and keeping a value needs of its column:
+// apart from the rest, because for 300 columns the rest is more than a processor's
+// nearest cache holds.
+type (
+	loadPlan struct {
+		place    int32 // in the file's records
+		form     rowForm
+		decimals int8
+	}
+	loadStats struct {
+		present  int64
+		min, max int64 // of scaled values
+	}
+)
 
-	recode []int64 // from codes to those of the sealed dictionary; nil without
+// textColumn holds the texts of a column, until they are too many for a
+// dictionary. A code is a place in texts.
+type textColumn struct {
+	codes   map[string]int64
+	texts   []string
+	bytes   int // of texts
+	full    bool
+	longest int // of all values
+}
+
+// intern returns the code of a text, or false if there are too many.
+func (c *textColumn) intern(text []byte) (int64, bool) {
+	c.longest = max(c.longest, len(text))
+	if code, ok := c.codes[string(text)]; ok {
+		return code, true
+	}
+	if c.full || len(c.texts) == maxDictionary || c.bytes+len(text) > maxDictionaryBytes {
+		c.full = true
+		return 0, false
+	}
+	if c.codes == nil {
+		c.codes = make(map[string]int64)
+	}
+	code, s := int64(len(c.texts)), string(text)
+	c.codes[s] = code
+	c.texts = append(c.texts, s)
+	c.bytes += len(s)
+	return code, true
 }
 
 // loadRows holds the rows of a file between reading and writing, when the widths
@@ -54,10 +87,17 @@ type loadColumn struct {
 //	the values present: floats and times as 8 bytes; scaled ones as 4, or where
 //	these don't hold it as packedWide and 8; texts as 4, which are twice a code,
 //	or twice a length, plus one, and the text
+//
+// It is filled by one goroutine. Several are filled at the same time, and then one
+// takes over the rows of the others; see absorb.
 type loadRows struct {
 	columns []loadColumn
+	plan    []loadPlan
+	stats   []loadStats
 	flags   int
 	chunks  [][]byte
+	owners  []int // by chunk: whose texts the codes in it stand for
+	others  []*loadRows
 	refs    []loadRef
 	cells   []rowCell // of the row parsed last
 	record  []byte
@@ -80,13 +120,15 @@ type loadRef struct {
 }
 
 func newLoadRows(fields []*Field, places []int) *loadRows {
-	r := &loadRows{columns: make([]loadColumn, len(fields)), cells: make([]rowCell, len(fields))}
+	r := &loadRows{
+		columns: make([]loadColumn, len(fields)), plan: make([]loadPlan, len(fields)),
+		stats: make([]loadStats, len(fields)), cells: make([]rowCell, len(fields)),
+	}
 	for i, f := range fields {
 		column := rowColumn{Type: f.Type, Decimals: f.Decimals}
-		r.columns[i] = loadColumn{
-			field: f, place: places[i], form: column.form(),
-			min: math.MaxInt64, max: math.MinInt64, codes: make(map[string]int64),
-		}
+		r.columns[i].field = f
+		r.plan[i] = loadPlan{place: int32(places[i]), form: column.form(), decimals: int8(f.Decimals)}
+		r.stats[i] = loadStats{min: math.MaxInt64, max: math.MinInt64}
 		if f.Type == TypeFlag {
 			r.flags++
 		}
@@ -96,11 +138,10 @@ func newLoadRows(fields []*Field, places []int) *loadRows {
 
 // parse reads the values of a record into cells and reports what is wrong with
 // them; then the row is not to be kept.
-func (r *loadRows) parse(record csvRecord, problems *loadProblems) bool {
+func (r *loadRows) parse(line int64, values [][]byte, problems *loadProblems) bool {
 	good := true
-	for i := range r.columns {
-		c := &r.columns[i]
-		value := record.fields[c.place]
+	for i, plan := range r.plan {
+		value := values[plan.place]
 		if n := len(value); n > 0 && (value[0]-'!' >= 0x80-'!' || value[n-1]-'!' >= 0x80-'!') {
 			value = bytes.TrimSpace(value) // the ends are not plain ASCII
 		}
@@ -108,10 +149,11 @@ func (r *loadRows) parse(record csvRecord, problems *loadProblems) bool {
 			r.cells[i].present = false
 			continue
 		}
-		if err := c.parse(value, &r.cells[i]); err != nil {
+		if err := plan.parse(value, &r.cells[i]); err != nil {
 			good = false
+			f := r.columns[i].field
 			problems.add(LoadProblem{
-				Line: record.line, Field: c.field.Name, Column: c.field.Column,
+				Line: line, Field: f.Name, Column: f.Column,
 				Value: string(value[:min(len(value), 100)]), Message: err.Error(),
 			})
 		}
@@ -120,9 +162,9 @@ func (r *loadRows) parse(record csvRecord, problems *loadProblems) bool {
 }
 
 // parse reads a value into cell. A text is a view of value.
-func (c *loadColumn) parse(value []byte, cell *rowCell) (err error) {
+func (p loadPlan) parse(value []byte, cell *rowCell) (err error) {
 	cell.present = true
-	switch c.form {
+	switch p.form {
 	case rowFlag:
 		var flag bool
 		flag, err = parseFlag(value)
@@ -131,7 +173,7 @@ func (c *loadColumn) parse(value []byte, cell *rowCell) (err error) {
 			cell.num = 1
 		}
 	case rowScaled:
-		cell.num, err = parseScaled(value, c.field.Decimals)
+		cell.num, err = parseScaled(value, int(p.decimals))
 	case rowFloat:
 		var f float64
 		f, err = parseFloat(value)
@@ -156,10 +198,10 @@ func (r *loadRows) add(line int64, key string) {
 	b = append(b, make([]byte, 2*flags+8*words)...)
 	flag, other := 0, 0
 	for i := range r.columns {
-		c, cell := &r.columns[i], &r.cells[i]
-		if c.form == rowFlag {
+		form, stats, cell := r.plan[i].form, &r.stats[i], &r.cells[i]
+		if form == rowFlag {
 			if cell.present {
-				c.present++
+				stats.present++
 				b[present+flag/8] |= 1 << (flag % 8)
 				b[values+flag/8] |= byte(cell.num) << (flag % 8)
 			}
@@ -171,10 +213,10 @@ func (r *loadRows) add(line int64, key string) {
 			continue
 		}
 		b[others+(other-1)/8] |= 1 << ((other - 1) % 8)
-		c.present++
-		switch c.form {
+		stats.present++
+		switch form {
 		case rowScaled:
-			c.min, c.max = min(c.min, cell.num), max(c.max, cell.num)
+			stats.min, stats.max = min(stats.min, cell.num), max(stats.max, cell.num)
 			if narrow := int32(cell.num); int64(narrow) == cell.num && narrow != packedWide {
 				b = binary.LittleEndian.AppendUint32(b, uint32(narrow))
 				break
@@ -185,7 +227,7 @@ func (r *loadRows) add(line int64, key string) {
 		case rowFloat, rowTime:
 			b = binary.LittleEndian.AppendUint64(b, uint64(cell.num))
 		case rowText, rowCode:
-			if code, ok := c.intern(cell.text); ok {
+			if code, ok := r.columns[i].texts.intern(cell.text); ok {
 				b = binary.LittleEndian.AppendUint32(b, uint32(code)<<1)
 				break
 			}
@@ -208,22 +250,58 @@ func (r *loadRows) bitmaps() (flags, words int) {
 	return (r.flags + 7) / 8, (len(r.columns) - r.flags + 63) / 64
 }
 
-// intern returns the code of a text, or false if the column has too many.
-func (c *loadColumn) intern(text []byte) (int64, bool) {
-	c.longest = max(c.longest, len(text))
-	if code, ok := c.codes[string(text)]; ok {
-		return code, true
+// absorb takes over the rows of others, whose columns are the same.
+func (r *loadRows) absorb(others []*loadRows) {
+	r.owners = make([]int, len(r.chunks))
+	r.others = others
+	for n, other := range others {
+		for _, ref := range other.refs {
+			ref.chunk += uint32(len(r.chunks))
+			r.refs = append(r.refs, ref)
+		}
+		r.chunks = append(r.chunks, other.chunks...)
+		for range other.chunks {
+			r.owners = append(r.owners, n+1)
+		}
+		for i := range r.stats {
+			a, b := &r.stats[i], &other.stats[i]
+			*a = loadStats{present: a.present + b.present, min: min(a.min, b.min), max: max(a.max, b.max)}
+		}
 	}
-	if c.full || len(c.texts) == maxDictionary || c.textBytes+len(text) > maxDictionaryBytes {
-		c.full = true
-		return 0, false
+}
+
+// textsOf returns the texts of column i, of r and the others, by owner.
+func (r *loadRows) textsOf(i int) (all []*textColumn) {
+	all = append(all, &r.columns[i].texts)
+	for _, other := range r.others {
+		all = append(all, &other.columns[i].texts)
 	}
-	code := int64(len(c.texts))
-	s := string(text)
-	c.codes[s] = code
-	c.texts = append(c.texts, s)
-	c.textBytes += len(s)
-	return code, true
+	return all
+}
+
+// dictionary returns the texts of column i, sorted, or false if they are too many
+// for a dictionary.
+//
+// It gets one if that has at most half as many texts as there are values: a text
+// that is there once costs more as code, entry and string header than in its row.
+func (r *loadRows) dictionary(i int) (texts []string, ok bool) {
+	all := make(map[string]bool)
+	size := 0
+	for _, c := range r.textsOf(i) {
+		if c.full {
+			return nil, false
+		}
+		for _, text := range c.texts {
+			if !all[text] {
+				all[text] = true
+				size += len(text)
+			}
+		}
+	}
+	if len(all) == 0 || len(all) > maxDictionary || size > maxDictionaryBytes || int64(len(all)) > r.stats[i].present/2 {
+		return nil, false
+	}
+	return slices.Sorted(maps.Keys(all)), true
 }
 
 // key returns the key of a row.
@@ -307,58 +385,61 @@ func (r *loadRows) uncount(ref loadRef) {
 	flagBytes, _ := r.bitmaps()
 	flag, other := 0, 8*2*flagBytes
 	for i := range r.columns {
-		c, bit := &r.columns[i], &other
-		if c.form == rowFlag {
+		bit := &other
+		if r.plan[i].form == rowFlag {
 			bit = &flag
 		}
 		if packed[*bit/8]&(1<<(*bit%8)) != 0 {
-			c.present--
+			r.stats[i].present--
 		}
 		*bit++
 	}
 }
 
+// owner returns whose texts the codes of a row stand for.
+func (r *loadRows) owner(ref loadRef) int {
+	if r.owners == nil {
+		return 0
+	}
+	return r.owners[ref.chunk]
+}
+
 // values returns how many values the rows have.
 func (r *loadRows) values() (n int64) {
-	for i := range r.columns {
-		n += r.columns[i].present
+	for i := range r.stats {
+		n += r.stats[i].present
 	}
 	return n
 }
 
 // layout returns the narrowest layout that holds the rows, and prepares the
 // encoder for it.
-//
-// A text column gets a dictionary if that has at most half as many texts as there
-// are values: a text that is there once costs more as code, entry and slice
-// header than in its row.
 func (r *loadRows) layout() (*rowLayout, error) {
 	l := &rowLayout{Format: rowFormat, Columns: make([]rowColumn, len(r.columns))}
-	var longest int64
+	var longest int64 // all texts of a row
 	for i := range r.columns {
-		c := &r.columns[i]
-		column := rowColumn{Field: c.field.Name, Type: c.field.Type, Decimals: c.field.Decimals}
-		switch c.form {
+		f, stats := r.columns[i].field, r.stats[i]
+		column := rowColumn{Field: f.Name, Type: f.Type, Decimals: f.Decimals}
+		switch r.plan[i].form {
 		case rowFlag:
 		case rowFloat, rowTime:
 			column.Width = 8
 		case rowScaled:
 			column.Width = 1
-			if c.present > 0 {
-				column.Width = signedWidth(c.min, c.max)
+			if stats.min <= stats.max {
+				column.Width = signedWidth(stats.min, stats.max)
 			}
 		case rowText, rowCode:
-			if c.full || len(c.texts) == 0 || int64(len(c.texts)) > c.present/2 {
-				longest += int64(c.longest)
-				l.TextWidth = unsignedWidth(longest)
+			if texts, ok := r.dictionary(i); ok {
+				column.Dictionary, column.Width = texts, unsignedWidth(int64(len(texts)-1))
 				break
 			}
-			column.Dictionary = slices.Sorted(slices.Values(c.texts))
-			column.Width = unsignedWidth(int64(len(c.texts) - 1))
-			c.recode = make([]int64, len(c.texts))
-			for code, text := range column.Dictionary {
-				c.recode[c.codes[text]] = int64(code)
+			most := 0
+			for _, c := range r.textsOf(i) {
+				most = max(most, c.longest)
 			}
+			longest += int64(most)
+			l.TextWidth = unsignedWidth(longest)
 		}
 		l.Columns[i] = column
 	}

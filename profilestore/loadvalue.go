@@ -10,16 +10,13 @@ import (
 	"unicode/utf8"
 )
 
-// maxText is the greatest length of a text in a file, in bytes.
-const maxText = 4096
-
 // A value that can't be read is refused with what to do about it.
 var (
 	errFlagText    = errors.New("is not a flag: use true or false, yes or no, 1 or 0")
 	errNumberText  = errors.New("is not a number: use digits and a decimal point, like -12.5")
 	errNumberLarge = errors.New("is too large for a number")
 	errTimeText    = errors.New("is not a time: use RFC 3339 with offset, like 2026-03-01T08:00:00+08:00, or a date like 2026-03-01, which is its midnight UTC")
-	errTextLong    = fmt.Errorf("is too long: a text has at most %d bytes", maxText)
+	errTextLong    = fmt.Errorf("is too long: a text has at most %d bytes", MaxTextBytes)
 	errTextBytes   = errors.New("is not UTF-8: save the file as UTF-8")
 )
 
@@ -176,7 +173,7 @@ func parseTime(b []byte) (int64, error) {
 // checkText returns what is wrong with a text.
 func checkText(b []byte) error {
 	switch {
-	case len(b) > maxText:
+	case len(b) > MaxTextBytes:
 		return errTextLong
 	case !utf8.Valid(b):
 		return errTextBytes

@@ -181,8 +181,7 @@ func (m *manifest) bytes() int64 {
 // verifyFiles compares the engine's files with what was sealed: all of them with
 // all their bytes, or without full only their sizes and last chunks, which is
 // where engines keep their indexes. An engine is not asked to open what fails
-// here: a flipped bit in an index makes Badger leave a whole table out without an
-// error, or end the process.
+// here: it may leave rows out without an error (see RATIONALE.md).
 func (m *manifest) verifyFiles(ctx context.Context, dir string, full bool) error {
 	for _, entry := range m.Files {
 		path := filepath.Join(dir, rowsFolder, filepath.FromSlash(entry.Name))

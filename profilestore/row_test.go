@@ -112,7 +112,7 @@ func drawLayoutRows(t *rapid.T) (*Schema, *rowLayout, [][]byte, []rowTwin) {
 	var encoded [][]byte
 	for i, ref := range rows.refs {
 		key, packed := rows.split(ref)
-		row := rows.encoder.append(nil, packed)
+		row := rows.encoder.append(nil, packed, rows.owner(ref))
 		if want := fmt.Sprintf("customer:%04d", i); string(key) != want {
 			t.Fatalf("row %d has key %q", i, key)
 		}
@@ -135,7 +135,7 @@ func drawCell(t *rapid.T, f *Field) (rowCell, Value) {
 		return rowCell{present: true}, Flag(false)
 	case f.Type == TypeText:
 		s := rapid.OneOf(rapid.SampledFrom([]string{"a", "b", "Month-to-month"}), rapid.StringN(1, 40, -1),
-			rapid.Just(strings.Repeat("é", maxText/2))).Draw(t, "text")
+			rapid.Just(strings.Repeat("é", MaxTextBytes/2))).Draw(t, "text")
 		return rowCell{present: true, text: []byte(s)}, Text(s)
 	case f.Type == TypeTime:
 		n := rapid.Int64().Draw(t, "time")

@@ -3,6 +3,7 @@ package profilestore
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 )
 
 // rowEncoder makes rows of the packed rows of a load. It goes over the values once:
@@ -26,8 +27,8 @@ type encodedColumn struct {
 	width       uint8
 	presentMask byte
 	presentAt   uint16
-	recode      []int64
-	texts       []string
+	recode      [][]int64  // by owner: from codes to those of the dictionary
+	texts       [][]string // by owner, where there is no dictionary
 }
 
 func newRowEncoder(l *rowLayout, r *loadRows) *rowEncoder {
@@ -40,10 +41,19 @@ func newRowEncoder(l *rowLayout, r *loadRows) *rowEncoder {
 			continue
 		}
 		size[class] += int(p.width)
-		e.columns = append(e.columns, encodedColumn{
-			form: p.form, class: class, width: p.width, presentAt: p.presentAt, presentMask: p.presentMask,
-			recode: r.columns[i].recode, texts: r.columns[i].texts,
-		})
+		c := encodedColumn{form: p.form, class: class, width: p.width, presentAt: p.presentAt, presentMask: p.presentMask}
+		for _, texts := range r.textsOf(i) {
+			c.texts = append(c.texts, texts.texts)
+			if p.form == rowCode {
+				recode := make([]int64, len(texts.texts))
+				for code, text := range texts.texts {
+					n, _ := slices.BinarySearch(p.dictionary, text)
+					recode[code] = int64(n)
+				}
+				c.recode = append(c.recode, recode)
+			}
+		}
+		e.columns = append(e.columns, c)
 	}
 	for class := range e.values {
 		e.values[class] = make([]byte, size[class]+8)
@@ -51,8 +61,8 @@ func newRowEncoder(l *rowLayout, r *loadRows) *rowEncoder {
 	return e
 }
 
-// append appends the row of a packed row, from its flags' bits on.
-func (e *rowEncoder) append(dst, packed []byte) []byte {
+// append appends the row of a packed row, from its flags' bits on, and its owner.
+func (e *rowEncoder) append(dst, packed []byte, owner int) []byte {
 	l := e.layout
 	present := packed[2*e.flags : 2*e.flags+8*e.words]
 	begin := len(dst)
@@ -75,7 +85,7 @@ func (e *rowEncoder) append(dst, packed []byte) []byte {
 			switch {
 			case c.form == rowScaled && num != packedWide:
 			case c.form == rowText || c.form == rowCode:
-				num, at = e.text(c, uint32(num), packed, at)
+				num, at = e.text(c, uint32(num), packed, at, owner)
 			case c.form == rowScaled:
 				num = int64(binary.LittleEndian.Uint64(packed[at:]))
 				at += 8
@@ -96,16 +106,16 @@ func (e *rowEncoder) append(dst, packed []byte) []byte {
 
 // text returns what a row holds for a text that is packed as n, and where the next
 // value is.
-func (e *rowEncoder) text(c *encodedColumn, n uint32, packed []byte, at int) (int64, int) {
+func (e *rowEncoder) text(c *encodedColumn, n uint32, packed []byte, at, owner int) (int64, int) {
 	switch {
 	case n&1 == 1: // the text itself; there is no dictionary then
 		length := int(n >> 1)
 		e.texts = append(e.texts, packed[at:at+length]...)
 		at += length
 	case c.recode != nil:
-		return c.recode[n>>1], at
+		return c.recode[owner][n>>1], at
 	default:
-		e.texts = append(e.texts, c.texts[n>>1]...)
+		e.texts = append(e.texts, c.texts[owner][n>>1]...)
 	}
 	return int64(len(e.texts)), at
 }
