@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -9,11 +10,13 @@ import (
 	"syscall"
 )
 
-// bodies bounds the request bodies that are being read and unpacked: a message in
-// memory can be a hundred times its size on the wire. A request takes as many tokens
-// as its body has parts of bodyPart bytes and gives them back when it is answered.
-// They are taken by one request at a time, so two can't each hold what the other
-// waits for.
+// bodies bounds the large request bodies that are being read and unpacked: a
+// message in memory can be a hundred times its size on the wire. Bodies of up to
+// bodyPart are not counted: connections bound those. A larger one takes as many
+// tokens as it has parts, all at once, and gives them back when it is answered; one
+// that does not say how large it is takes what it may have when it has proved to be
+// large. Tokens are taken by one request at a time, and none waits for more while it
+// holds some, so no two wait for each other.
 type bodies struct {
 	next   chan struct{} // held by who is taking tokens
 	tokens chan struct{}
@@ -28,13 +31,10 @@ func newBodies() *bodies {
 	return &bodies{next: make(chan struct{}, 1), tokens: make(chan struct{}, bodyParts)}
 }
 
-// enter takes the tokens of a body of n bytes, −1 if that is not known. It reports
-// false if the context ended first; leave must follow when it is true.
+// enter takes the tokens of a body of n bytes and returns how many they are. It
+// reports false if the context ended first; leave must follow when it is true.
 func (b *bodies) enter(ctx context.Context, n int64) (parts int, ok bool) {
-	if n < 0 {
-		n = maxRequestBytes
-	}
-	parts = int(min(max(1, (n+bodyPart-1)/bodyPart), bodyParts))
+	parts = int(min((n+bodyPart-1)/bodyPart, bodyParts))
 	select {
 	case b.next <- struct{}{}:
 		defer func() { <-b.next }()
@@ -58,6 +58,37 @@ func (b *bodies) leave(parts int) {
 	}
 }
 
+// countedBody is a request body that takes tokens before what is large of it is
+// read.
+type countedBody struct {
+	io.ReadCloser
+	ctx    context.Context // of the request that the body belongs to
+	bodies *bodies
+	length int64 // −1 if not known
+	read   int64
+	parts  int // taken
+}
+
+// maxUnknown is what a body is taken for that does not say how large it is.
+const maxUnknown = maxRequestBytes
+
+// Read reads on, and waits for tokens where they are needed.
+func (c *countedBody) Read(p []byte) (int, error) {
+	if c.parts == 0 && max(c.length, c.read) > bodyPart {
+		n := c.length
+		if n < 0 {
+			n = maxUnknown
+		}
+		var ok bool
+		if c.parts, ok = c.bodies.enter(c.ctx, n); !ok {
+			return 0, c.ctx.Err()
+		}
+	}
+	n, err := c.ReadCloser.Read(p)
+	c.read += int64(n)
+	return n, err
+}
+
 // guard is in front of everything that comes over the network. It bounds bodies,
 // and where the server listens on loopback it answers only who asked for a
 // loopback address by name: else any page in a browser on this machine could,
@@ -72,12 +103,10 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			writeText(w, http.StatusForbidden, "this server listens on loopback and answers only under a loopback name, such as localhost\n")
 			return
 		}
-		if r.Method == http.MethodPost {
-			parts, ok := s.bodies.enter(r.Context(), r.ContentLength)
-			if !ok {
-				return // the client is gone
-			}
-			defer s.bodies.leave(parts)
+		if r.Body != nil {
+			body := &countedBody{ReadCloser: r.Body, ctx: r.Context(), bodies: s.bodies, length: r.ContentLength}
+			defer func() { s.bodies.leave(body.parts) }()
+			r.Body = body
 		}
 		next.ServeHTTP(w, r)
 	})
