@@ -5,19 +5,11 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 )
 
 const (
-	// maxDictionary is how many texts a column's dictionary may hold: what a code
-	// of two bytes can say.
-	maxDictionary = 1 << 16
-	// maxDictionaryBytes bounds what a dictionary takes of the heap, and of the
-	// manifest, while its snapshot is open.
-	maxDictionaryBytes = 1 << 20
-
 	loadChunk = 1 << 20
 
 	// packedWide stands before a scaled value of more than 4 bytes. Fixed widths
@@ -46,36 +38,6 @@ type (
 		min, max int64 // of scaled values
 	}
 )
-
-// textColumn holds the texts of a column, until they are too many for a
-// dictionary. A code is a place in texts.
-type textColumn struct {
-	codes   map[string]int64
-	texts   []string
-	bytes   int // of texts
-	full    bool
-	longest int // of all values
-}
-
-// intern returns the code of a text, or false if there are too many.
-func (c *textColumn) intern(text []byte) (int64, bool) {
-	c.longest = max(c.longest, len(text))
-	if code, ok := c.codes[string(text)]; ok {
-		return code, true
-	}
-	if c.full || len(c.texts) == maxDictionary || c.bytes+len(text) > maxDictionaryBytes {
-		c.full = true
-		return 0, false
-	}
-	if c.codes == nil {
-		c.codes = make(map[string]int64)
-	}
-	code, s := int64(len(c.texts)), string(text)
-	c.codes[s] = code
-	c.texts = append(c.texts, s)
-	c.bytes += len(s)
-	return code, true
-}
 
 // loadRows holds the rows of a file between reading and writing, when the widths
 // of the columns are not known yet. A row takes about the bytes of its final form
@@ -268,40 +230,6 @@ func (r *loadRows) absorb(others []*loadRows) {
 			*a = loadStats{present: a.present + b.present, min: min(a.min, b.min), max: max(a.max, b.max)}
 		}
 	}
-}
-
-// textsOf returns the texts of column i, of r and the others, by owner.
-func (r *loadRows) textsOf(i int) (all []*textColumn) {
-	all = append(all, &r.columns[i].texts)
-	for _, other := range r.others {
-		all = append(all, &other.columns[i].texts)
-	}
-	return all
-}
-
-// dictionary returns the texts of column i, sorted, or false if they are too many
-// for a dictionary.
-//
-// It gets one if that has at most half as many texts as there are values: a text
-// that is there once costs more as code, entry and string header than in its row.
-func (r *loadRows) dictionary(i int) (texts []string, ok bool) {
-	all := make(map[string]bool)
-	size := 0
-	for _, c := range r.textsOf(i) {
-		if c.full {
-			return nil, false
-		}
-		for _, text := range c.texts {
-			if !all[text] {
-				all[text] = true
-				size += len(text)
-			}
-		}
-	}
-	if len(all) == 0 || len(all) > maxDictionary || size > maxDictionaryBytes || int64(len(all)) > r.stats[i].present/2 {
-		return nil, false
-	}
-	return slices.Sorted(maps.Keys(all)), true
 }
 
 // key returns the key of a row.

@@ -97,7 +97,7 @@ func (w *generationWriter) Add(key, row []byte) error {
 }
 
 // appendKV appends the protobuf message pb.KV that Badger's stream writer reads, as
-// bdb.KVToBuffer does at three times the cost.
+// bdb.KVToBuffer does at seven times the cost.
 func appendKV(batch *z.Buffer, key, row []byte) {
 	size := 1 + 1 + 2 + protowire.SizeBytes(len(key)) + protowire.SizeBytes(len(row))
 	b := batch.SliceAllocate(size)[:0]

@@ -17,6 +17,19 @@ import (
 // holds when the power fails: what the kernel has not yet written is not in it.
 type loopDevice struct{ image, dir string }
 
+// newDisk returns an empty loopDevice, or skips the test: that needs root, so it
+// runs only where RAPPORT_REQUIRE has "powercut".
+func newDisk(t *testing.T) *loopDevice {
+	t.Helper()
+	if !strings.Contains(os.Getenv("RAPPORT_REQUIRE"), "powercut") {
+		t.Skip("RAPPORT_REQUIRE does not ask for powercut")
+	}
+	image := filepath.Join(t.TempDir(), "image")
+	run(t, "truncate", "-s", "1G", image)
+	run(t, "mkfs.ext4", "-q", image)
+	return mountImage(t, image)
+}
+
 func mountImage(t *testing.T, image string) *loopDevice {
 	t.Helper()
 	dir := t.TempDir()
@@ -42,16 +55,9 @@ func run(t *testing.T, name string, args ...string) {
 }
 
 // What was applied before a barrier survives loss of power, also when memory
-// tables were begun, flushed and merged meanwhile. It needs root, so it runs only
-// where RAPPORT_REQUIRE has "powercut".
+// tables were begun, flushed and merged meanwhile.
 func TestBarrierSurvivesPowerCut(t *testing.T) {
-	if !strings.Contains(os.Getenv("RAPPORT_REQUIRE"), "powercut") {
-		t.Skip("RAPPORT_REQUIRE does not ask for powercut")
-	}
-	image := filepath.Join(t.TempDir(), "image")
-	run(t, "truncate", "-s", "1G", image)
-	run(t, "mkfs.ext4", "-q", image)
-	disk := mountImage(t, image)
+	disk := newDisk(t)
 	options := Options{MemTableSize: 8 << 20, Logger: slog.New(slog.DiscardHandler)}
 	e, err := Open(filepath.Join(disk.dir, "deltas"), options)
 	if err != nil {
@@ -103,5 +109,53 @@ func TestBarrierSurvivesPowerCut(t *testing.T) {
 			t.Errorf("round %d: %d of %d records lost", round, n, written)
 		}
 		t.Logf("round %d: %d records; Badger's Sync alone lost %d", round, written, withSync)
+	}
+}
+
+// A snapshot whose load has returned is there after loss of power, and active if
+// its activation has returned.
+func TestSnapshotSurvivesPowerCut(t *testing.T) {
+	disk := newDisk(t)
+	schema, err := profilestore.NewSchema([]profilestore.Source{{ID: "bi"}},
+		[]profilestore.Field{{Name: "value.balance", Type: profilestore.TypeNumber, Batch: "bi", Column: "balance", Decimals: 2}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine := Generations(slog.New(slog.DiscardHandler))
+	file := []byte("customer,balance\n")
+	for i := range 20_000 {
+		file = fmt.Appendf(file, "%d,%d.25\n", i, i)
+	}
+	path := filepath.Join(t.TempDir(), "bi.csv")
+	if err := os.WriteFile(path, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open := func(d *loopDevice) *profilestore.Snapshots {
+		s, err := profilestore.OpenSnapshots(filepath.Join(d.dir, "data", "snapshots"), schema, engine, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		return s
+	}
+	if _, err := profilestore.Load(t.Context(), profilestore.LoadOptions{
+		Dir: filepath.Join(disk.dir, "data", "snapshots"), Schema: schema, Engine: engine, Source: "bi", Path: path, AsOf: 900e6,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := open(disk.cutPower(t)).Activate(t.Context(), "bi", 1); err != nil {
+		t.Errorf("after the load: %v", err)
+	}
+	if _, _, err := open(disk).Activate(t.Context(), "bi", 1); err != nil {
+		t.Fatal(err)
+	}
+	s := open(disk.cutPower(t))
+	set := s.Acquire()
+	defer set.Release()
+	if set.Source(0) == nil {
+		t.Fatalf("after the activation nothing is active: %v", s.Problems())
+	}
+	if row, found, err := set.Source(0).Row([]byte("customer:19999"), nil); !found || err != nil || set.Source(0).Value(row, 0) != profilestore.Number(19999.25) {
+		t.Errorf("after the activation: %v, %v", found, err)
 	}
 }
