@@ -130,7 +130,7 @@ func (d *Decision) openStore(ctx context.Context, schema *profilestore.Schema) e
 		return err
 	}
 	report, err := profilestore.Load(ctx, profilestore.LoadOptions{
-		Dir: filepath.Join(d.dir, "snapshots"), Schema: schema, Engine: badger.NewGenerations(badger.Options{Logger: quiet}),
+		Dir: filepath.Join(d.dir, "snapshots"), Schema: schema, Engine: badger.Generations(quiet),
 		Source: "bi", Path: csv, AsOf: time.Now().Truncate(profilestore.CellWidth).UnixMicro(),
 	})
 	if err != nil {

@@ -106,7 +106,7 @@ func (h *house) load(source string, asOf, cut int64, csv string) error {
 		return err
 	}
 	report, err := profilestore.Load(context.Background(), profilestore.LoadOptions{
-		Dir: filepath.Join(h.dir, "snapshots"), Schema: h.schema, Engine: badger.NewGenerations(badger.Options{Logger: quiet()}), Source: source, Path: file,
+		Dir: filepath.Join(h.dir, "snapshots"), Schema: h.schema, Engine: badger.Generations(quiet()), Source: source, Path: file,
 		AsOf: asOf, IngestCut: cut, Retain: 4, AllowEmpty: true,
 	})
 	if err != nil {

@@ -87,7 +87,7 @@ func load(t testing.TB, dir, source, csv string) {
 		t.Fatal(err)
 	}
 	_, err = profilestore.Load(context.Background(), profilestore.LoadOptions{
-		Dir: filepath.Join(dir, "snapshots"), Schema: schema, Engine: badger.NewGenerations(badger.Options{Logger: quiet()}), Source: source, Path: file,
+		Dir: filepath.Join(dir, "snapshots"), Schema: schema, Engine: badger.Generations(quiet()), Source: source, Path: file,
 		AsOf: time.Now().Truncate(time.Hour).UnixMicro(),
 	})
 	if err != nil {

@@ -220,6 +220,3 @@ func (g *generation) Close() error {
 	}
 	return nil
 }
-
-// NewGenerations is [Generations] with the logger of options.
-func NewGenerations(o Options) profilestore.GenerationEngine { return Generations(o.Logger) }
