@@ -241,9 +241,9 @@ func TestStoreAgainstModel(t *testing.T) {
 		}()
 		m := &model{seen: make(map[string]bool), loads: make(map[string][]modelLoad), logged: make(map[*profilestore.Event]int64)}
 		customers := []string{"1", "2", "3"}
-		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
+		for range rapid.IntRange(4, 14).Draw(rt, "steps") {
 			h.now += rapid.Int64Range(0, 3*60).Draw(rt, "minutes") * minute
-			switch step := rapid.SampledFrom([]string{"events", "events", "events", "load", "load", "rollback", "restart", "rebuild"}).Draw(rt, "step"); step {
+			switch step := rapid.SampledFrom([]string{"events", "events", "events", "load", "load", "load", "load", "rollback", "rollback", "restart", "rebuild"}).Draw(rt, "step"); step {
 			case "events":
 				counts[step]++
 				var batch []*profilestore.Event
@@ -277,11 +277,11 @@ func TestStoreAgainstModel(t *testing.T) {
 					}
 				}
 			case "load":
-				source := rapid.SampledFrom([]string{"bi", "sc"}).Draw(rt, "source")
+				source := rapid.SampledFrom([]string{"bi", "bi", "sc"}).Draw(rt, "source")
 				counts[step+" "+source]++
 				m.load(rt, h, source, customers)
 			case "rollback":
-				source := rapid.SampledFrom([]string{"bi", "sc"}).Draw(rt, "source")
+				source := rapid.SampledFrom([]string{"bi", "bi", "sc"}).Draw(rt, "source")
 				_, _, err := h.store.Snapshots().Rollback(context.Background(), source)
 				if len(m.loads[source]) < 2 {
 					if !errors.Is(err, profilestore.ErrNoEarlierSnapshot) {
