@@ -1,0 +1,47 @@
+package wasm
+
+// What fuel is charged for besides single instructions: see [Module.Meter].
+const (
+	// PriceLocals is how many locals of a function are set to zero, when it is
+	// called, for one unit.
+	PriceLocals = 8
+	// PriceBytes is how many bytes memory.fill, memory.copy and memory.init write
+	// for one unit.
+	PriceBytes = 8
+	// PricePage is the price of a page of 64 KiB that memory.grow adds: the
+	// operating system clears it when it is touched.
+	PricePage = 8192
+	// PriceItem is the price of an entry that table.fill, table.copy, table.init
+	// and table.grow write.
+	PriceItem = 2
+)
+
+// prices are in units of fuel. One is what most instructions take, a fraction of
+// a nanosecond. Those that take many times as long cost more; what no machine
+// code is made for costs nothing.
+var prices = func() (table [ops]uint8) {
+	for o := range table {
+		table[o] = 1
+	}
+	set := func(price uint8, list ...Op) {
+		for _, o := range list {
+			table[o] = price
+		}
+	}
+	set(0, opNop, opBlock, opElse, opEnd, opDrop, opUnreachable)
+	set(2, opBrTable)
+	set(3, opCall)                                                                     // arguments, a frame, and the way back
+	set(6, opCallIndirect)                                                             // and the table and type checks
+	set(10, 0x6d, 0x6e, 0x6f, 0x70, 0x7f, 0x80, 0x81, 0x82)                            // integer division
+	set(4, 0x91, 0x95, 0x9f, 0xa3, 0x200+227, 0x200+231, 0x200+239, 0x200+243)         // float division, square root
+	set(3, 0xa8, 0xa9, 0xaa, 0xab, 0xae, 0xaf, 0xb0, 0xb1)                             // conversions that can trap
+	set(3, 0x100, 0x101, 0x102, 0x103, 0x104, 0x105, 0x106, 0x107)                     // saturating ones
+	set(4, 0x200+98, 0x200+213, 0x200+248, 0x200+249, 0x200+251, 0x200+252, 0x200+253) // no single machine instruction
+	set(20, opMemoryGrow, opMemoryInit, opMemoryCopy, opMemoryFill, OpTableInit, OpTableCopy, OpTableGrow, OpTableFill, OpElemDrop, OpDataDrop)
+	set(10, opTableGet, OpTableSet, opTableSize, opRefFunc)
+	return table
+}()
+
+// Price returns the fuel that an instruction costs, without what is charged by
+// length or for the locals of a function that is called.
+func Price(o Op) uint32 { return uint32(prices[o]) }
