@@ -36,6 +36,7 @@ type frame struct {
 	dead        bool // nor can any of it
 	targeted    bool // a branch goes to its end
 	seen        int  // the last br_table with a label for it
+	head        int  // the site of the innermost loop around it, or of the function
 }
 
 // label returns the types that a branch to the frame takes.
@@ -79,6 +80,8 @@ type site struct {
 	at, to int
 	n      uint32
 	kind   siteKind
+	block  int // the site of the basic block that a call is in; of a basic block, that of the loop or function
+	depth  int // how many blocks are around it, with the function
 }
 
 func (v *validator) fail(at int, kind Kind, format string, args ...any) {
@@ -143,12 +146,17 @@ func (w weight) slots() int {
 // open begins a basic block at the instruction that comes next.
 func (v *validator) open(kind siteKind) {
 	v.segment = len(v.m.sites)
-	v.m.sites = append(v.m.sites, site{at: v.r.at, kind: kind})
+	head := v.segment
+	if kind == siteCharge {
+		head = v.control[len(v.control)-1].head
+	}
+	v.m.sites = append(v.m.sites, site{at: v.r.at, kind: kind, block: head, depth: max(len(v.control), 1)})
 }
 
 // note adds a site that is not the beginning of a basic block.
 func (v *validator) note(s site) {
 	if v.segment >= 0 {
+		s.block, s.depth = v.segment, len(v.control)
 		v.m.sites = append(v.m.sites, s)
 	}
 }
@@ -201,11 +209,12 @@ func (v *validator) expectAll(at int, want []ValType) {
 
 // enter pushes a frame whose parameters were taken off the stack.
 func (v *validator) enter(op Op, params, results []ValType) {
-	dead := false
+	f := frame{op: op, params: params, results: results, height: len(v.stack), head: v.segment}
 	if n := len(v.control); n > 0 {
-		dead = v.control[n-1].dead || v.control[n-1].unreachable
+		around := &v.control[n-1]
+		f.dead, f.head = around.dead || around.unreachable, around.head
 	}
-	v.control = append(v.control, frame{op: op, params: params, results: results, height: len(v.stack), dead: dead})
+	v.control = append(v.control, f)
 	v.pushAll(params)
 }
 
@@ -439,6 +448,7 @@ func (v *validator) block(at int, o Op) {
 	case opLoop:
 		v.open(siteCheck)
 		v.charge(opLoop)
+		v.control[len(v.control)-1].head = v.segment
 	case opIf:
 		v.open(siteCharge)
 	}
@@ -454,7 +464,7 @@ func (v *validator) otherwise(at int) {
 	if v.r.err != nil {
 		return
 	}
-	v.control = append(v.control, frame{op: opElse, params: f.params, results: f.results, height: f.height, dead: f.dead, targeted: f.targeted})
+	v.control = append(v.control, frame{op: opElse, params: f.params, results: f.results, height: f.height, dead: f.dead, targeted: f.targeted, head: f.head})
 	v.pushAll(f.params)
 	if !f.dead {
 		v.open(siteCharge)
