@@ -2,11 +2,11 @@ package wasm
 
 // Bounds of what is charged early: see [Module.Meter].
 const (
-	// earlyBlock is the price of a basic block up to which it may be charged for
-	// at the head of its loop or function.
+	// earlyBlock is the price of a basic block up to which another may charge for
+	// it that always comes before it; all that another charges for must be at most
+	// earlyMost, or half of its own price.
 	earlyBlock = 16
-	// earlyHead is how much a head may charge for such blocks.
-	earlyHead = 32
+	earlyMost  = 16
 	// earlyCall is the price of a function up to which its callers charge for it.
 	earlyCall = 64
 )
@@ -17,6 +17,8 @@ type plan struct {
 	graph *callGraph
 	price []uint32 // for each site; 0 where nothing is charged
 	paid  []uint32 // for each function, what its callers charge for it; 0: it does itself
+	spare []uint32 // for each site, what it may still charge for others
+	payer []int    // for each site, the one that charges for it
 }
 
 // plan decides what is charged where. Without early, every basic block charges
@@ -31,36 +33,56 @@ func (m *Module) plan(early bool) *plan {
 	if !early {
 		return p
 	}
-	spent := make([]uint32, len(m.sites)) // by heads, of earlyHead
+	p.spare, p.payer = make([]uint32, len(m.sites)), make([]int, len(m.sites))
 	for _, f := range p.graph.calleesFirst(m.ImportedFuncs) {
-		p.function(f, &m.bodies[int(f)-m.ImportedFuncs], spent)
+		p.function(f, &m.bodies[int(f)-m.ImportedFuncs])
 	}
 	return p
 }
 
-// function moves the prices of a function's small blocks to their heads, and the
-// price of a small function without loops to its callers.
-func (p *plan) function(f uint32, b *body, spent []uint32) {
+// function moves prices of a function's basic blocks to blocks before them, or to
+// the loop that follows, and the price of a small function without loops to its
+// callers.
+func (p *plan) function(f uint32, b *body) {
 	sites := p.m.sites[b.first:b.all]
 	for _, s := range sites {
 		if s.kind == siteCall {
 			p.price[s.block] += p.paid[s.n]
 		}
 	}
+	for i := range sites {
+		at := b.first + i
+		p.payer[at] = at
+		p.spare[at] = max(earlyMost, p.price[at]/2)
+	}
+	for i, s := range sites {
+		if s.kind == siteCharge {
+			p.move(b.first+i, p.payer[s.block])
+		}
+	}
 	charges := 0
 	for i, s := range sites {
 		at := b.first + i
-		if s.kind == siteCharge && p.price[at] <= earlyBlock && spent[s.block]+p.price[at] <= earlyHead {
-			spent[s.block] += p.price[at]
-			p.price[s.block] += p.price[at]
-			p.price[at] = 0
+		if s.enters > 0 && p.payer[at] == at {
+			p.move(at, s.enters)
 		}
 		if p.price[at] > 0 {
 			charges++
 		}
 	}
-	if price := p.price[b.first]; charges == 1 && price <= earlyCall && !p.m.declared[f] && p.m.Start != int(f) && !p.graph.recursive(f) {
+	if price := p.price[b.first]; charges == 1 && price > 0 && price <= earlyCall && !p.m.declared[f] && p.m.Start != int(f) && !p.graph.recursive(f) {
 		p.paid[f] = price
 		p.price[b.first] = 0
 	}
+}
+
+// move has one site charge for another, if it may.
+func (p *plan) move(from, to int) {
+	price := p.price[from]
+	if price > earlyBlock || price > p.spare[to] {
+		return
+	}
+	p.spare[to] -= price
+	p.price[to] += price
+	p.price[from], p.payer[from] = 0, to
 }

@@ -36,7 +36,7 @@ type frame struct {
 	dead        bool // nor can any of it
 	targeted    bool // a branch goes to its end
 	seen        int  // the last br_table with a label for it
-	head        int  // the site of the innermost loop around it, or of the function
+	entered     int  // the site of the basic block that leads into it
 }
 
 // label returns the types that a branch to the frame takes.
@@ -80,7 +80,8 @@ type site struct {
 	at, to int
 	n      uint32
 	kind   siteKind
-	block  int // the site of the basic block that a call is in; of a basic block, that of the loop or function
+	block  int // the site of the basic block that a call is in; of a basic block, one that always comes before it, -1 if none
+	enters int // of a basic block: the site of the loop that it falls into, and nothing else; 0 if none
 	depth  int // how many blocks are around it, with the function
 }
 
@@ -119,7 +120,7 @@ func (v *validator) function(index int) body {
 	v.stack, v.control, v.results = v.stack[:0], v.control[:0], t.Results
 	v.weight = weight{locals: len(v.locals)}
 	v.labels = 0
-	v.open(siteCheck)
+	v.open(siteCheck, -1)
 	v.m.sites[v.segment].n = 1 + b.locals/PriceLocals
 	v.enter(opBlock, nil, t.Results)
 	for r.err == nil && len(v.control) > 0 {
@@ -143,14 +144,11 @@ func (w weight) slots() int {
 	return call + w.locals + w.values + w.blocks*w.written
 }
 
-// open begins a basic block at the instruction that comes next.
-func (v *validator) open(kind siteKind) {
+// open begins a basic block at the instruction that comes next. Before it comes
+// always another, in the same loop: at most once for each time that one is run.
+func (v *validator) open(kind siteKind, before int) {
 	v.segment = len(v.m.sites)
-	head := v.segment
-	if kind == siteCharge {
-		head = v.control[len(v.control)-1].head
-	}
-	v.m.sites = append(v.m.sites, site{at: v.r.at, kind: kind, block: head, depth: max(len(v.control), 1)})
+	v.m.sites = append(v.m.sites, site{at: v.r.at, kind: kind, block: before, depth: max(len(v.control), 1)})
 }
 
 // note adds a site that is not the beginning of a basic block.
@@ -209,10 +207,10 @@ func (v *validator) expectAll(at int, want []ValType) {
 
 // enter pushes a frame whose parameters were taken off the stack.
 func (v *validator) enter(op Op, params, results []ValType) {
-	f := frame{op: op, params: params, results: results, height: len(v.stack), head: v.segment}
+	f := frame{op: op, params: params, results: results, height: len(v.stack), entered: v.segment}
 	if n := len(v.control); n > 0 {
 		around := &v.control[n-1]
-		f.dead, f.head = around.dead || around.unreachable, around.head
+		f.dead = around.dead || around.unreachable
 	}
 	v.control = append(v.control, f)
 	v.pushAll(params)
@@ -446,11 +444,12 @@ func (v *validator) block(at int, o Op) {
 	}
 	switch o {
 	case opLoop:
-		v.open(siteCheck)
+		before := v.segment
+		v.open(siteCheck, -1)
+		v.m.sites[before].enters = v.segment
 		v.charge(opLoop)
-		v.control[len(v.control)-1].head = v.segment
 	case opIf:
-		v.open(siteCharge)
+		v.open(siteCharge, v.segment)
 	}
 }
 
@@ -464,10 +463,10 @@ func (v *validator) otherwise(at int) {
 	if v.r.err != nil {
 		return
 	}
-	v.control = append(v.control, frame{op: opElse, params: f.params, results: f.results, height: f.height, dead: f.dead, targeted: f.targeted, head: f.head})
+	v.control = append(v.control, frame{op: opElse, params: f.params, results: f.results, height: f.height, dead: f.dead, targeted: f.targeted, entered: f.entered})
 	v.pushAll(f.params)
 	if !f.dead {
-		v.open(siteCharge)
+		v.open(siteCharge, f.entered)
 	}
 }
 
@@ -487,7 +486,7 @@ func (v *validator) end(at int) {
 	}
 	meet := f.targeted && f.op != opLoop || f.op == opIf || f.op == opElse
 	if meet || v.segment < 0 {
-		v.open(siteCharge)
+		v.open(siteCharge, f.entered)
 	}
 }
 
@@ -507,7 +506,7 @@ func (v *validator) branch(at int, o Op) {
 	}
 	v.pushAll(types)
 	if v.segment >= 0 {
-		v.open(siteCharge)
+		v.open(siteCharge, v.segment)
 	}
 }
 
