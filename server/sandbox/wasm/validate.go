@@ -545,8 +545,8 @@ func (v *validator) peekAll(at int, want []ValType) {
 	f := &v.control[len(v.control)-1]
 	for i := range want {
 		t := bottom
-		if at := len(v.stack) - len(want) + i; at >= f.height {
-			t = v.stack[at]
+		if operand := len(v.stack) - len(want) + i; operand >= f.height {
+			t = v.stack[operand]
 		} else if !f.unreachable {
 			v.fail(at, Invalid, "an operand is missing")
 			return
