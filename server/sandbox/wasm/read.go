@@ -360,7 +360,7 @@ func (d *decoder) constant(want ValType) {
 				t = m.Globals[g].Type
 			}
 		case op == 0xfd:
-			if n := r.u32(); r.err == nil && Op(n)+0x200 != opV128Const {
+			if n := r.opcode(); r.err == nil && Op(n)+0x200 != opV128Const {
 				r.failAt(at, Invalid, "an instruction that is not constant in a constant expression")
 			}
 			t = V128

@@ -50,6 +50,20 @@ func (r *reader) u32() uint32 {
 	return uint32(r.unsignedSlow(32))
 }
 
+// opcode reads a number that belongs to the name of an instruction, and refuses one
+// that is spelt in more bytes than it needs. The specification allows that, but
+// wazero takes only one byte of the number behind the prefix of SIMD. So `fd 8c 00`
+// and the 16 bytes behind it, a constant to us, would be a shift to wazero, and the
+// constant code, which was not metered and may name the counters.
+func (r *reader) opcode() uint32 {
+	at := r.at
+	n := r.u32()
+	if r.err == nil && r.at-at > 1 && r.b[r.at-1] == 0 {
+		r.failAt(at, Unsupported, "the number of an instruction is spelt in more bytes than it needs")
+	}
+	return n
+}
+
 func (r *reader) unsignedSlow(bits int) (v uint64) {
 	at := r.at
 	for shift := 0; ; shift += 7 {

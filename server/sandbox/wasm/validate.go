@@ -354,7 +354,7 @@ func (v *validator) instruction() {
 
 // prefixed reads the number behind a prefix.
 func (v *validator) prefixed(at int, prefix Op) Op {
-	n := v.r.u32()
+	n := v.r.opcode()
 	most, base := uint32(17), Op(0x100)
 	if prefix == 0xfd {
 		most, base = 255, 0x200
@@ -599,7 +599,7 @@ func (v *validator) call(at int, o Op) {
 func (v *validator) choose(at int, o Op) {
 	r := v.r
 	if o == opSelectTyped {
-		if n := r.u32(); r.err == nil && n != 1 {
+		if n := r.opcode(); r.err == nil && n != 1 {
 			v.fail(at, Invalid, "a select of %d types", n)
 		}
 		t := r.valType()
