@@ -217,7 +217,7 @@ func (r *specRun) checkCounters(c specCommand) {
 	var used [2]int64
 	for n, w := range []*specWorld{r.rewritten, r.exact} {
 		for _, i := range w.instances {
-			fuel, stack := int64(i.fuel.Get()), api.DecodeI32(i.stack.Get())
+			fuel, stack := int64(i.fuel.Get()), int64(i.stack.Get())
 			if fuel < 0 || fuel > specFuel || stack < 0 || stack > specStack {
 				r.errorf(c, "fuel left is %d of %d, stack %d of %d", fuel, specFuel, stack, specStack)
 			}
@@ -244,16 +244,16 @@ func (r *specRun) exhaustion(ctx context.Context, c specCommand, got, metered sp
 	switch {
 	case metered.trap == "stack overflow":
 		r.tally[columnOverflow]++
-	case metered.trap == "unreachable" && api.DecodeI32(w.stack.Get()) < 0:
+	case metered.trap == "unreachable" && int64(w.stack.Get()) < 0:
 		r.tally[columnCounter]++
 	default:
-		r.errorf(c, "rewritten: %+v, stack counter %d", metered, api.DecodeI32(w.stack.Get()))
+		r.errorf(c, "rewritten: %+v, stack counter %d", metered, int64(w.stack.Get()))
 		return
 	}
 	r.rewritten.refill()
-	w.stack.Set(api.EncodeI32(shallowStack))
+	w.stack.Set(uint64(shallowStack))
 	again, err := w.call(ctx, c.Action)
-	if left := api.DecodeI32(w.stack.Get()); err != nil || again.trap != "unreachable" || left >= 0 {
+	if left := int64(w.stack.Get()); err != nil || again.trap != "unreachable" || left >= 0 {
 		r.errorf(c, "rewritten, with a stack of %d: %+v, %v, stack counter %d", shallowStack, again, err, left)
 		return
 	}

@@ -18,11 +18,11 @@ import (
 // the fuel, and wazero's own stack ends long before the counter.
 const (
 	specFuel  = int64(1) << 50
-	specStack = int32(1) << 30
+	specStack = int64(1) << 30
 )
 
 // shallowStack is a budget that the host would give.
-const shallowStack = int32(1000)
+const shallowStack = int64(1000)
 
 // specWorld is a store in which the modules of one script live: either all as the
 // suite has them, or all rewritten. Not safe for concurrent use.
@@ -112,7 +112,7 @@ func (w *specWorld) refill() {
 	for _, i := range w.instances {
 		if i.fuel != nil {
 			i.fuel.Set(uint64(specFuel))
-			i.stack.Set(api.EncodeI32(specStack))
+			i.stack.Set(uint64(specStack))
 		}
 	}
 }
