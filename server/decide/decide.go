@@ -55,13 +55,6 @@ type scratch struct {
 	best    []ranked
 }
 
-// ranked is a candidate in the order of the slate.
-type ranked struct {
-	place int // in the columns of the ranking
-	score float64
-	tie   uint64
-}
-
 // unknownProfile stands for a profile that could not be read.
 type unknownProfile struct{}
 
@@ -86,7 +79,7 @@ func (d *Decider) Decide(ctx context.Context, r *Request, a *Answer) {
 	}
 	d.qualify(s, t, r, a)
 	d.rank(ctx, s, t, r, a)
-	d.fill(s, t, r, a)
+	d.fill(s, t, a)
 	for _, reason := range a.Reasons {
 		a.Funnel[reason]++
 	}
@@ -104,8 +97,12 @@ func (d *Decider) qualify(s *scratch, t *catalog.Touchpoint, r *Request, a *Answ
 	}
 	s.rules.Reset(rules.Inputs{Profile: profile, Context: r.Context, Now: r.Now})
 	q := &s.ranking
+	slots := t.Slots
+	if r.Slots > 0 {
+		slots = min(slots, r.Slots)
+	}
 	*q = Ranking{
-		Now: r.Now, Seed: r.Seed, Profile: profile, Deadline: r.Deadline,
+		Now: r.Now, Seed: r.Seed, Profile: profile, Deadline: r.Deadline, Slots: slots,
 		Candidates: q.Candidates[:0],
 		Propensity: q.Propensity[:0], Value: q.Value[:0], Weight: q.Weight[:0], Lever: q.Lever[:0],
 		Score: q.Score, Reason: q.Reason, Veto: q.Veto,
@@ -161,6 +158,9 @@ func (d *Decider) rank(ctx context.Context, s *scratch, t *catalog.Touchpoint, r
 	n := len(q.Candidates)
 	q.Score, q.Reason, q.Veto = resize(q.Score, n), resize(q.Reason, n), resize(q.Veto, n)
 	ranker := d.rankers[t.Scenario]
+	if c, ok := ranker.(Chooser); ok {
+		ranker = c.Choose(r.Customer)
+	}
 	a.RankedBy = ranker.Info()
 	if n == 0 {
 		return
@@ -181,37 +181,17 @@ func (d *Decider) rank(ctx context.Context, s *scratch, t *catalog.Touchpoint, r
 }
 
 // fill puts the best candidates on the slate and gives the others their reason.
-// Candidates with equal scores are ordered by a hash of the seed and the offer,
-// so that no place in the catalogue is favoured.
-func (d *Decider) fill(s *scratch, t *catalog.Touchpoint, r *Request, a *Answer) {
-	slots := t.Slots
-	if r.Slots > 0 {
-		slots = min(slots, r.Slots)
-	}
+func (d *Decider) fill(s *scratch, t *catalog.Touchpoint, a *Answer) {
 	q := &s.ranking
-	candidates := d.catalog.Scenarios[t.Scenario].Candidates
-	best := s.best[:0]
-	for i, index := range q.Candidates {
-		if q.Veto[i] {
-			a.Reasons[s.places[i]] = ReasonVetoed
-			continue
-		}
+	for i, veto := range q.Veto {
 		a.Reasons[s.places[i]] = ReasonRankedBelow
-		x := ranked{place: i, score: q.Score[i]}
-		if len(best) == slots && x.score < best[slots-1].score {
-			continue
+		if veto {
+			a.Reasons[s.places[i]] = ReasonVetoed
 		}
-		x.tie = mix(r.Seed, uint64(candidates[index].Offer))
-		at, _ := slices.BinarySearchFunc(best, x, compareRanked)
-		if len(best) < slots {
-			best = append(best, ranked{})
-		} else if at == slots {
-			continue
-		}
-		copy(best[at+1:], best[at:])
-		best[at] = x
 	}
-	for _, x := range best {
+	candidates := d.catalog.Scenarios[t.Scenario].Candidates
+	s.best = q.best(candidates, s.best)
+	for _, x := range s.best {
 		i := x.place
 		a.Reasons[s.places[i]] = ReasonOffered
 		c := &candidates[q.Candidates[i]]
@@ -224,30 +204,6 @@ func (d *Decider) fill(s *scratch, t *catalog.Touchpoint, r *Request, a *Answer)
 		}
 		a.Slate = append(a.Slate, p)
 	}
-	s.best = best
-}
-
-// compareRanked orders by score, highest first, then by tie.
-func compareRanked(a, b ranked) int {
-	switch {
-	case a.score > b.score:
-		return -1
-	case a.score < b.score:
-		return 1
-	case a.tie < b.tie:
-		return -1
-	case a.tie > b.tie:
-		return 1
-	}
-	return a.place - b.place
-}
-
-// mix hashes two numbers (the finaliser of SplitMix64, Steele et al. 2014).
-func mix(seed, n uint64) uint64 {
-	z := seed + (n+1)*0x9e3779b97f4a7c15
-	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
-	z = (z ^ z>>27) * 0x94d049bb133111eb
-	return z ^ z>>31
 }
 
 // fallback answers with the scenario's fallback offer, unless that must not be

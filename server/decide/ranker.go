@@ -3,9 +3,11 @@ package decide
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"rapport/profilestore/rules"
+	"rapport/server/catalog"
 )
 
 // Ranker scores the candidates of one scenario. It is safe for concurrent use.
@@ -18,6 +20,16 @@ type Ranker interface {
 
 	// Info says who ranks.
 	Info() RankerInfo
+}
+
+// Chooser is a Ranker that stands for several and picks one by the customer, as
+// when a new version ranks for a share of them. It is safe for concurrent use.
+type Chooser interface {
+	Ranker
+
+	// Choose returns who ranks for a customer, by Request.Customer: the same for
+	// the same customer.
+	Choose(customer uint64) Ranker
 }
 
 // ErrBusy means that a ranker had no capacity free before the deadline.
@@ -41,6 +53,7 @@ type Ranking struct {
 	Seed     uint64 // the decision's seed
 	Profile  rules.Profile
 	Deadline time.Time // zero: none
+	Slots    int       // how many of the candidates there is room for
 
 	// Candidates are those to rank, by their place in Scenario.Candidates,
 	// ascending. The four columns of standard arbitration and all outputs have
@@ -55,4 +68,71 @@ type Ranking struct {
 	Score  []float64 // finite
 	Reason []uint32  // a code of RankerInfo.Reasons
 	Veto   []bool    // true: not to be offered
+}
+
+// Slate returns where in the columns of a ranking that is filled the candidates
+// stand that a decision offers, best first, in the memory of places. candidates
+// are those of the scenario.
+func (q *Ranking) Slate(candidates []catalog.Candidate, places []int) []int {
+	places = places[:0]
+	for _, x := range q.best(candidates, nil) {
+		places = append(places, x.place)
+	}
+	return places
+}
+
+// ranked is a candidate in the order of the slate.
+type ranked struct {
+	place int // in the columns of the ranking
+	score float64
+	tie   uint64
+}
+
+// best returns the candidates that fill the slots, best first, in the memory of
+// best. Candidates with equal scores are ordered by a hash of the seed and the
+// offer, so that no place in the catalogue is favoured.
+func (q *Ranking) best(candidates []catalog.Candidate, best []ranked) []ranked {
+	best = best[:0]
+	for i, index := range q.Candidates {
+		if q.Veto[i] {
+			continue
+		}
+		x := ranked{place: i, score: q.Score[i]}
+		if len(best) == q.Slots && x.score < best[q.Slots-1].score {
+			continue
+		}
+		x.tie = mix(q.Seed, uint64(candidates[index].Offer))
+		at, _ := slices.BinarySearchFunc(best, x, compareRanked)
+		if len(best) < q.Slots {
+			best = append(best, ranked{})
+		} else if at == q.Slots {
+			continue
+		}
+		copy(best[at+1:], best[at:])
+		best[at] = x
+	}
+	return best
+}
+
+// compareRanked orders by score, highest first, then by tie.
+func compareRanked(a, b ranked) int {
+	switch {
+	case a.score > b.score:
+		return -1
+	case a.score < b.score:
+		return 1
+	case a.tie < b.tie:
+		return -1
+	case a.tie > b.tie:
+		return 1
+	}
+	return a.place - b.place
+}
+
+// mix hashes two numbers (the finaliser of SplitMix64, Steele et al. 2014).
+func mix(seed, n uint64) uint64 {
+	z := seed + (n+1)*0x9e3779b97f4a7c15
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
 }

@@ -13,6 +13,7 @@ import (
 type Request struct {
 	Now        int64  // microseconds since the Unix epoch
 	Seed       uint64 // decides ties, and the strategy's random numbers
+	Customer   uint64 // a hash of who it is; for Chooser.Choose
 	Touchpoint int    // in Compiled.Touchpoints
 	Slots      int    // at most so many offers; 0: as many as the touchpoint has
 
