@@ -276,6 +276,21 @@ func (s *Snapshots) Rollback(ctx context.Context, source string) (active Snapsho
 	})
 }
 
+// Pointers returns the number of the snapshot of a source that is active, and of
+// the one that Rollback would make so; 0 where there is none.
+func (s *Snapshots) Pointers(source string) (active, earlier int64, err error) {
+	if err := s.checkSource(source); err != nil {
+		return 0, 0, err
+	}
+	folder := s.folder(source)
+	c, err := folder.read()
+	if err != nil {
+		return 0, 0, err
+	}
+	earlier, _ = c.before(folder.exists)
+	return c.Active, earlier, nil
+}
+
 // change opens what decide makes the active snapshot of a source, and puts it to
 // use.
 func (s *Snapshots) change(ctx context.Context, source string, decide func(sourceFolder, *current) error) (SnapshotInfo, int64, error) {

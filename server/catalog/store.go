@@ -74,22 +74,11 @@ func OpenStore(dir string) (*Store, error) {
 func (s *Store) Publish(files []File, counts Counts) (*Version, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	hash := hashOf(files)
-	current, err := s.current()
-	switch {
-	case err == nil && current.ContentHash == hash:
-		return current, nil
-	case err != nil && !errors.Is(err, ErrVersionNotFound) && !errors.Is(err, ErrVersionDamaged):
-		return nil, err
+	number, current, err := s.plan(files)
+	if err != nil || current != nil {
+		return current, err
 	}
-	numbers, err := s.numbers()
-	if err != nil {
-		return nil, err
-	}
-	v := &Version{Number: 1, PublishedAt: time.Now().UTC().Truncate(time.Millisecond), ContentHash: hash, Counts: counts, Files: files}
-	if n := len(numbers); n > 0 {
-		v.Number = numbers[n-1] + 1
-	}
+	v := &Version{Number: number, PublishedAt: time.Now().UTC().Truncate(time.Millisecond), ContentHash: hashOf(files), Counts: counts, Files: files}
 	out := stored{Version: *v}
 	for _, f := range files {
 		out.Files = append(out.Files, storedFile(f))
@@ -105,6 +94,34 @@ func (s *Store) Publish(files []File, counts Counts) (*Version, error) {
 		return nil, fmt.Errorf("catalogue versions: %w", err)
 	}
 	return v, nil
+}
+
+// Plan returns the number that Publish would return files with.
+func (s *Store) Plan(files []File) (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	number, _, err := s.plan(files)
+	return number, err
+}
+
+// plan returns the number that files get when they are published, and the current
+// version if they equal it.
+func (s *Store) plan(files []File) (number int64, current *Version, err error) {
+	current, err = s.current()
+	switch {
+	case err == nil && current.ContentHash == hashOf(files):
+		return current.Number, current, nil
+	case err != nil && !errors.Is(err, ErrVersionNotFound) && !errors.Is(err, ErrVersionDamaged):
+		return 0, nil, err
+	}
+	numbers, err := s.numbers()
+	if err != nil {
+		return 0, nil, err
+	}
+	if n := len(numbers); n > 0 {
+		return numbers[n-1] + 1, nil, nil
+	}
+	return 1, nil, nil
 }
 
 // Current returns the version in use, or ErrVersionNotFound if none was
