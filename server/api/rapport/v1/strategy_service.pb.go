@@ -23,6 +23,63 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// StrategyStage says how far a version is in service.
+type StrategyStage int32
+
+const (
+	// Not in service; in a request, live.
+	StrategyStage_STRATEGY_STAGE_UNSPECIFIED StrategyStage = 0
+	// It ranks beside the live version and affects nothing.
+	StrategyStage_STRATEGY_STAGE_SHADOW StrategyStage = 1
+	// It ranks for a share of the customers, always the same ones.
+	StrategyStage_STRATEGY_STAGE_SHARE StrategyStage = 2
+	// It is the version that `live` stands for.
+	StrategyStage_STRATEGY_STAGE_LIVE StrategyStage = 3
+)
+
+// Enum value maps for StrategyStage.
+var (
+	StrategyStage_name = map[int32]string{
+		0: "STRATEGY_STAGE_UNSPECIFIED",
+		1: "STRATEGY_STAGE_SHADOW",
+		2: "STRATEGY_STAGE_SHARE",
+		3: "STRATEGY_STAGE_LIVE",
+	}
+	StrategyStage_value = map[string]int32{
+		"STRATEGY_STAGE_UNSPECIFIED": 0,
+		"STRATEGY_STAGE_SHADOW":      1,
+		"STRATEGY_STAGE_SHARE":       2,
+		"STRATEGY_STAGE_LIVE":        3,
+	}
+)
+
+func (x StrategyStage) Enum() *StrategyStage {
+	p := new(StrategyStage)
+	*p = x
+	return p
+}
+
+func (x StrategyStage) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (StrategyStage) Descriptor() protoreflect.EnumDescriptor {
+	return file_rapport_v1_strategy_service_proto_enumTypes[0].Descriptor()
+}
+
+func (StrategyStage) Type() protoreflect.EnumType {
+	return &file_rapport_v1_strategy_service_proto_enumTypes[0]
+}
+
+func (x StrategyStage) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use StrategyStage.Descriptor instead.
+func (StrategyStage) EnumDescriptor() ([]byte, []int) {
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{0}
+}
+
 // Strategy describes a module.
 type Strategy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -40,8 +97,19 @@ type Strategy struct {
 	UploadedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=uploaded_at,json=uploadedAt,proto3" json:"uploaded_at,omitempty"`
 	// It ships with the server.
 	Builtin bool `protobuf:"varint,7,opt,name=builtin,proto3" json:"builtin,omitempty"`
-	// What it reads and which parameters it has.
-	Manifest      *StrategyManifest `protobuf:"bytes,8,opt,name=manifest,proto3" json:"manifest,omitempty"`
+	// What it reads and which parameters it has; absent if it can't be used.
+	Manifest *StrategyManifest `protobuf:"bytes,8,opt,name=manifest,proto3" json:"manifest,omitempty"`
+	// How far it is in service.
+	Stage StrategyStage `protobuf:"varint,9,opt,name=stage,proto3,enum=rapport.v1.StrategyStage" json:"stage,omitempty"`
+	// The share of the customers that it ranks for, in percent, at stage SHARE.
+	Share float64 `protobuf:"fixed64,10,opt,name=share,proto3" json:"share,omitempty"`
+	// What it has done since the server started.
+	Counts *StrategyCounts `protobuf:"bytes,11,opt,name=counts,proto3" json:"counts,omitempty"`
+	// The id of the trusted key that signed it; empty if none has, or the server
+	// has no trusted keys.
+	SignedBy string `protobuf:"bytes,12,opt,name=signed_by,json=signedBy,proto3" json:"signed_by,omitempty"`
+	// Why it can't be used, and what to do; empty if it can.
+	Problem       string `protobuf:"bytes,13,opt,name=problem,proto3" json:"problem,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -132,6 +200,297 @@ func (x *Strategy) GetManifest() *StrategyManifest {
 	return nil
 }
 
+func (x *Strategy) GetStage() StrategyStage {
+	if x != nil {
+		return x.Stage
+	}
+	return StrategyStage_STRATEGY_STAGE_UNSPECIFIED
+}
+
+func (x *Strategy) GetShare() float64 {
+	if x != nil {
+		return x.Share
+	}
+	return 0
+}
+
+func (x *Strategy) GetCounts() *StrategyCounts {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *Strategy) GetSignedBy() string {
+	if x != nil {
+		return x.SignedBy
+	}
+	return ""
+}
+
+func (x *Strategy) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+// StrategyCounts counts what a version has done since the server started.
+type StrategyCounts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Decisions that it has ranked.
+	Ranked uint64 `protobuf:"varint,1,opt,name=ranked,proto3" json:"ranked,omitempty"`
+	// Decisions that it should have ranked and did not, because no instance came
+	// free in time.
+	Busy uint64 `protobuf:"varint,2,opt,name=busy,proto3" json:"busy,omitempty"`
+	// Decisions in which it failed, by kind of fault.
+	Faults map[string]uint64 `protobuf:"bytes,3,rep,name=faults,proto3" json:"faults,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// What it has done in shadow.
+	Shadow        *ShadowCounts `protobuf:"bytes,4,opt,name=shadow,proto3" json:"shadow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StrategyCounts) Reset() {
+	*x = StrategyCounts{}
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StrategyCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StrategyCounts) ProtoMessage() {}
+
+func (x *StrategyCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StrategyCounts.ProtoReflect.Descriptor instead.
+func (*StrategyCounts) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *StrategyCounts) GetRanked() uint64 {
+	if x != nil {
+		return x.Ranked
+	}
+	return 0
+}
+
+func (x *StrategyCounts) GetBusy() uint64 {
+	if x != nil {
+		return x.Busy
+	}
+	return 0
+}
+
+func (x *StrategyCounts) GetFaults() map[string]uint64 {
+	if x != nil {
+		return x.Faults
+	}
+	return nil
+}
+
+func (x *StrategyCounts) GetShadow() *ShadowCounts {
+	if x != nil {
+		return x.Shadow
+	}
+	return nil
+}
+
+// ShadowCounts compares a version in shadow with the live one.
+type ShadowCounts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Rankings that were compared.
+	Comparisons uint64 `protobuf:"varint,1,opt,name=comparisons,proto3" json:"comparisons,omitempty"`
+	// Those of them with another offer in the first place.
+	WinnerDiffers uint64 `protobuf:"varint,2,opt,name=winner_differs,json=winnerDiffers,proto3" json:"winner_differs,omitempty"`
+	// Those with another slate: other offers, or another order.
+	SlateDiffers uint64 `protobuf:"varint,3,opt,name=slate_differs,json=slateDiffers,proto3" json:"slate_differs,omitempty"`
+	// Those in which any score or veto differs.
+	ScoreDiffers uint64 `protobuf:"varint,4,opt,name=score_differs,json=scoreDiffers,proto3" json:"score_differs,omitempty"`
+	// Rankings in which it failed, by kind of fault; they are not comparisons.
+	Faults map[string]uint64 `protobuf:"bytes,5,rep,name=faults,proto3" json:"faults,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Decisions that were not compared since it was behind.
+	Dropped       uint64 `protobuf:"varint,6,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShadowCounts) Reset() {
+	*x = ShadowCounts{}
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShadowCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShadowCounts) ProtoMessage() {}
+
+func (x *ShadowCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShadowCounts.ProtoReflect.Descriptor instead.
+func (*ShadowCounts) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ShadowCounts) GetComparisons() uint64 {
+	if x != nil {
+		return x.Comparisons
+	}
+	return 0
+}
+
+func (x *ShadowCounts) GetWinnerDiffers() uint64 {
+	if x != nil {
+		return x.WinnerDiffers
+	}
+	return 0
+}
+
+func (x *ShadowCounts) GetSlateDiffers() uint64 {
+	if x != nil {
+		return x.SlateDiffers
+	}
+	return 0
+}
+
+func (x *ShadowCounts) GetScoreDiffers() uint64 {
+	if x != nil {
+		return x.ScoreDiffers
+	}
+	return 0
+}
+
+func (x *ShadowCounts) GetFaults() map[string]uint64 {
+	if x != nil {
+		return x.Faults
+	}
+	return nil
+}
+
+func (x *ShadowCounts) GetDropped() uint64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
+// StrategyRelease says what of a strategy is in service.
+type StrategyRelease struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The strategy.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The version that `live` stands for; empty if none is live.
+	LiveVersion string `protobuf:"bytes,2,opt,name=live_version,json=liveVersion,proto3" json:"live_version,omitempty"`
+	// The version that is in shadow or has a share; empty if there is none.
+	CandidateVersion string `protobuf:"bytes,3,opt,name=candidate_version,json=candidateVersion,proto3" json:"candidate_version,omitempty"`
+	// The stage of the candidate.
+	CandidateStage StrategyStage `protobuf:"varint,4,opt,name=candidate_stage,json=candidateStage,proto3,enum=rapport.v1.StrategyStage" json:"candidate_stage,omitempty"`
+	// The share of the candidate in percent, at stage SHARE.
+	CandidateShare float64 `protobuf:"fixed64,5,opt,name=candidate_share,json=candidateShare,proto3" json:"candidate_share,omitempty"`
+	// The versions that a rollback goes back to, the next one first.
+	EarlierVersions []string `protobuf:"bytes,6,rep,name=earlier_versions,json=earlierVersions,proto3" json:"earlier_versions,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *StrategyRelease) Reset() {
+	*x = StrategyRelease{}
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StrategyRelease) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StrategyRelease) ProtoMessage() {}
+
+func (x *StrategyRelease) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StrategyRelease.ProtoReflect.Descriptor instead.
+func (*StrategyRelease) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *StrategyRelease) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *StrategyRelease) GetLiveVersion() string {
+	if x != nil {
+		return x.LiveVersion
+	}
+	return ""
+}
+
+func (x *StrategyRelease) GetCandidateVersion() string {
+	if x != nil {
+		return x.CandidateVersion
+	}
+	return ""
+}
+
+func (x *StrategyRelease) GetCandidateStage() StrategyStage {
+	if x != nil {
+		return x.CandidateStage
+	}
+	return StrategyStage_STRATEGY_STAGE_UNSPECIFIED
+}
+
+func (x *StrategyRelease) GetCandidateShare() float64 {
+	if x != nil {
+		return x.CandidateShare
+	}
+	return 0
+}
+
+func (x *StrategyRelease) GetEarlierVersions() []string {
+	if x != nil {
+		return x.EarlierVersions
+	}
+	return nil
+}
+
 // StrategyManifest is what a module says about itself.
 type StrategyManifest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -155,7 +514,7 @@ type StrategyManifest struct {
 
 func (x *StrategyManifest) Reset() {
 	*x = StrategyManifest{}
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[1]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -167,7 +526,7 @@ func (x *StrategyManifest) String() string {
 func (*StrategyManifest) ProtoMessage() {}
 
 func (x *StrategyManifest) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[1]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -180,7 +539,7 @@ func (x *StrategyManifest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StrategyManifest.ProtoReflect.Descriptor instead.
 func (*StrategyManifest) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{1}
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *StrategyManifest) GetDescription() string {
@@ -245,7 +604,7 @@ type StrategyInput struct {
 
 func (x *StrategyInput) Reset() {
 	*x = StrategyInput{}
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[2]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -257,7 +616,7 @@ func (x *StrategyInput) String() string {
 func (*StrategyInput) ProtoMessage() {}
 
 func (x *StrategyInput) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[2]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -270,7 +629,7 @@ func (x *StrategyInput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StrategyInput.ProtoReflect.Descriptor instead.
 func (*StrategyInput) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{2}
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *StrategyInput) GetName() string {
@@ -304,7 +663,7 @@ type StrategyParameter struct {
 
 func (x *StrategyParameter) Reset() {
 	*x = StrategyParameter{}
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[3]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -316,7 +675,7 @@ func (x *StrategyParameter) String() string {
 func (*StrategyParameter) ProtoMessage() {}
 
 func (x *StrategyParameter) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[3]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -329,7 +688,7 @@ func (x *StrategyParameter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StrategyParameter.ProtoReflect.Descriptor instead.
 func (*StrategyParameter) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{3}
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *StrategyParameter) GetName() string {
@@ -364,14 +723,18 @@ func (x *StrategyParameter) GetMax() float64 {
 type UploadStrategyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The WebAssembly binary.
-	Module        []byte `protobuf:"bytes,1,opt,name=module,proto3" json:"module,omitempty"`
+	Module []byte `protobuf:"bytes,1,opt,name=module,proto3" json:"module,omitempty"`
+	// An Ed25519 signature (RFC 8032, 64 bytes) of the 52 bytes that are made of
+	// the line `rapport strategy v1`, ended by one line feed, and the SHA-256 of
+	// the module, 32 bytes. Empty: it is not signed.
+	Signature     []byte `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UploadStrategyRequest) Reset() {
 	*x = UploadStrategyRequest{}
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[4]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -383,7 +746,7 @@ func (x *UploadStrategyRequest) String() string {
 func (*UploadStrategyRequest) ProtoMessage() {}
 
 func (x *UploadStrategyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[4]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -396,12 +759,19 @@ func (x *UploadStrategyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadStrategyRequest.ProtoReflect.Descriptor instead.
 func (*UploadStrategyRequest) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{4}
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *UploadStrategyRequest) GetModule() []byte {
 	if x != nil {
 		return x.Module
+	}
+	return nil
+}
+
+func (x *UploadStrategyRequest) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
 	}
 	return nil
 }
@@ -417,7 +787,7 @@ type UploadStrategyResponse struct {
 
 func (x *UploadStrategyResponse) Reset() {
 	*x = UploadStrategyResponse{}
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[5]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -429,7 +799,7 @@ func (x *UploadStrategyResponse) String() string {
 func (*UploadStrategyResponse) ProtoMessage() {}
 
 func (x *UploadStrategyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[5]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -442,7 +812,7 @@ func (x *UploadStrategyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadStrategyResponse.ProtoReflect.Descriptor instead.
 func (*UploadStrategyResponse) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{5}
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *UploadStrategyResponse) GetStrategy() *Strategy {
@@ -463,7 +833,7 @@ type ListStrategiesRequest struct {
 
 func (x *ListStrategiesRequest) Reset() {
 	*x = ListStrategiesRequest{}
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[6]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -475,7 +845,7 @@ func (x *ListStrategiesRequest) String() string {
 func (*ListStrategiesRequest) ProtoMessage() {}
 
 func (x *ListStrategiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[6]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -488,7 +858,7 @@ func (x *ListStrategiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListStrategiesRequest.ProtoReflect.Descriptor instead.
 func (*ListStrategiesRequest) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{6}
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListStrategiesRequest) GetName() string {
@@ -502,14 +872,16 @@ func (x *ListStrategiesRequest) GetName() string {
 type ListStrategiesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// By name, newest first.
-	Strategies    []*Strategy `protobuf:"bytes,1,rep,name=strategies,proto3" json:"strategies,omitempty"`
+	Strategies []*Strategy `protobuf:"bytes,1,rep,name=strategies,proto3" json:"strategies,omitempty"`
+	// What of each name is in service, by name.
+	Releases      []*StrategyRelease `protobuf:"bytes,2,rep,name=releases,proto3" json:"releases,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListStrategiesResponse) Reset() {
 	*x = ListStrategiesResponse{}
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[7]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -521,7 +893,7 @@ func (x *ListStrategiesResponse) String() string {
 func (*ListStrategiesResponse) ProtoMessage() {}
 
 func (x *ListStrategiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[7]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -534,7 +906,7 @@ func (x *ListStrategiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListStrategiesResponse.ProtoReflect.Descriptor instead.
 func (*ListStrategiesResponse) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{7}
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListStrategiesResponse) GetStrategies() []*Strategy {
@@ -544,20 +916,33 @@ func (x *ListStrategiesResponse) GetStrategies() []*Strategy {
 	return nil
 }
 
-// ReleaseStrategyRequest names a version.
+func (x *ListStrategiesResponse) GetReleases() []*StrategyRelease {
+	if x != nil {
+		return x.Releases
+	}
+	return nil
+}
+
+// ReleaseStrategyRequest names a version and its stage.
 type ReleaseStrategyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The version.
-	Version       string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	// How far it goes into service; live if unspecified.
+	Stage StrategyStage `protobuf:"varint,3,opt,name=stage,proto3,enum=rapport.v1.StrategyStage" json:"stage,omitempty"`
+	// At stage SHARE, the share of the customers in percent, more than 0 and less
+	// than 100. The same customers are in it whenever it is the same version's, and
+	// a larger share only adds some. 0 at other stages.
+	Share         float64 `protobuf:"fixed64,4,opt,name=share,proto3" json:"share,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReleaseStrategyRequest) Reset() {
 	*x = ReleaseStrategyRequest{}
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[8]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -569,7 +954,7 @@ func (x *ReleaseStrategyRequest) String() string {
 func (*ReleaseStrategyRequest) ProtoMessage() {}
 
 func (x *ReleaseStrategyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[8]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -582,7 +967,7 @@ func (x *ReleaseStrategyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseStrategyRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseStrategyRequest) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{8}
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ReleaseStrategyRequest) GetName() string {
@@ -599,20 +984,40 @@ func (x *ReleaseStrategyRequest) GetVersion() string {
 	return ""
 }
 
+func (x *ReleaseStrategyRequest) GetStage() StrategyStage {
+	if x != nil {
+		return x.Stage
+	}
+	return StrategyStage_STRATEGY_STAGE_UNSPECIFIED
+}
+
+func (x *ReleaseStrategyRequest) GetShare() float64 {
+	if x != nil {
+		return x.Share
+	}
+	return 0
+}
+
 // ReleaseStrategyResponse says what changed.
 type ReleaseStrategyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The version that is live now.
 	Live *Strategy `protobuf:"bytes,1,opt,name=live,proto3" json:"live,omitempty"`
-	// The one before; empty if there was none.
+	// The version that was live before; empty if there was none.
 	PreviousVersion string `protobuf:"bytes,2,opt,name=previous_version,json=previousVersion,proto3" json:"previous_version,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The version that was released.
+	Released *Strategy `protobuf:"bytes,3,opt,name=released,proto3" json:"released,omitempty"`
+	// What was in service before.
+	Before *StrategyRelease `protobuf:"bytes,4,opt,name=before,proto3" json:"before,omitempty"`
+	// What is in service now.
+	After         *StrategyRelease `protobuf:"bytes,5,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReleaseStrategyResponse) Reset() {
 	*x = ReleaseStrategyResponse{}
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[9]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -624,7 +1029,7 @@ func (x *ReleaseStrategyResponse) String() string {
 func (*ReleaseStrategyResponse) ProtoMessage() {}
 
 func (x *ReleaseStrategyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[9]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -637,7 +1042,7 @@ func (x *ReleaseStrategyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseStrategyResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseStrategyResponse) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{9}
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReleaseStrategyResponse) GetLive() *Strategy {
@@ -654,12 +1059,134 @@ func (x *ReleaseStrategyResponse) GetPreviousVersion() string {
 	return ""
 }
 
+func (x *ReleaseStrategyResponse) GetReleased() *Strategy {
+	if x != nil {
+		return x.Released
+	}
+	return nil
+}
+
+func (x *ReleaseStrategyResponse) GetBefore() *StrategyRelease {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *ReleaseStrategyResponse) GetAfter() *StrategyRelease {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+// RollbackStrategyRequest names a strategy.
+type RollbackStrategyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollbackStrategyRequest) Reset() {
+	*x = RollbackStrategyRequest{}
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackStrategyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackStrategyRequest) ProtoMessage() {}
+
+func (x *RollbackStrategyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackStrategyRequest.ProtoReflect.Descriptor instead.
+func (*RollbackStrategyRequest) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RollbackStrategyRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// RollbackStrategyResponse says what changed.
+type RollbackStrategyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was in service before.
+	Before *StrategyRelease `protobuf:"bytes,1,opt,name=before,proto3" json:"before,omitempty"`
+	// What is in service now.
+	After         *StrategyRelease `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollbackStrategyResponse) Reset() {
+	*x = RollbackStrategyResponse{}
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackStrategyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackStrategyResponse) ProtoMessage() {}
+
+func (x *RollbackStrategyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackStrategyResponse.ProtoReflect.Descriptor instead.
+func (*RollbackStrategyResponse) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RollbackStrategyResponse) GetBefore() *StrategyRelease {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *RollbackStrategyResponse) GetAfter() *StrategyRelease {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
 var File_rapport_v1_strategy_service_proto protoreflect.FileDescriptor
 
 const file_rapport_v1_strategy_service_proto_rawDesc = "" +
 	"\n" +
 	"!rapport/v1/strategy_service.proto\x12\n" +
-	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\x02\n" +
+	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\x03\n" +
 	"\bStrategy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x16\n" +
@@ -669,7 +1196,38 @@ const file_rapport_v1_strategy_service_proto_rawDesc = "" +
 	"\vuploaded_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"uploadedAt\x12\x18\n" +
 	"\abuiltin\x18\a \x01(\bR\abuiltin\x128\n" +
-	"\bmanifest\x18\b \x01(\v2\x1c.rapport.v1.StrategyManifestR\bmanifest\"\xe1\x02\n" +
+	"\bmanifest\x18\b \x01(\v2\x1c.rapport.v1.StrategyManifestR\bmanifest\x12/\n" +
+	"\x05stage\x18\t \x01(\x0e2\x19.rapport.v1.StrategyStageR\x05stage\x12\x14\n" +
+	"\x05share\x18\n" +
+	" \x01(\x01R\x05share\x122\n" +
+	"\x06counts\x18\v \x01(\v2\x1a.rapport.v1.StrategyCountsR\x06counts\x12\x1b\n" +
+	"\tsigned_by\x18\f \x01(\tR\bsignedBy\x12\x18\n" +
+	"\aproblem\x18\r \x01(\tR\aproblem\"\xe9\x01\n" +
+	"\x0eStrategyCounts\x12\x16\n" +
+	"\x06ranked\x18\x01 \x01(\x04R\x06ranked\x12\x12\n" +
+	"\x04busy\x18\x02 \x01(\x04R\x04busy\x12>\n" +
+	"\x06faults\x18\x03 \x03(\v2&.rapport.v1.StrategyCounts.FaultsEntryR\x06faults\x120\n" +
+	"\x06shadow\x18\x04 \x01(\v2\x18.rapport.v1.ShadowCountsR\x06shadow\x1a9\n" +
+	"\vFaultsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xb4\x02\n" +
+	"\fShadowCounts\x12 \n" +
+	"\vcomparisons\x18\x01 \x01(\x04R\vcomparisons\x12%\n" +
+	"\x0ewinner_differs\x18\x02 \x01(\x04R\rwinnerDiffers\x12#\n" +
+	"\rslate_differs\x18\x03 \x01(\x04R\fslateDiffers\x12#\n" +
+	"\rscore_differs\x18\x04 \x01(\x04R\fscoreDiffers\x12<\n" +
+	"\x06faults\x18\x05 \x03(\v2$.rapport.v1.ShadowCounts.FaultsEntryR\x06faults\x12\x18\n" +
+	"\adropped\x18\x06 \x01(\x04R\adropped\x1a9\n" +
+	"\vFaultsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x8d\x02\n" +
+	"\x0fStrategyRelease\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
+	"\flive_version\x18\x02 \x01(\tR\vliveVersion\x12+\n" +
+	"\x11candidate_version\x18\x03 \x01(\tR\x10candidateVersion\x12B\n" +
+	"\x0fcandidate_stage\x18\x04 \x01(\x0e2\x19.rapport.v1.StrategyStageR\x0ecandidateStage\x12'\n" +
+	"\x0fcandidate_share\x18\x05 \x01(\x01R\x0ecandidateShare\x12)\n" +
+	"\x10earlier_versions\x18\x06 \x03(\tR\x0fearlierVersions\"\xe1\x02\n" +
 	"\x10StrategyManifest\x12 \n" +
 	"\vdescription\x18\x01 \x01(\tR\vdescription\x123\n" +
 	"\aprofile\x18\x02 \x03(\v2\x19.rapport.v1.StrategyInputR\aprofile\x12/\n" +
@@ -687,27 +1245,45 @@ const file_rapport_v1_strategy_service_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\adefault\x18\x02 \x01(\x01R\adefault\x12\x10\n" +
 	"\x03min\x18\x03 \x01(\x01R\x03min\x12\x10\n" +
-	"\x03max\x18\x04 \x01(\x01R\x03max\"=\n" +
+	"\x03max\x18\x04 \x01(\x01R\x03max\"d\n" +
 	"\x15UploadStrategyRequest\x12$\n" +
-	"\x06module\x18\x01 \x01(\fB\f\xbaH\tz\a\x10\b\x18\x80\x80\x80\bR\x06module\"J\n" +
+	"\x06module\x18\x01 \x01(\fB\f\xbaH\tz\a\x10\b\x18\x80\x80\x80\bR\x06module\x12%\n" +
+	"\tsignature\x18\x02 \x01(\fB\a\xbaH\x04z\x02\x18@R\tsignature\"J\n" +
 	"\x16UploadStrategyResponse\x120\n" +
 	"\bstrategy\x18\x01 \x01(\v2\x14.rapport.v1.StrategyR\bstrategy\"4\n" +
 	"\x15ListStrategiesRequest\x12\x1b\n" +
-	"\x04name\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04name\"N\n" +
+	"\x04name\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04name\"\x87\x01\n" +
 	"\x16ListStrategiesResponse\x124\n" +
 	"\n" +
 	"strategies\x18\x01 \x03(\v2\x14.rapport.v1.StrategyR\n" +
-	"strategies\"q\n" +
+	"strategies\x127\n" +
+	"\breleases\x18\x02 \x03(\v2\x1b.rapport.v1.StrategyReleaseR\breleases\"\xdb\x01\n" +
 	"\x16ReleaseStrategyRequest\x122\n" +
 	"\x04name\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[a-z][a-z0-9_-]{0,63}$R\x04name\x12#\n" +
-	"\aversion\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\aversion\"n\n" +
+	"\aversion\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\aversion\x129\n" +
+	"\x05stage\x18\x03 \x01(\x0e2\x19.rapport.v1.StrategyStageB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05stage\x12-\n" +
+	"\x05share\x18\x04 \x01(\x01B\x17\xbaH\x14\x12\x12\x11\x00\x00\x00\x00\x00\x00Y@)\x00\x00\x00\x00\x00\x00\x00\x00R\x05share\"\x88\x02\n" +
 	"\x17ReleaseStrategyResponse\x12(\n" +
 	"\x04live\x18\x01 \x01(\v2\x14.rapport.v1.StrategyR\x04live\x12)\n" +
-	"\x10previous_version\x18\x02 \x01(\tR\x0fpreviousVersion2\xa4\x02\n" +
+	"\x10previous_version\x18\x02 \x01(\tR\x0fpreviousVersion\x120\n" +
+	"\breleased\x18\x03 \x01(\v2\x14.rapport.v1.StrategyR\breleased\x123\n" +
+	"\x06before\x18\x04 \x01(\v2\x1b.rapport.v1.StrategyReleaseR\x06before\x121\n" +
+	"\x05after\x18\x05 \x01(\v2\x1b.rapport.v1.StrategyReleaseR\x05after\"M\n" +
+	"\x17RollbackStrategyRequest\x122\n" +
+	"\x04name\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[a-z][a-z0-9_-]{0,63}$R\x04name\"\x82\x01\n" +
+	"\x18RollbackStrategyResponse\x123\n" +
+	"\x06before\x18\x01 \x01(\v2\x1b.rapport.v1.StrategyReleaseR\x06before\x121\n" +
+	"\x05after\x18\x02 \x01(\v2\x1b.rapport.v1.StrategyReleaseR\x05after*}\n" +
+	"\rStrategyStage\x12\x1e\n" +
+	"\x1aSTRATEGY_STAGE_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15STRATEGY_STAGE_SHADOW\x10\x01\x12\x18\n" +
+	"\x14STRATEGY_STAGE_SHARE\x10\x02\x12\x17\n" +
+	"\x13STRATEGY_STAGE_LIVE\x10\x032\x83\x03\n" +
 	"\x0fStrategyService\x12W\n" +
 	"\x0eUploadStrategy\x12!.rapport.v1.UploadStrategyRequest\x1a\".rapport.v1.UploadStrategyResponse\x12\\\n" +
 	"\x0eListStrategies\x12!.rapport.v1.ListStrategiesRequest\x1a\".rapport.v1.ListStrategiesResponse\"\x03\x90\x02\x01\x12Z\n" +
-	"\x0fReleaseStrategy\x12\".rapport.v1.ReleaseStrategyRequest\x1a#.rapport.v1.ReleaseStrategyResponseB)Z'rapport/server/api/rapport/v1;rapportv1b\x06proto3"
+	"\x0fReleaseStrategy\x12\".rapport.v1.ReleaseStrategyRequest\x1a#.rapport.v1.ReleaseStrategyResponse\x12]\n" +
+	"\x10RollbackStrategy\x12#.rapport.v1.RollbackStrategyRequest\x1a$.rapport.v1.RollbackStrategyResponseB)Z'rapport/server/api/rapport/v1;rapportv1b\x06proto3"
 
 var (
 	file_rapport_v1_strategy_service_proto_rawDescOnce sync.Once
@@ -721,42 +1297,66 @@ func file_rapport_v1_strategy_service_proto_rawDescGZIP() []byte {
 	return file_rapport_v1_strategy_service_proto_rawDescData
 }
 
-var file_rapport_v1_strategy_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_rapport_v1_strategy_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_rapport_v1_strategy_service_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_rapport_v1_strategy_service_proto_goTypes = []any{
-	(*Strategy)(nil),                // 0: rapport.v1.Strategy
-	(*StrategyManifest)(nil),        // 1: rapport.v1.StrategyManifest
-	(*StrategyInput)(nil),           // 2: rapport.v1.StrategyInput
-	(*StrategyParameter)(nil),       // 3: rapport.v1.StrategyParameter
-	(*UploadStrategyRequest)(nil),   // 4: rapport.v1.UploadStrategyRequest
-	(*UploadStrategyResponse)(nil),  // 5: rapport.v1.UploadStrategyResponse
-	(*ListStrategiesRequest)(nil),   // 6: rapport.v1.ListStrategiesRequest
-	(*ListStrategiesResponse)(nil),  // 7: rapport.v1.ListStrategiesResponse
-	(*ReleaseStrategyRequest)(nil),  // 8: rapport.v1.ReleaseStrategyRequest
-	(*ReleaseStrategyResponse)(nil), // 9: rapport.v1.ReleaseStrategyResponse
-	(*timestamppb.Timestamp)(nil),   // 10: google.protobuf.Timestamp
+	(StrategyStage)(0),               // 0: rapport.v1.StrategyStage
+	(*Strategy)(nil),                 // 1: rapport.v1.Strategy
+	(*StrategyCounts)(nil),           // 2: rapport.v1.StrategyCounts
+	(*ShadowCounts)(nil),             // 3: rapport.v1.ShadowCounts
+	(*StrategyRelease)(nil),          // 4: rapport.v1.StrategyRelease
+	(*StrategyManifest)(nil),         // 5: rapport.v1.StrategyManifest
+	(*StrategyInput)(nil),            // 6: rapport.v1.StrategyInput
+	(*StrategyParameter)(nil),        // 7: rapport.v1.StrategyParameter
+	(*UploadStrategyRequest)(nil),    // 8: rapport.v1.UploadStrategyRequest
+	(*UploadStrategyResponse)(nil),   // 9: rapport.v1.UploadStrategyResponse
+	(*ListStrategiesRequest)(nil),    // 10: rapport.v1.ListStrategiesRequest
+	(*ListStrategiesResponse)(nil),   // 11: rapport.v1.ListStrategiesResponse
+	(*ReleaseStrategyRequest)(nil),   // 12: rapport.v1.ReleaseStrategyRequest
+	(*ReleaseStrategyResponse)(nil),  // 13: rapport.v1.ReleaseStrategyResponse
+	(*RollbackStrategyRequest)(nil),  // 14: rapport.v1.RollbackStrategyRequest
+	(*RollbackStrategyResponse)(nil), // 15: rapport.v1.RollbackStrategyResponse
+	nil,                              // 16: rapport.v1.StrategyCounts.FaultsEntry
+	nil,                              // 17: rapport.v1.ShadowCounts.FaultsEntry
+	(*timestamppb.Timestamp)(nil),    // 18: google.protobuf.Timestamp
 }
 var file_rapport_v1_strategy_service_proto_depIdxs = []int32{
-	10, // 0: rapport.v1.Strategy.uploaded_at:type_name -> google.protobuf.Timestamp
-	1,  // 1: rapport.v1.Strategy.manifest:type_name -> rapport.v1.StrategyManifest
-	2,  // 2: rapport.v1.StrategyManifest.profile:type_name -> rapport.v1.StrategyInput
-	2,  // 3: rapport.v1.StrategyManifest.offer:type_name -> rapport.v1.StrategyInput
-	2,  // 4: rapport.v1.StrategyManifest.channel:type_name -> rapport.v1.StrategyInput
-	2,  // 5: rapport.v1.StrategyManifest.candidate:type_name -> rapport.v1.StrategyInput
-	3,  // 6: rapport.v1.StrategyManifest.parameters:type_name -> rapport.v1.StrategyParameter
-	0,  // 7: rapport.v1.UploadStrategyResponse.strategy:type_name -> rapport.v1.Strategy
-	0,  // 8: rapport.v1.ListStrategiesResponse.strategies:type_name -> rapport.v1.Strategy
-	0,  // 9: rapport.v1.ReleaseStrategyResponse.live:type_name -> rapport.v1.Strategy
-	4,  // 10: rapport.v1.StrategyService.UploadStrategy:input_type -> rapport.v1.UploadStrategyRequest
-	6,  // 11: rapport.v1.StrategyService.ListStrategies:input_type -> rapport.v1.ListStrategiesRequest
-	8,  // 12: rapport.v1.StrategyService.ReleaseStrategy:input_type -> rapport.v1.ReleaseStrategyRequest
-	5,  // 13: rapport.v1.StrategyService.UploadStrategy:output_type -> rapport.v1.UploadStrategyResponse
-	7,  // 14: rapport.v1.StrategyService.ListStrategies:output_type -> rapport.v1.ListStrategiesResponse
-	9,  // 15: rapport.v1.StrategyService.ReleaseStrategy:output_type -> rapport.v1.ReleaseStrategyResponse
-	13, // [13:16] is the sub-list for method output_type
-	10, // [10:13] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	18, // 0: rapport.v1.Strategy.uploaded_at:type_name -> google.protobuf.Timestamp
+	5,  // 1: rapport.v1.Strategy.manifest:type_name -> rapport.v1.StrategyManifest
+	0,  // 2: rapport.v1.Strategy.stage:type_name -> rapport.v1.StrategyStage
+	2,  // 3: rapport.v1.Strategy.counts:type_name -> rapport.v1.StrategyCounts
+	16, // 4: rapport.v1.StrategyCounts.faults:type_name -> rapport.v1.StrategyCounts.FaultsEntry
+	3,  // 5: rapport.v1.StrategyCounts.shadow:type_name -> rapport.v1.ShadowCounts
+	17, // 6: rapport.v1.ShadowCounts.faults:type_name -> rapport.v1.ShadowCounts.FaultsEntry
+	0,  // 7: rapport.v1.StrategyRelease.candidate_stage:type_name -> rapport.v1.StrategyStage
+	6,  // 8: rapport.v1.StrategyManifest.profile:type_name -> rapport.v1.StrategyInput
+	6,  // 9: rapport.v1.StrategyManifest.offer:type_name -> rapport.v1.StrategyInput
+	6,  // 10: rapport.v1.StrategyManifest.channel:type_name -> rapport.v1.StrategyInput
+	6,  // 11: rapport.v1.StrategyManifest.candidate:type_name -> rapport.v1.StrategyInput
+	7,  // 12: rapport.v1.StrategyManifest.parameters:type_name -> rapport.v1.StrategyParameter
+	1,  // 13: rapport.v1.UploadStrategyResponse.strategy:type_name -> rapport.v1.Strategy
+	1,  // 14: rapport.v1.ListStrategiesResponse.strategies:type_name -> rapport.v1.Strategy
+	4,  // 15: rapport.v1.ListStrategiesResponse.releases:type_name -> rapport.v1.StrategyRelease
+	0,  // 16: rapport.v1.ReleaseStrategyRequest.stage:type_name -> rapport.v1.StrategyStage
+	1,  // 17: rapport.v1.ReleaseStrategyResponse.live:type_name -> rapport.v1.Strategy
+	1,  // 18: rapport.v1.ReleaseStrategyResponse.released:type_name -> rapport.v1.Strategy
+	4,  // 19: rapport.v1.ReleaseStrategyResponse.before:type_name -> rapport.v1.StrategyRelease
+	4,  // 20: rapport.v1.ReleaseStrategyResponse.after:type_name -> rapport.v1.StrategyRelease
+	4,  // 21: rapport.v1.RollbackStrategyResponse.before:type_name -> rapport.v1.StrategyRelease
+	4,  // 22: rapport.v1.RollbackStrategyResponse.after:type_name -> rapport.v1.StrategyRelease
+	8,  // 23: rapport.v1.StrategyService.UploadStrategy:input_type -> rapport.v1.UploadStrategyRequest
+	10, // 24: rapport.v1.StrategyService.ListStrategies:input_type -> rapport.v1.ListStrategiesRequest
+	12, // 25: rapport.v1.StrategyService.ReleaseStrategy:input_type -> rapport.v1.ReleaseStrategyRequest
+	14, // 26: rapport.v1.StrategyService.RollbackStrategy:input_type -> rapport.v1.RollbackStrategyRequest
+	9,  // 27: rapport.v1.StrategyService.UploadStrategy:output_type -> rapport.v1.UploadStrategyResponse
+	11, // 28: rapport.v1.StrategyService.ListStrategies:output_type -> rapport.v1.ListStrategiesResponse
+	13, // 29: rapport.v1.StrategyService.ReleaseStrategy:output_type -> rapport.v1.ReleaseStrategyResponse
+	15, // 30: rapport.v1.StrategyService.RollbackStrategy:output_type -> rapport.v1.RollbackStrategyResponse
+	27, // [27:31] is the sub-list for method output_type
+	23, // [23:27] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_rapport_v1_strategy_service_proto_init() }
@@ -769,13 +1369,14 @@ func file_rapport_v1_strategy_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rapport_v1_strategy_service_proto_rawDesc), len(file_rapport_v1_strategy_service_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   10,
+			NumEnums:      1,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_rapport_v1_strategy_service_proto_goTypes,
 		DependencyIndexes: file_rapport_v1_strategy_service_proto_depIdxs,
+		EnumInfos:         file_rapport_v1_strategy_service_proto_enumTypes,
 		MessageInfos:      file_rapport_v1_strategy_service_proto_msgTypes,
 	}.Build()
 	File_rapport_v1_strategy_service_proto = out.File

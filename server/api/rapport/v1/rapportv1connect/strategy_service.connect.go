@@ -42,28 +42,48 @@ const (
 	// StrategyServiceReleaseStrategyProcedure is the fully-qualified name of the StrategyService's
 	// ReleaseStrategy RPC.
 	StrategyServiceReleaseStrategyProcedure = "/rapport.v1.StrategyService/ReleaseStrategy"
+	// StrategyServiceRollbackStrategyProcedure is the fully-qualified name of the StrategyService's
+	// RollbackStrategy RPC.
+	StrategyServiceRollbackStrategyProcedure = "/rapport.v1.StrategyService/RollbackStrategy"
 )
 
 // StrategyServiceClient is a client for the rapport.v1.StrategyService service.
 type StrategyServiceClient interface {
 	// UploadStrategy checks a module and keeps it; it ranks nothing until it is
 	// released. Name and version come from the module's manifest. The same module
-	// again changes nothing. Accepted from the server's own machine only.
+	// again changes nothing, except that a signature that was missing is added and
+	// a file that was altered is put back. Accepted from the server's own machine
+	// only.
 	//
 	// Errors: INVALID_ARGUMENT with reason STRATEGY_INVALID and what is wrong
 	// with the module; ALREADY_EXISTS with reason STRATEGY_VERSION_TAKEN when
 	// another module has that name and version; PERMISSION_DENIED with reason
-	// LOOPBACK_ONLY.
+	// LOOPBACK_ONLY, or, where the server has trusted keys, STRATEGY_UNSIGNED or
+	// STRATEGY_SIGNATURE_INVALID.
 	UploadStrategy(context.Context, *connect.Request[v1.UploadStrategyRequest]) (*connect.Response[v1.UploadStrategyResponse], error)
-	// ListStrategies lists the modules by name, newest first.
+	// ListStrategies lists the modules by name, newest first, and what of each
+	// name is in service.
 	ListStrategies(context.Context, *connect.Request[v1.ListStrategiesRequest]) (*connect.Response[v1.ListStrategiesResponse], error)
-	// ReleaseStrategy makes a version the live one of its name. Decisions in
-	// flight end with the version that they began with.
+	// ReleaseStrategy puts a version into service, for the scenarios that use the
+	// live version of its name. Decisions in flight end with the version that they
+	// began with. A name has one live version and at most one candidate, in shadow
+	// or with a share; another candidate takes its place. A candidate that becomes
+	// live is no candidate any more.
 	//
 	// Errors: NOT_FOUND with reason STRATEGY_NOT_FOUND; FAILED_PRECONDITION with
 	// reason STRATEGY_UNFIT when it needs a profile field, attribute or parameter
-	// that the schema or catalogue does not have.
+	// that the schema or catalogue does not have, STRATEGY_IS_LIVE when the live
+	// version is to be a candidate, and STRATEGY_UNAVAILABLE when the module is
+	// kept but can't be used; UNAVAILABLE with reason AUDIT_FAILED when the change
+	// can't be recorded.
 	ReleaseStrategy(context.Context, *connect.Request[v1.ReleaseStrategyRequest]) (*connect.Response[v1.ReleaseStrategyResponse], error)
+	// RollbackStrategy takes a candidate out of service if there is one, else puts
+	// back the version that was live before; again, the one before that.
+	//
+	// Errors: NOT_FOUND with reason STRATEGY_NOT_FOUND; FAILED_PRECONDITION with
+	// reason NO_EARLIER_STRATEGY when there is nothing to go back to; and those of
+	// ReleaseStrategy for the version that is to be live again.
+	RollbackStrategy(context.Context, *connect.Request[v1.RollbackStrategyRequest]) (*connect.Response[v1.RollbackStrategyResponse], error)
 }
 
 // NewStrategyServiceClient constructs a client for the rapport.v1.StrategyService service. By
@@ -96,14 +116,21 @@ func NewStrategyServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(strategyServiceMethods.ByName("ReleaseStrategy")),
 			connect.WithClientOptions(opts...),
 		),
+		rollbackStrategy: connect.NewClient[v1.RollbackStrategyRequest, v1.RollbackStrategyResponse](
+			httpClient,
+			baseURL+StrategyServiceRollbackStrategyProcedure,
+			connect.WithSchema(strategyServiceMethods.ByName("RollbackStrategy")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // strategyServiceClient implements StrategyServiceClient.
 type strategyServiceClient struct {
-	uploadStrategy  *connect.Client[v1.UploadStrategyRequest, v1.UploadStrategyResponse]
-	listStrategies  *connect.Client[v1.ListStrategiesRequest, v1.ListStrategiesResponse]
-	releaseStrategy *connect.Client[v1.ReleaseStrategyRequest, v1.ReleaseStrategyResponse]
+	uploadStrategy   *connect.Client[v1.UploadStrategyRequest, v1.UploadStrategyResponse]
+	listStrategies   *connect.Client[v1.ListStrategiesRequest, v1.ListStrategiesResponse]
+	releaseStrategy  *connect.Client[v1.ReleaseStrategyRequest, v1.ReleaseStrategyResponse]
+	rollbackStrategy *connect.Client[v1.RollbackStrategyRequest, v1.RollbackStrategyResponse]
 }
 
 // UploadStrategy calls rapport.v1.StrategyService.UploadStrategy.
@@ -121,26 +148,48 @@ func (c *strategyServiceClient) ReleaseStrategy(ctx context.Context, req *connec
 	return c.releaseStrategy.CallUnary(ctx, req)
 }
 
+// RollbackStrategy calls rapport.v1.StrategyService.RollbackStrategy.
+func (c *strategyServiceClient) RollbackStrategy(ctx context.Context, req *connect.Request[v1.RollbackStrategyRequest]) (*connect.Response[v1.RollbackStrategyResponse], error) {
+	return c.rollbackStrategy.CallUnary(ctx, req)
+}
+
 // StrategyServiceHandler is an implementation of the rapport.v1.StrategyService service.
 type StrategyServiceHandler interface {
 	// UploadStrategy checks a module and keeps it; it ranks nothing until it is
 	// released. Name and version come from the module's manifest. The same module
-	// again changes nothing. Accepted from the server's own machine only.
+	// again changes nothing, except that a signature that was missing is added and
+	// a file that was altered is put back. Accepted from the server's own machine
+	// only.
 	//
 	// Errors: INVALID_ARGUMENT with reason STRATEGY_INVALID and what is wrong
 	// with the module; ALREADY_EXISTS with reason STRATEGY_VERSION_TAKEN when
 	// another module has that name and version; PERMISSION_DENIED with reason
-	// LOOPBACK_ONLY.
+	// LOOPBACK_ONLY, or, where the server has trusted keys, STRATEGY_UNSIGNED or
+	// STRATEGY_SIGNATURE_INVALID.
 	UploadStrategy(context.Context, *connect.Request[v1.UploadStrategyRequest]) (*connect.Response[v1.UploadStrategyResponse], error)
-	// ListStrategies lists the modules by name, newest first.
+	// ListStrategies lists the modules by name, newest first, and what of each
+	// name is in service.
 	ListStrategies(context.Context, *connect.Request[v1.ListStrategiesRequest]) (*connect.Response[v1.ListStrategiesResponse], error)
-	// ReleaseStrategy makes a version the live one of its name. Decisions in
-	// flight end with the version that they began with.
+	// ReleaseStrategy puts a version into service, for the scenarios that use the
+	// live version of its name. Decisions in flight end with the version that they
+	// began with. A name has one live version and at most one candidate, in shadow
+	// or with a share; another candidate takes its place. A candidate that becomes
+	// live is no candidate any more.
 	//
 	// Errors: NOT_FOUND with reason STRATEGY_NOT_FOUND; FAILED_PRECONDITION with
 	// reason STRATEGY_UNFIT when it needs a profile field, attribute or parameter
-	// that the schema or catalogue does not have.
+	// that the schema or catalogue does not have, STRATEGY_IS_LIVE when the live
+	// version is to be a candidate, and STRATEGY_UNAVAILABLE when the module is
+	// kept but can't be used; UNAVAILABLE with reason AUDIT_FAILED when the change
+	// can't be recorded.
 	ReleaseStrategy(context.Context, *connect.Request[v1.ReleaseStrategyRequest]) (*connect.Response[v1.ReleaseStrategyResponse], error)
+	// RollbackStrategy takes a candidate out of service if there is one, else puts
+	// back the version that was live before; again, the one before that.
+	//
+	// Errors: NOT_FOUND with reason STRATEGY_NOT_FOUND; FAILED_PRECONDITION with
+	// reason NO_EARLIER_STRATEGY when there is nothing to go back to; and those of
+	// ReleaseStrategy for the version that is to be live again.
+	RollbackStrategy(context.Context, *connect.Request[v1.RollbackStrategyRequest]) (*connect.Response[v1.RollbackStrategyResponse], error)
 }
 
 // NewStrategyServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -169,6 +218,12 @@ func NewStrategyServiceHandler(svc StrategyServiceHandler, opts ...connect.Handl
 		connect.WithSchema(strategyServiceMethods.ByName("ReleaseStrategy")),
 		connect.WithHandlerOptions(opts...),
 	)
+	strategyServiceRollbackStrategyHandler := connect.NewUnaryHandler(
+		StrategyServiceRollbackStrategyProcedure,
+		svc.RollbackStrategy,
+		connect.WithSchema(strategyServiceMethods.ByName("RollbackStrategy")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/rapport.v1.StrategyService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case StrategyServiceUploadStrategyProcedure:
@@ -177,6 +232,8 @@ func NewStrategyServiceHandler(svc StrategyServiceHandler, opts ...connect.Handl
 			strategyServiceListStrategiesHandler.ServeHTTP(w, r)
 		case StrategyServiceReleaseStrategyProcedure:
 			strategyServiceReleaseStrategyHandler.ServeHTTP(w, r)
+		case StrategyServiceRollbackStrategyProcedure:
+			strategyServiceRollbackStrategyHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -196,4 +253,8 @@ func (UnimplementedStrategyServiceHandler) ListStrategies(context.Context, *conn
 
 func (UnimplementedStrategyServiceHandler) ReleaseStrategy(context.Context, *connect.Request[v1.ReleaseStrategyRequest]) (*connect.Response[v1.ReleaseStrategyResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.StrategyService.ReleaseStrategy is not implemented"))
+}
+
+func (UnimplementedStrategyServiceHandler) RollbackStrategy(context.Context, *connect.Request[v1.RollbackStrategyRequest]) (*connect.Response[v1.RollbackStrategyResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.StrategyService.RollbackStrategy is not implemented"))
 }
