@@ -39,7 +39,7 @@ func (s *Server) serveCurrentCatalog(ctx context.Context) error {
 
 // compile compiles a published version and binds its strategies.
 func (s *Server) compile(ctx context.Context, version *catalog.Version) (*live, error) {
-	compiled, _, problems := catalog.Compile(version.Files, s.store.Schema(), strategyFit{s.strategies})
+	compiled, _, problems := catalog.Compile(version.Files, s.store.Schema(), strategyFit{s.strategies, true})
 	if len(problems) > 0 {
 		errs := make([]error, len(problems))
 		for i, p := range problems {
@@ -53,7 +53,7 @@ func (s *Server) compile(ctx context.Context, version *catalog.Version) (*live, 
 
 // ValidateCatalog reports every mistake in files.
 func (s catalogs) ValidateCatalog(_ context.Context, req *connect.Request[rapportv1.ValidateCatalogRequest]) (*connect.Response[rapportv1.ValidateCatalogResponse], error) {
-	_, _, problems := catalog.Compile(catalogFiles(req.Msg.GetFiles()), s.store.Schema(), strategyFit{s.strategies})
+	_, _, problems := catalog.Compile(catalogFiles(req.Msg.GetFiles()), s.store.Schema(), strategyFit{s.strategies, false})
 	res := &rapportv1.ValidateCatalogResponse{}
 	for _, p := range problems {
 		res.Problems = append(res.Problems, &rapportv1.CatalogProblem{
@@ -70,7 +70,7 @@ func (s catalogs) PublishCatalog(ctx context.Context, req *connect.Request[rappo
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	files := catalogFiles(req.Msg.GetFiles())
-	compiled, _, problems := catalog.Compile(files, s.store.Schema(), strategyFit{s.strategies})
+	compiled, _, problems := catalog.Compile(files, s.store.Schema(), strategyFit{s.strategies, false})
 	if len(problems) > 0 {
 		return nil, catalogError(problems)
 	}
@@ -82,7 +82,7 @@ func (s catalogs) PublishCatalog(ctx context.Context, req *connect.Request[rappo
 	if current, err := s.catalogs.Current(); err == nil {
 		previous = current.Number
 	}
-	version, err := s.catalogs.Publish(files, catalog.Counts{Offers: len(compiled.Offers), Scenarios: len(compiled.Scenarios)})
+	version, err := s.keepCatalog(req, files, previous, catalog.Counts{Offers: len(compiled.Offers), Scenarios: len(compiled.Scenarios)})
 	if err != nil {
 		return nil, errors.Join(err, next.close(ctx))
 	}
@@ -93,6 +93,33 @@ func (s catalogs) PublishCatalog(ctx context.Context, req *connect.Request[rappo
 	return connect.NewResponse(&rapportv1.PublishCatalogResponse{
 		Version: versionMessage(version, version.Number), PreviousVersion: previous,
 	}), nil
+}
+
+// keepCatalog records the publication and writes it.
+func (s catalogs) keepCatalog(by asker, files []catalog.File, previous int64, counts catalog.Counts) (version *catalog.Version, err error) {
+	number, err := s.catalogs.Plan(files)
+	if err != nil {
+		return nil, err
+	}
+	publish := func() error {
+		version, err = s.catalogs.Publish(files, counts)
+		return err
+	}
+	if number == previous { // these files are current
+		err = publish()
+		return version, err
+	}
+	err = s.audit.change(by, "catalogue publish", "catalogue", numberName("version", previous), numberName("version", number), publish)
+	return version, err
+}
+
+// numberName is what the audit log calls a numbered version; nothing if there is
+// none.
+func numberName(what string, number int64) string {
+	if number == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s %d", what, number)
 }
 
 // GetCatalog returns a version.

@@ -29,6 +29,10 @@ type Config struct {
 	// scenario; 0: one more than MaxConcurrent, so that an instance that is being
 	// restored does not hold up a decision.
 	StrategyInstances int
+	// TrustedKeys are Ed25519 public keys, each 32 bytes in base64 or hexadecimal.
+	// With any, only strategies that one of them has signed are taken and run,
+	// besides those that ship with the server; see SignStrategy.
+	TrustedKeys []string
 	// DrainDelay is the pause between readiness going off and the listener
 	// closing, in which load balancers notice.
 	DrainDelay time.Duration
@@ -93,6 +97,9 @@ func (c Config) Validate() error {
 	}
 	if d.StrategyInstances < 0 || d.StrategyInstances > 10_000 {
 		fail("strategy-instances: %d is out of range: use 1 to 10000, or 0", d.StrategyInstances)
+	}
+	if _, err := parseTrustedKeys(d.TrustedKeys); err != nil {
+		errs = append(errs, err)
 	}
 	if d.DrainDelay < 0 || d.DrainDelay > 10*time.Minute {
 		fail("drain-delay: %v is out of range: use up to 10m", d.DrainDelay)

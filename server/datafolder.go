@@ -80,7 +80,7 @@ func openDataFolder(dir string) (_ *dataFolder, err error) {
 			return nil, fmt.Errorf("data folder: %w", err)
 		}
 	}
-	for _, sub := range []string{"snapshots", "deltas", "journal", "catalog", "strategies", "wasm-cache"} {
+	for _, sub := range []string{"snapshots", "deltas", "journal", "catalog", "strategies", "wasm-cache", "audit"} {
 		if err := os.MkdirAll(d.path(sub), 0o750); err != nil {
 			return nil, fmt.Errorf("data folder: %w", err)
 		}

@@ -69,7 +69,7 @@ func (s decisions) Decide(ctx context.Context, req *connect.Request[rapportv1.De
 	if at := m.GetDryRun().GetTime(); at != nil && at.CheckValid() != nil {
 		return nil, &argumentError{"dry_run.time", "it is not a valid time"}
 	}
-	r := decide.Request{Touchpoint: touchpoint, Slots: int(m.GetSlots())}
+	r := decide.Request{Customer: customerHash(identity), Touchpoint: touchpoint, Slots: int(m.GetSlots())}
 	if r.Context, err = readContext(l.compiled, m.GetContext()); err != nil {
 		return nil, err
 	}
@@ -93,7 +93,8 @@ func (s decisions) Decide(ctx context.Context, req *connect.Request[rapportv1.De
 	}
 	s.metrics.decided(scenario, &a, took)
 	for _, d := range a.Degradations {
-		if d.Step == decide.StepStrategyFailed {
+		// That one can't be used has been logged, and would be for each decision.
+		if d.Step == decide.StepStrategyFailed && !errors.Is(d.Err, errStrategyUnavailable) {
 			s.log.Warn("a strategy failed", "scenario", scenario, "decision", id, "error", d.Err)
 		}
 	}

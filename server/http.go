@@ -46,10 +46,12 @@ func (s *Server) newHandler() http.Handler {
 	mount(rapportv1connect.NewSnapshotServiceHandler(snapshots{s}, options(maxQuestionBytes)))
 	mount(rapportv1connect.NewCatalogServiceHandler(catalogs{s}, options(maxUploadBytes)))
 	mount(rapportv1connect.NewStrategyServiceHandler(releases{s}, options(maxUploadBytes)))
+	mount(rapportv1connect.NewAuditServiceHandler(audits{s}, options(maxQuestionBytes)))
 
 	services := []string{
 		rapportv1connect.DecisionServiceName, rapportv1connect.ProfileServiceName, rapportv1connect.SnapshotServiceName,
 		rapportv1connect.CatalogServiceName, rapportv1connect.StrategyServiceName,
+		rapportv1connect.AuditServiceName,
 	}
 	reflector := grpcreflect.NewStaticReflector(services...)
 	limit := connect.WithReadMaxBytes(maxQuestionBytes)

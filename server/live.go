@@ -20,17 +20,27 @@ type live struct {
 	version    *catalog.Version
 	compiled   *catalog.Compiled
 	decider    *decide.Decider
-	strategies []*sandbox.Strategy // by scenario; nil where the built-in arbitration ranks
-	used       map[string]string   // strategy name → version, of those that scenarios call live
+	strategies []*sandbox.Strategy // all that rank, of all scenarios
+	shadows    *shadows            // nil if nothing is in shadow
+	follows    map[string]bool     // names of which scenarios use the live version
+
+	// problems say which strategies are in service and can't be used; what is
+	// answered in their place is not what was released, so the server is not ready.
+	problems []string
 
 	// uses counts the decisions under way, and one for being current.
 	uses atomic.Int64
 }
 
-// newLive binds the strategies of a compiled catalogue. releases overrides which
-// version of a strategy is the live one.
-func (s *Server) newLive(ctx context.Context, v *catalog.Version, c *catalog.Compiled, releases map[string]string) (_ *live, err error) {
-	l := &live{version: v, compiled: c, strategies: make([]*sandbox.Strategy, len(c.Scenarios)), used: make(map[string]string)}
+// newLive binds the strategies of a compiled catalogue. changed is what of a
+// strategy is to be in service, by name, where that is not what is kept.
+//
+// A strategy that can't be used does not keep the others from ranking: it is among
+// the problems. That it must be usable when it is published or released is for the
+// caller to see to, before. But that a candidate does not fit that is new in changed
+// is an error.
+func (s *Server) newLive(ctx context.Context, v *catalog.Version, c *catalog.Compiled, changed map[string]release) (_ *live, err error) {
+	l := &live{version: v, compiled: c, follows: make(map[string]bool)}
 	l.uses.Store(1)
 	defer func() {
 		if err != nil {
@@ -42,19 +52,87 @@ func (s *Server) newLive(ctx context.Context, v *catalog.Version, c *catalog.Com
 		if scenario.Strategy == nil {
 			continue
 		}
-		version, err := s.strategies.resolve(scenario.Strategy, releases)
-		if err != nil {
+		kept := s.strategies.release(scenario.Strategy.Name)
+		r, isChanged := changed[scenario.Strategy.Name]
+		if !isChanged {
+			r = kept
+		}
+		if rankers[i], err = s.newRanker(ctx, l, scenario, r, isChanged && !r.Candidate.equal(kept.Candidate)); err != nil {
 			return nil, fmt.Errorf("scenario %s: %w", scenario.ID, err)
 		}
-		strategy, err := version.module.Bind(ctx, c, scenario, sandbox.PoolOptions{Size: s.config.StrategyInstances})
-		if err != nil {
-			return nil, fmt.Errorf("scenario %s: %w", scenario.ID, err)
-		}
-		l.strategies[i], rankers[i] = strategy, strategy
-		l.used[scenario.Strategy.Name] = version.module.Manifest().Version
 	}
 	l.decider, err = decide.New(c, rankers)
 	return l, err
+}
+
+// newRanker returns what ranks a scenario that has a strategy: the version that it
+// names, or the live one with its candidate. With strict, the candidate must fit.
+func (s *Server) newRanker(ctx context.Context, l *live, scenario *catalog.Scenario, r release, strict bool) (decide.Ranker, error) {
+	use := scenario.Strategy
+	follows := followsLive(use)
+	if follows {
+		l.follows[use.Name] = true
+	}
+	ranker, err := s.newVersionRanker(ctx, l, scenario, r)
+	if err != nil || !follows || r.Candidate == nil {
+		return ranker, err
+	}
+	bound, v, err := s.newCandidate(ctx, l, scenario, r.Candidate)
+	switch {
+	case err != nil && strict:
+		return nil, err
+	case err != nil && r.Candidate.Stage == stageShare:
+		l.problems = append(l.problems, fmt.Sprintf("scenario %s: %v; it is to rank for %v%% of the customers, for whom the live version ranks until then", scenario.ID, err, r.Candidate.Share))
+		return ranker, nil
+	case err != nil: // a shadow affects nothing, also by its absence
+		s.log.Error("a strategy can't rank in shadow", "scenario", scenario.ID, "error", err)
+		return ranker, nil
+	case r.Candidate.Stage == stageShare:
+		return newSharing(ranker, counted{bound, v.counts}, r.Candidate.Share), nil
+	}
+	if l.shadows == nil {
+		l.shadows = newShadows(s.ctx)
+	}
+	return &shadowed{ranker, bound, scenario.Candidates, v.counts, l.shadows}, nil
+}
+
+// newVersionRanker returns the ranker of the version that a scenario names, or
+// that is live; one that always fails if that can't be used.
+func (s *Server) newVersionRanker(ctx context.Context, l *live, scenario *catalog.Scenario, r release) (decide.Ranker, error) {
+	use := scenario.Strategy
+	v, err := s.strategies.resolve(use, r)
+	if err != nil {
+		l.problems = append(l.problems, fmt.Sprintf("scenario %s: %v; until then the built-in arbitration ranks in its place, and each answer says so", scenario.ID, err))
+		version := use.Version
+		if followsLive(use) {
+			version = r.Live
+		}
+		return unavailable{decide.RankerInfo{Name: use.Name, Version: version}}, nil
+	}
+	bound, err := l.bind(ctx, v, scenario, s.config.StrategyInstances)
+	return counted{bound, v.counts}, err
+}
+
+func (s *Server) newCandidate(ctx context.Context, l *live, scenario *catalog.Scenario, c *candidate) (*sandbox.Strategy, *strategyVersion, error) {
+	v, err := s.strategies.get(scenario.Strategy.Name, c.Version)
+	if err != nil {
+		return nil, nil, err
+	}
+	instances := s.config.StrategyInstances
+	if c.Stage == stageShadow {
+		instances = shadowInstances
+	}
+	bound, err := l.bind(ctx, v, scenario, instances)
+	return bound, v, err
+}
+
+// bind binds a version to a scenario. The strategy is closed with l.
+func (l *live) bind(ctx context.Context, v *strategyVersion, scenario *catalog.Scenario, instances int) (*sandbox.Strategy, error) {
+	bound, err := v.module.Bind(ctx, l.compiled, scenario, sandbox.PoolOptions{Size: instances})
+	if err == nil {
+		l.strategies = append(l.strategies, bound)
+	}
+	return bound, err
 }
 
 // acquire returns what decisions are made from, nil if no catalogue is in
@@ -94,26 +172,49 @@ func (s *Server) swap(next *live) {
 }
 
 func (l *live) close(ctx context.Context) error {
+	if l.shadows != nil {
+		l.shadows.close() // it calls strategies
+	}
 	var errs []error
 	for _, strategy := range l.strategies {
-		if strategy != nil {
-			errs = append(errs, strategy.Close(ctx))
-		}
+		errs = append(errs, strategy.Close(ctx))
 	}
 	return errors.Join(errs...)
 }
 
 // strategyFit tells package catalog what does not fit between a catalogue and
 // the strategies that it names.
-type strategyFit struct{ s *strategies }
+type strategyFit struct {
+	s *strategies
+	// lenient lets a strategy pass that can't be used: a catalogue that is in
+	// service already is not to go because of it.
+	lenient bool
+}
 
-// Check returns, in words, what keeps a scenario's strategy from ranking it.
+// Check returns, in words, what keeps a scenario's strategy, and a candidate that
+// ranks for a share of its customers, from ranking it.
 func (f strategyFit) Check(c *catalog.Compiled, scenario *catalog.Scenario) []string {
-	v, err := f.s.resolve(scenario.Strategy, nil)
-	if err != nil {
+	use := scenario.Strategy
+	r := f.s.release(use.Name)
+	v, err := f.s.resolve(use, r)
+	if err != nil && !f.lenient {
 		return []string{err.Error()}
 	}
-	return v.module.Check(c, scenario)
+	var problems []string
+	if err == nil {
+		problems = v.module.Check(c, scenario)
+	}
+	if f.lenient || !followsLive(use) || r.Candidate == nil || r.Candidate.Stage != stageShare {
+		return problems
+	}
+	v, err = f.s.get(use.Name, r.Candidate.Version)
+	if err != nil {
+		return append(problems, fmt.Sprintf("%v: it ranks for a share of the customers: take it back with rapport strategy rollback %s", err, use.Name))
+	}
+	for _, problem := range v.module.Check(c, scenario) {
+		problems = append(problems, fmt.Sprintf("version %s, which ranks for a share of the customers (rapport strategy rollback %s takes it back): %s", v.version, use.Name, problem))
+	}
+	return problems
 }
 
 var errNoCatalog = errors.New("no catalogue is in service: publish one with rapport catalog publish")

@@ -75,6 +75,7 @@ func (m *metrics) decided(scenario string, a *decide.Answer, took time.Duration)
 
 // observe registers what is read from the rooms at each scrape.
 func (m *metrics) observe(s *Server) {
+	m.registry.MustRegister(strategyCollector{s.strategies})
 	counter := func(name, help string, labels prometheus.Labels, f func() float64) {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, f))
 	}

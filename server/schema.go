@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 
@@ -53,7 +54,18 @@ func InstallSchema(dir, name string, yaml []byte) (id string, changed bool, err 
 	if err != nil {
 		return "", false, err
 	}
-	return schema.ID(), true, durable.WriteFile(d.path("schema"), append(b, '\n'))
+	audit, err := openAudit(d.path("audit"), slog.Default())
+	if err != nil {
+		return "", false, err
+	}
+	defer func() { err = errors.Join(err, audit.close()) }()
+	r := auditRecord{Action: "schema apply", Subject: "schema", Peer: localPeer, Agent: fmt.Sprintf("user %d", os.Getuid()), After: schema.ID()}
+	if old != nil {
+		r.Before = old.ID()
+	}
+	return schema.ID(), true, audit.changeBy(r, func() error {
+		return durable.WriteFile(d.path("schema"), append(b, '\n'))
+	})
 }
 
 // InstalledSchema returns the schema of a data folder, which may be open in a

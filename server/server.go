@@ -28,6 +28,7 @@ type Server struct {
 	catalogs   *catalog.Store
 	runtime    *sandbox.Runtime
 	strategies *strategies
+	audit      *auditLog
 	admission  *admission
 	slowReads  chan struct{}
 	metrics    *metrics
@@ -50,7 +51,8 @@ type Server struct {
 // Open locks the data folder, opens its stores, replays the journal and puts the
 // current catalogue into service. A catalogue that does not compile any more (the
 // schema may have changed) does not keep the server from opening: it is not ready
-// then, and says why.
+// then, and says why. Nor does a strategy that can't be used, because its file was
+// altered, say: see live.problems.
 //
 // Errors: *LockedError; ErrNoSchema; what the stores say.
 func Open(ctx context.Context, config Config) (_ *Server, err error) {
@@ -73,6 +75,9 @@ func Open(ctx context.Context, config Config) (_ *Server, err error) {
 	if s.folder, err = openDataFolder(config.Data); err != nil {
 		return nil, err
 	}
+	if s.audit, err = openAudit(s.folder.path("audit"), s.log); err != nil {
+		return nil, err
+	}
 	if err := s.openStore(ctx); err != nil {
 		return nil, err
 	}
@@ -82,7 +87,11 @@ func Open(ctx context.Context, config Config) (_ *Server, err error) {
 	if s.runtime, err = sandbox.New(ctx, sandbox.Options{Logger: s.log, CacheDir: s.folder.path("wasm-cache")}); err != nil {
 		return nil, err
 	}
-	if s.strategies, err = openStrategies(ctx, s.folder.path("strategies"), s.runtime); err != nil {
+	trusted, err := parseTrustedKeys(config.TrustedKeys)
+	if err != nil {
+		return nil, err
+	}
+	if s.strategies, err = openStrategies(ctx, s.folder.path("strategies"), s.runtime, trusted, s.log); err != nil {
 		return nil, err
 	}
 	if err := s.serveCurrentCatalog(ctx); err != nil {
@@ -198,6 +207,9 @@ func (s *Server) Close() error {
 	if s.runtime != nil {
 		errs = append(errs, s.runtime.Close(ctx))
 	}
+	if s.audit != nil {
+		errs = append(errs, s.audit.close())
+	}
 	errs = append(errs, s.folder.close())
 	s.folder = nil
 	s.cancel()
@@ -213,12 +225,15 @@ func (s *Server) notReady() []string {
 	if err := s.store.Err(); err != nil {
 		out = append(out, "events: "+err.Error())
 	}
-	if s.live.Load() == nil {
+	l := s.live.Load()
+	if l == nil {
 		err := errNoCatalog
 		if e := s.catalogError.Load(); e != nil {
 			err = *e
 		}
 		out = append(out, "catalogue: "+err.Error())
+	} else {
+		out = append(out, l.problems...)
 	}
 	return out
 }

@@ -31,7 +31,17 @@ func (s snapshots) ListSnapshots(_ context.Context, req *connect.Request[rapport
 func (s snapshots) ActivateSnapshot(ctx context.Context, req *connect.Request[rapportv1.ActivateSnapshotRequest]) (*connect.Response[rapportv1.ActivateSnapshotResponse], error) {
 	s.changing.Lock()
 	defer s.changing.Unlock()
-	active, previous, err := s.store.Snapshots().Activate(ctx, req.Msg.GetSource(), req.Msg.GetGeneration())
+	source, generation := req.Msg.GetSource(), req.Msg.GetGeneration()
+	before, _, err := s.store.Snapshots().Pointers(source)
+	if err != nil {
+		return nil, err
+	}
+	var active profilestore.SnapshotInfo
+	var previous int64
+	err = s.audit.change(req, "snapshot activate", "snapshot/"+source, numberName("generation", before), numberName("generation", generation), func() (err error) {
+		active, previous, err = s.store.Snapshots().Activate(ctx, source, generation)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +53,22 @@ func (s snapshots) ActivateSnapshot(ctx context.Context, req *connect.Request[ra
 func (s snapshots) RollbackSnapshot(ctx context.Context, req *connect.Request[rapportv1.RollbackSnapshotRequest]) (*connect.Response[rapportv1.RollbackSnapshotResponse], error) {
 	s.changing.Lock()
 	defer s.changing.Unlock()
-	active, previous, err := s.store.Snapshots().Rollback(ctx, req.Msg.GetSource())
+	source := req.Msg.GetSource()
+	before, earlier, err := s.store.Snapshots().Pointers(source)
+	if err != nil {
+		return nil, err
+	}
+	var active profilestore.SnapshotInfo
+	var previous int64
+	rollback := func() (err error) {
+		active, previous, err = s.store.Snapshots().Rollback(ctx, source)
+		return err
+	}
+	if earlier == 0 { // it says why not
+		err = rollback()
+	} else {
+		err = s.audit.change(req, "snapshot rollback", "snapshot/"+source, numberName("generation", before), numberName("generation", earlier), rollback)
+	}
 	if err != nil {
 		return nil, err
 	}

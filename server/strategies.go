@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,97 +26,171 @@ import (
 const liveVersion = "live"
 
 var (
-	errStrategyNotFound = errors.New("no such strategy")
-	errVersionTaken     = errors.New("the version is taken by another module")
+	errStrategyNotFound    = errors.New("no such strategy")
+	errStrategyUnavailable = errors.New("the strategy can't be used")
+	errVersionTaken        = errors.New("the version is taken by another module")
 )
 
-// strategyVersion is a module that is kept.
+// strategyVersion is a module that is kept. It does not change, except that
+// another of the same content may take its place: see strategies.keep.
 type strategyVersion struct {
-	module   *sandbox.Module
-	size     int
-	uploaded time.Time // zero if built in
+	name, version string
+	digest        string // of the module as it was uploaded; empty if not known
+	module        *sandbox.Module
+	size          int
+	builtin       bool      // it ships with the server
+	uploaded      time.Time // zero if built in, or not known
+	signature     []byte
+	signedBy      string // the id of the trusted key; empty if none, or none is trusted
+
+	// problem says why the module can't be used; module is nil then.
+	problem error
+
+	counts *counts
 }
 
-func (v *strategyVersion) builtin() bool { return v.uploaded.IsZero() }
+func (v *strategyVersion) title() string { return v.name + " " + v.version }
 
-// strategies keeps the modules in DATA/strategies/NAME/VERSION.wasm, and which
-// version of each is live in NAME/LIVE. The modules that ship with the server
-// are always there and are live until another version is released.
+// strategies keeps the modules in DATA/strategies/NAME/VERSION.wasm, with what
+// was known of each when it was uploaded beside it in VERSION.json, and what is in
+// service of each name in NAME/RELEASE. The modules that ship with the server are
+// always there, need no signature, and are live until another version is released.
 //
 // A version never changes: what a name and version stand for today they stand for
-// for ever.
+// for ever. A file that is not what was uploaded any more, or that a key must have
+// signed and none has, is refused by name: it is listed with what is wrong, and
+// nothing takes its place in silence.
 type strategies struct {
 	dir     string
 	runtime *sandbox.Runtime
+	trusted trustedKeys
+	log     *slog.Logger
+	builtin map[string]string // version by name
 
 	mu       sync.RWMutex
-	versions map[string][]*strategyVersion // by name; newest last
-	live     map[string]string             // version by name
+	versions map[string][]*strategyVersion // by name; oldest first, built-in ones before all
+	releases map[string]release            // by name
+	broken   map[string]error              // why the release of a name can't be read
 }
 
-// openStrategies compiles everything that is kept.
-func openStrategies(ctx context.Context, dir string, runtime *sandbox.Runtime) (*strategies, error) {
-	s := &strategies{dir: dir, runtime: runtime, versions: make(map[string][]*strategyVersion), live: make(map[string]string)}
+// openStrategies compiles everything that is kept. What is wrong with a module in
+// the folder is no error here: it concerns who uses it.
+func openStrategies(ctx context.Context, dir string, runtime *sandbox.Runtime, trusted trustedKeys, log *slog.Logger) (*strategies, error) {
+	s := &strategies{
+		dir: dir, runtime: runtime, trusted: trusted, log: log,
+		builtin: make(map[string]string), versions: make(map[string][]*strategyVersion),
+		releases: make(map[string]release), broken: make(map[string]error),
+	}
 	for _, wasm := range plugins.Builtin() {
 		m, err := runtime.Compile(ctx, wasm)
 		if err != nil {
 			return nil, fmt.Errorf("built-in strategy: %w", err)
 		}
-		name := m.Manifest().Name
-		s.versions[name] = append(s.versions[name], &strategyVersion{module: m, size: len(wasm)})
-		s.live[name] = m.Manifest().Version
+		name, version := m.Manifest().Name, m.Manifest().Version
+		s.builtin[name] = version
+		s.versions[name] = append(s.versions[name], &strategyVersion{
+			name: name, version: version, digest: m.Digest(), module: m, size: len(wasm), builtin: true, counts: newCounts(),
+		})
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "*", "*.wasm"))
 	if err != nil {
 		return nil, err
 	}
 	for _, file := range files {
-		if err := s.open(ctx, file); err != nil {
-			return nil, fmt.Errorf("strategy %s: %w: remove the file, or put it back as it was uploaded", file, err)
+		if err := ctx.Err(); err != nil {
+			return nil, err
 		}
+		s.add(s.open(ctx, file))
 	}
 	for name, versions := range s.versions {
 		slices.SortStableFunc(versions, func(a, b *strategyVersion) int { return a.uploaded.Compare(b.uploaded) })
-		live, err := os.ReadFile(filepath.Join(dir, name, "LIVE"))
-		switch {
-		case err == nil:
-			s.live[name] = strings.TrimSpace(string(live))
-		case !errors.Is(err, os.ErrNotExist):
-			return nil, err
+		r, err := readRelease(filepath.Join(dir, name), s.builtin[name])
+		if err != nil {
+			s.log.Error("what of a strategy is in service can't be read", "strategy", name, "error", err)
+			s.broken[name] = err
+			r = release{}
 		}
+		s.releases[name] = r
 	}
 	return s, nil
 }
 
-// kept is what is written beside a module.
-type kept struct {
-	Digest   string    `json:"digest"`
-	Uploaded time.Time `json:"uploaded"`
+// add takes up a module from the folder.
+func (s *strategies) add(v *strategyVersion) {
+	if v.problem != nil {
+		s.log.Error("a strategy in the data folder can't be used", "name", v.name, "version", v.version, "problem", v.problem)
+	} else if old := s.find(v.name, v.version); old != nil && old.digest == v.digest {
+		return // it was uploaded before it came to ship with the server
+	}
+	s.versions[v.name] = append(s.versions[v.name], v)
 }
 
-func (s *strategies) open(ctx context.Context, file string) error {
+// kept is what is written beside a module.
+type kept struct {
+	Digest    string    `json:"digest"`
+	Uploaded  time.Time `json:"uploaded"`
+	Signature []byte    `json:"signature,omitempty"`
+	Key       string    `json:"key,omitempty"` // the id of the key, for people
+}
+
+// open opens a module in the folder.
+func (s *strategies) open(ctx context.Context, file string) *strategyVersion {
+	dir, base := filepath.Split(file)
+	base = strings.ToValidUTF8(base, "\uFFFD")
+	v := &strategyVersion{name: strings.ToValidUTF8(filepath.Base(dir), "\uFFFD"), version: strings.TrimSuffix(base, ".wasm"), counts: newCounts()}
+	if err := s.load(ctx, v, file); err != nil {
+		v.problem = fmt.Errorf("strategies/%s/%s: %w", v.name, base, withoutPath(err))
+	}
+	return v
+}
+
+func (s *strategies) load(ctx context.Context, v *strategyVersion, file string) error {
+	const asUploaded = "put the file back as it was uploaded, upload the module again, or remove the file"
+	if info, err := os.Stat(file); err != nil {
+		return err
+	} else if v.size = int(info.Size()); v.size > sandbox.MaxModuleSize {
+		return fmt.Errorf("it has %d bytes, and a module at most %d: %s", v.size, sandbox.MaxModuleSize, asUploaded)
+	}
 	wasm, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
 	b, err := os.ReadFile(strings.TrimSuffix(file, ".wasm") + ".json")
 	if err != nil {
-		return err
+		return fmt.Errorf("what was known of it when it was uploaded can't be read: %w: put the .json file back, or remove the module", withoutPath(err))
 	}
 	var k kept
 	if err := json.Unmarshal(b, &k); err != nil {
-		return err
+		return fmt.Errorf("what was known of it when it was uploaded is damaged: %w: put the .json file back, or remove both", err)
 	}
+	v.digest, v.uploaded, v.signature = k.Digest, k.Uploaded, k.Signature
 	if digest := digestOf(wasm); digest != k.Digest {
-		return fmt.Errorf("its content has changed since it was uploaded: digest %s, was %s", digest, k.Digest)
+		return fmt.Errorf("its content has changed since it was uploaded: the digest is %s, was %s: %s", digest, k.Digest, asUploaded)
+	}
+	if v.signedBy, err = s.trusted.verify(wasm, k.Signature); err != nil {
+		return err
 	}
 	m, err := s.runtime.Compile(ctx, wasm)
 	if err != nil {
 		return err
 	}
-	name := m.Manifest().Name
-	s.versions[name] = append(s.versions[name], &strategyVersion{module: m, size: len(wasm), uploaded: k.Uploaded})
+	if name, version := m.Manifest().Name, m.Manifest().Version; name != v.name || version != v.version {
+		return errors.Join(fmt.Errorf("it is %s %s by its manifest: move it to where that belongs, or remove it", name, version), m.Close(ctx))
+	}
+	if s.builtin[v.name] == v.version && s.find(v.name, v.version).digest != v.digest {
+		return errors.Join(errors.New("another module of this name and version ships with the server: give this one another version"), m.Close(ctx))
+	}
+	v.module = m
 	return nil
+}
+
+// withoutPath returns an error of package os without the path of the data folder,
+// which is nobody's business who asks over the network.
+func withoutPath(err error) error {
+	if path, ok := errors.AsType[*os.PathError](err); ok && error(path) == err {
+		return path.Err
+	}
+	return err
 }
 
 func digestOf(b []byte) string {
@@ -123,127 +198,208 @@ func digestOf(b []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// upload keeps a module. The same module again is no error.
-func (s *strategies) upload(ctx context.Context, wasm []byte) (*strategyVersion, error) {
+// check verifies and compiles a module that somebody wants to be kept.
+func (s *strategies) check(ctx context.Context, wasm, signature []byte) (*strategyVersion, error) {
+	// A signature is looked at before a compiler is.
+	signedBy, err := s.trusted.verify(wasm, signature)
+	if err != nil {
+		return nil, err
+	}
 	m, err := s.runtime.Compile(ctx, wasm)
 	if err != nil {
 		return nil, err
 	}
-	name, version := m.Manifest().Name, m.Manifest().Version
+	return &strategyVersion{
+		name: m.Manifest().Name, version: m.Manifest().Version, digest: m.Digest(), module: m, size: len(wasm),
+		uploaded: time.Now().UTC().Truncate(time.Millisecond), signature: signature, signedBy: signedBy, counts: newCounts(),
+	}, nil
+}
+
+// upload is what keep is about to do with a module.
+type upload int
+
+const (
+	uploadSame   upload = iota // it is kept already
+	uploadNew                  // it is new
+	uploadSigned               // it is kept, and gets a signature
+	uploadMended               // it is kept, could not be used, and now can
+)
+
+// plan says what becomes of a module that was checked. The caller sees to it that
+// nothing is kept until keep has been called. Errors: errVersionTaken.
+func (s *strategies) plan(v *strategyVersion) (upload, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	old := s.find(v.name, v.version)
+	switch {
+	case old == nil:
+		return uploadNew, nil
+	case old.digest != v.digest:
+		was := "whose digest can't be told: " + fmt.Sprint(old.problem)
+		if old.digest != "" {
+			was = "digest " + old.digest
+		}
+		return 0, fmt.Errorf("strategy %s: %w (%s): give the new module a new version", v.title(), errVersionTaken, was)
+	case old.problem != nil:
+		return uploadMended, nil
+	case !old.builtin && len(v.signature) > 0 && string(v.signature) != string(old.signature) && (v.signedBy != "" || len(old.signature) == 0):
+		return uploadSigned, nil
+	}
+	return uploadSame, nil
+}
+
+// keep keeps a module as planned and returns what is kept from now on. v belongs
+// to strategies if keep returns it, and else to the caller.
+func (s *strategies) keep(v *strategyVersion, wasm []byte, what upload) (*strategyVersion, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old := s.find(name, version); old != nil {
-		if old.module.Digest() == m.Digest() {
-			return old, m.Close(ctx)
-		}
-		return nil, errors.Join(fmt.Errorf("strategy %s %s: %w (digest %s): give the new module a new version", name, version, errVersionTaken, old.module.Digest()), m.Close(ctx))
+	old := s.find(v.name, v.version)
+	if what == uploadSame {
+		return old, nil
 	}
-	if version == liveVersion {
-		return nil, errors.Join(&sandbox.InvalidError{Reason: sandbox.ReasonManifest, Message: fmt.Sprintf("%q is reserved and can't be a version", version)}, m.Close(ctx))
+	if old != nil && !old.uploaded.IsZero() {
+		v.uploaded = old.uploaded
 	}
-	v := &strategyVersion{module: m, size: len(wasm), uploaded: time.Now().UTC().Truncate(time.Millisecond)}
-	if err := s.keep(name, version, wasm, kept{Digest: m.Digest(), Uploaded: v.uploaded}); err != nil {
-		return nil, errors.Join(err, m.Close(ctx))
+	if err := s.write(v, wasm); err != nil {
+		return nil, err
 	}
-	s.versions[name] = append(s.versions[name], v)
+	switch what {
+	case uploadNew:
+		s.versions[v.name] = append(s.versions[v.name], v)
+	case uploadMended:
+		v.counts = old.counts
+		s.versions[v.name][slices.Index(s.versions[v.name], old)] = v
+	case uploadSigned: // the module in use stays as it is
+		signed := *old
+		signed.signature, signed.signedBy = v.signature, v.signedBy
+		s.versions[v.name][slices.Index(s.versions[v.name], old)] = &signed
+		return &signed, nil
+	case uploadSame:
+	}
 	return v, nil
 }
 
-// keep writes the module last: without it, what is beside it means nothing.
-func (s *strategies) keep(name, version string, wasm []byte, k kept) error {
-	b, err := json.Marshal(k)
+// write writes the module last: without it, what is beside it means nothing.
+func (s *strategies) write(v *strategyVersion, wasm []byte) error {
+	b, err := json.Marshal(kept{Digest: v.digest, Uploaded: v.uploaded, Signature: v.signature, Key: v.signedBy})
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(s.dir, name)
+	dir := filepath.Join(s.dir, v.name)
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
-	if err := durable.WriteFile(filepath.Join(dir, version+".json"), b); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, v.version+".json"), b); err != nil {
 		return err
 	}
-	return durable.WriteFile(filepath.Join(dir, version+".wasm"), wasm)
+	return durable.WriteFile(filepath.Join(dir, v.version+".wasm"), wasm)
 }
 
-func (s *strategies) find(name, version string) *strategyVersion {
+// find returns a version by name; of two, the one that can't be used.
+func (s *strategies) find(name, version string) (found *strategyVersion) {
 	for _, v := range s.versions[name] {
-		if v.module.Manifest().Version == version {
-			return v
+		if v.version == version && (found == nil || v.problem != nil) {
+			found = v
 		}
 	}
-	return nil
+	return found
 }
 
-// resolve returns the module that a scenario names, with live standing for the
-// versions in overrides, where given, before those released.
-func (s *strategies) resolve(use *catalog.StrategyUse, overrides map[string]string) (*strategyVersion, error) {
+// get returns a version that can be used. Errors: errStrategyNotFound,
+// errStrategyUnavailable.
+func (s *strategies) get(name, version string) (*strategyVersion, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	versions, ok := s.versions[use.Name]
+	versions, ok := s.versions[name]
 	if !ok {
 		names := make([]string, 0, len(s.versions))
 		for name := range s.versions {
 			names = append(names, name)
 		}
 		slices.Sort(names)
-		return nil, fmt.Errorf("%w: %q; there are %s", errStrategyNotFound, use.Name, strings.Join(names, ", "))
+		return nil, fmt.Errorf("%w: %q; there are %s", errStrategyNotFound, name, strings.Join(names, ", "))
 	}
-	version := use.Version
-	if version == "" || version == liveVersion {
-		if version = overrides[use.Name]; version == "" {
-			version = s.live[use.Name]
+	if v := s.find(name, version); v == nil {
+		known := make([]string, len(versions))
+		for i, v := range versions {
+			known[i] = v.version
 		}
-		if version == "" {
-			return nil, fmt.Errorf("%w: no version of %q is live: release one with rapport strategy release", errStrategyNotFound, use.Name)
-		}
-	}
-	if v := s.find(use.Name, version); v != nil {
+		return nil, fmt.Errorf("%w: %s has no version %q; there are %s", errStrategyNotFound, name, version, strings.Join(known, ", "))
+	} else if v.problem == nil {
 		return v, nil
+	} else {
+		return nil, fmt.Errorf("%w: %s: %w", errStrategyUnavailable, v.title(), v.problem)
 	}
-	known := make([]string, len(versions))
-	for i, v := range versions {
-		known[i] = v.module.Manifest().Version
-	}
-	return nil, fmt.Errorf("%w: %s has no version %q; there are %s", errStrategyNotFound, use.Name, version, strings.Join(known, ", "))
 }
 
-// setLive makes a version the live one, durably.
-func (s *strategies) setLive(name, version string) (previous string, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	previous = s.live[name]
-	if err := os.MkdirAll(filepath.Join(s.dir, name), 0o750); err != nil {
-		return "", err
+// resolve returns the module that a scenario names. r is what of that strategy is
+// in service. Errors: those of get.
+func (s *strategies) resolve(use *catalog.StrategyUse, r release) (*strategyVersion, error) {
+	if !followsLive(use) {
+		return s.get(use.Name, use.Version)
 	}
-	if err := durable.WriteFile(filepath.Join(s.dir, name, "LIVE"), []byte(version+"\n")); err != nil {
-		return "", err
+	if r.Live != "" {
+		return s.get(use.Name, r.Live)
 	}
-	s.live[name] = version
-	return previous, nil
+	s.mu.RLock()
+	broken, known := s.broken[use.Name], len(s.versions[use.Name]) > 0
+	s.mu.RUnlock()
+	switch {
+	case broken != nil:
+		return nil, fmt.Errorf("%w: %s: %w", errStrategyUnavailable, use.Name, broken)
+	case known:
+		return nil, fmt.Errorf("%w: no version of %q is live: release one with rapport strategy release", errStrategyNotFound, use.Name)
+	}
+	return s.get(use.Name, liveVersion)
 }
 
-// list returns the versions by name, newest first, and the live one of each.
-func (s *strategies) list(name string) (versions []*strategyVersion, live map[string]string) {
+// followsLive reports whether a scenario uses whichever version is live, with its
+// shadow and share.
+func followsLive(use *catalog.StrategyUse) bool {
+	return use.Version == "" || use.Version == liveVersion
+}
+
+// release returns what of a strategy is in service.
+func (s *strategies) release(name string) release {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	live = make(map[string]string, len(s.live))
+	return s.releases[name]
+}
+
+// setRelease replaces what of a strategy is in service, durably.
+func (s *strategies) setRelease(name string, r release) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := writeRelease(filepath.Join(s.dir, name), s.builtin[name], r); err != nil {
+		return err
+	}
+	s.releases[name] = r
+	delete(s.broken, name)
+	return nil
+}
+
+// list returns the versions by name, newest first; all if name is empty.
+func (s *strategies) list(name string) (versions []*strategyVersion) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	for n, vs := range s.versions {
 		if name == "" || n == name {
 			versions = append(versions, vs...)
-			live[n] = s.live[n]
 		}
 	}
 	slices.SortStableFunc(versions, func(a, b *strategyVersion) int {
-		return cmp.Or(cmp.Compare(a.module.Manifest().Name, b.module.Manifest().Name), b.uploaded.Compare(a.uploaded))
+		return cmp.Or(cmp.Compare(a.name, b.name), b.uploaded.Compare(a.uploaded), cmp.Compare(b.version, a.version))
 	})
-	return versions, live
+	return versions
 }
 
 func (s *strategies) close(ctx context.Context) error {
 	var errs []error
 	for _, versions := range s.versions {
 		for _, v := range versions {
-			errs = append(errs, v.module.Close(ctx))
+			if v.module != nil {
+				errs = append(errs, v.module.Close(ctx))
+			}
 		}
 	}
 	return errors.Join(errs...)

@@ -1,0 +1,71 @@
+package server
+
+import (
+	"errors"
+	"maps"
+	"sync"
+	"sync/atomic"
+
+	"rapport/server/decide"
+	"rapport/server/sandbox"
+)
+
+// counts are what a version of a strategy has done since the server started, in
+// all scenarios and through all swaps. They are safe for concurrent use.
+type counts struct {
+	ranked, busy atomic.Uint64
+	faults       kinds
+
+	shadow struct {
+		comparisons, winner, slate, score, dropped atomic.Uint64
+
+		faults kinds
+	}
+}
+
+func newCounts() *counts { return new(counts) }
+
+// rank counts what came of a call.
+func (c *counts) rank(err error) {
+	switch {
+	case err == nil:
+		c.ranked.Add(1)
+	case errors.Is(err, decide.ErrBusy):
+		c.busy.Add(1)
+	default:
+		c.faults.add(faultKind(err))
+	}
+}
+
+// faultOther is the kind of an error that is no fault of the strategy's.
+const faultOther = "other"
+
+// faultKind says in one word why a strategy did not rank.
+func faultKind(err error) string {
+	if fault, ok := errors.AsType[*sandbox.FaultError](err); ok {
+		return string(fault.Kind)
+	}
+	return faultOther
+}
+
+// kinds counts by kind. Faults are rare enough for a lock.
+type kinds struct {
+	mu sync.Mutex
+	n  map[string]uint64
+}
+
+func (k *kinds) add(kind string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.n == nil {
+		k.n = make(map[string]uint64)
+	}
+	k.n[kind]++
+}
+
+// get returns a copy.
+func (k *kinds) get() map[string]uint64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return maps.Clone(k.n)
+}
