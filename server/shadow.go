@@ -129,7 +129,6 @@ func (s *shadows) compare(j *shadowJob) {
 		return
 	}
 	l, o := &j.live, &j.own
-	c.comparisons.Add(1)
 	if !slices.EqualFunc(l.Score, o.Score, sameBits) || !slices.Equal(l.Veto, o.Veto) {
 		c.score.Add(1)
 	}
@@ -142,6 +141,7 @@ func (s *shadows) compare(j *shadowJob) {
 	if len(live) != len(own) && min(len(live), len(own)) == 0 || len(live) > 0 && len(own) > 0 && live[0] != own[0] {
 		c.winner.Add(1)
 	}
+	c.comparisons.Add(1) // last: who sees it counted sees the differences too
 }
 
 // rank fills own with the candidate's outputs. A panic is an error here: it must

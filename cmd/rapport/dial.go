@@ -23,6 +23,7 @@ type clients struct {
 	snapshots  rapportv1connect.SnapshotServiceClient
 	catalogs   rapportv1connect.CatalogServiceClient
 	strategies rapportv1connect.StrategyServiceClient
+	audit      rapportv1connect.AuditServiceClient
 
 	close func() error // ends what dial began
 }
@@ -74,11 +75,16 @@ func (a *app) open(ctx context.Context, data string) (*clients, error) {
 	if err := checkDataFolder(data); err != nil {
 		return nil, err
 	}
+	trusted, err := trustedKeys(a.trustedKeys)
+	if err != nil {
+		return nil, err
+	}
 	s, err := server.Open(ctx, server.Config{
-		Data:     data,
-		Deadline: offlineDeadline,
-		Logger:   a.logger(),
-		Version:  programVersion(),
+		Data:        data,
+		Deadline:    offlineDeadline,
+		TrustedKeys: trusted,
+		Logger:      a.logger(),
+		Version:     programVersion(),
 	})
 	if err != nil {
 		return nil, err
@@ -114,6 +120,7 @@ func newClients(client connect.HTTPClient, url string, options ...connect.Client
 		snapshots:  rapportv1connect.NewSnapshotServiceClient(client, url, options...),
 		catalogs:   rapportv1connect.NewCatalogServiceClient(client, url, options...),
 		strategies: rapportv1connect.NewStrategyServiceClient(client, url, options...),
+		audit:      rapportv1connect.NewAuditServiceClient(client, url, options...),
 	}
 }
 

@@ -34,10 +34,11 @@ func main() {
 
 // cli is the command line as kong reads it.
 type cli struct {
-	Server string `help:"URL of a running server." placeholder:"URL" setting:"" group:"global"`
-	Data   string `help:"Data folder, for work without a server." placeholder:"DIR" setting:"" group:"global"`
-	Config string `help:"Configuration file; ./rapport.yaml if there is one." placeholder:"FILE" group:"global"`
-	JSON   bool   `name:"json" help:"Print JSON instead of tables." group:"global"`
+	Server      string `help:"URL of a running server." placeholder:"URL" setting:"" group:"global"`
+	Data        string `help:"Data folder, for work without a server." placeholder:"DIR" setting:"" group:"global"`
+	TrustedKeys string `help:"Public keys of which one must have signed each strategy in a data folder: in base64 or hexadecimal, or files with one a line; separated by commas." placeholder:"KEYS" setting:"" group:"global"`
+	Config      string `help:"Configuration file; ./rapport.yaml if there is one." placeholder:"FILE" group:"global"`
+	JSON        bool   `name:"json" help:"Print JSON instead of tables." group:"global"`
 
 	Dev      devCmd      `cmd:"" group:"run" help:"Run a demo server with synthetic customers."`
 	Serve    serveCmd    `cmd:"" group:"run" help:"Run the server on a data folder."`
@@ -47,8 +48,9 @@ type cli struct {
 	Ingest   ingestCmd   `cmd:"" group:"data" help:"Send events."`
 	Profile  profileCmd  `cmd:"" group:"data" help:"Show what is known of a customer."`
 	Catalog  catalogCmd  `cmd:"" group:"decide" help:"Check, publish and show catalogues."`
-	Strategy strategyCmd `cmd:"" group:"decide" help:"Upload, list and release strategies."`
+	Strategy strategyCmd `cmd:"" group:"decide" help:"Upload, sign, list and release strategies, and take them back."`
 	Decide   decideCmd   `cmd:"" group:"decide" help:"Decide what to offer one customer, or many."`
+	Audit    auditCmd    `cmd:"" group:"self" help:"Show who has changed what decisions are made from."`
 	Settings configCmd   `cmd:"" name:"config" group:"self" help:"Show each setting and where it comes from."`
 	Version  versionCmd  `cmd:"" group:"self" help:"Show the version."`
 }
@@ -63,6 +65,8 @@ type app struct {
 	json     bool
 	settings *settings
 	target   target
+
+	trustedKeys string // the setting, see trustedKeys
 }
 
 // run is the whole program but for its process: it returns the exit code, 0 for
@@ -91,7 +95,7 @@ func run(ctx context.Context, args []string, con console, env func(string) (stri
 		}
 		return 2
 	}
-	a := &app{console: con, json: c.JSON, settings: set}
+	a := &app{console: con, json: c.JSON, settings: set, trustedKeys: c.TrustedKeys}
 	a.target = newTarget(set, c.Server, c.Data)
 	if err := parsed.Run(a); err != nil {
 		return a.fail(ctx, parsed, err)

@@ -37,6 +37,9 @@ func TestMain(m *testing.M) {
 //	paste FILE N         run the Nth curl line of a file as a person would who pastes it
 //	get URL              print what a GET answers, and its status
 //	until URL STATUS     GET until the answer has this status
+//	await PATTERN ARG…   run rapport until a line that it prints matches
+//	append FILE TEXT     append a text to a file
+//	flip FILE            change one bit in the middle of a file
 //	replace FILE OLD NEW replace every occurrence in a file
 //	thousand TEXT FILE   write a file of a thousand equal lines
 //	same FILE N          check that a file has N lines, all equal
@@ -58,7 +61,7 @@ func TestScript(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"start": startCmd, "signal": signalCmd, "finish": finishCmd,
 			"paste": pasteCmd, "get": getCmd, "until": untilCmd,
-			"replace": replaceCmd, "thousand": thousandCmd, "same": sameCmd,
+			"await": awaitCmd, "append": appendCmd, "flip": flipCmd, "replace": replaceCmd, "thousand": thousandCmd, "same": sameCmd,
 		},
 	})
 }
@@ -277,6 +280,39 @@ func untilCmd(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("status %d, error %v", status, err)
 		}
 	}
+}
+
+func awaitCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: await PATTERN ARG…")
+	}
+	pattern, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	for deadline := time.Now().Add(startupTimeout); ; <-time.After(10 * time.Millisecond) {
+		ts.Check(ts.Exec("rapport", args[1:]...))
+		if pattern.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%q has not been printed", args[0])
+		}
+	}
+}
+
+func appendCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: append FILE TEXT")
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(ts.ReadFile(args[0])+args[1]), 0o600))
+}
+
+func flipCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: flip FILE")
+	}
+	b := []byte(ts.ReadFile(args[0]))
+	b[len(b)/2] ^= 1
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o600))
 }
 
 func thousandCmd(ts *testscript.TestScript, _ bool, args []string) {

@@ -27,10 +27,14 @@ type serverFlags struct {
 }
 
 // config returns the server's configuration for a data folder.
-func (f *serverFlags) config(data string, logTo io.Writer) (server.Config, error) {
+func (f *serverFlags) config(data, keys string, logTo io.Writer) (server.Config, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.LogLevel)); err != nil {
 		return server.Config{}, usagef("--log-level: %v", err)
+	}
+	trusted, err := trustedKeys(keys)
+	if err != nil {
+		return server.Config{}, err
 	}
 	options := &slog.HandlerOptions{Level: level}
 	var handler slog.Handler = slog.NewTextHandler(logTo, options)
@@ -45,6 +49,7 @@ func (f *serverFlags) config(data string, logTo io.Writer) (server.Config, error
 		CacheEntries:      f.CacheEntries,
 		MaxConcurrent:     f.MaxConcurrent,
 		StrategyInstances: f.StrategyInstances,
+		TrustedKeys:       trusted,
 		DrainDelay:        f.DrainDelay,
 		Logger:            slog.New(handler),
 		Version:           programVersion(),
@@ -77,7 +82,7 @@ func (cmd *serveCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	c, err := cmd.config(data, a.err)
+	c, err := cmd.config(data, a.trustedKeys, a.err)
 	if err != nil {
 		return err
 	}
