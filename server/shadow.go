@@ -15,7 +15,7 @@ import (
 const (
 	// shadowJobs is how many rankings may wait for a shadow. One of 100 candidates
 	// takes 5 KB; of 10,000, half a megabyte.
-	shadowJobs = 32
+	shadowJobs = 64
 	// shadowInstances is how many instances a strategy has in shadow: one worker
 	// uses one, the other is being restored meanwhile.
 	shadowInstances = 2

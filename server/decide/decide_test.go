@@ -400,3 +400,96 @@ func TestAllocations(t *testing.T) {
 		t.Errorf("a decision allocates %v times", n)
 	}
 }
+
+// choosing has another ranker for odd customers.
+type choosing struct {
+	decide.Arbitration
+	odd decide.Ranker
+}
+
+func (c choosing) Choose(customer uint64) decide.Ranker {
+	if customer%2 == 1 {
+		return c.odd
+	}
+	return c.Arbitration
+}
+
+// TestChooser: who is chosen for the customer ranks and is named, also when it
+// fails.
+func TestChooser(t *testing.T) {
+	s := newShop(t, 10, 3, func(i int) (int, catalog.Offer, float64) {
+		return 0, catalog.Offer{Value: float64(i), Lever: 1, Propensity: catalog.Propensity{Slot: -1, Start: 0.5}}, 1
+	}, false)
+	for _, c := range []struct {
+		odd      decide.Ranker
+		customer uint64
+		want     string
+		steps    int
+	}{
+		{vetoing{}, 2, "builtin", 0},
+		{vetoing{}, 3, "vetoing", 0},
+		{failing{errors.New("trap")}, 2, "builtin", 0},
+		{failing{errors.New("trap")}, 3, "builtin", 1},
+	} {
+		d, err := decide.New(s.compiled, []decide.Ranker{choosing{odd: c.odd}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var a decide.Answer
+		d.Decide(context.Background(), &decide.Request{Customer: c.customer, Profile: profile{{}, {}, {}}}, &a)
+		if a.RankedBy.Name != c.want || len(a.Degradations) != c.steps {
+			t.Errorf("customer %d: ranked by %q, want %q; degradations %v", c.customer, a.RankedBy.Name, c.want, a.Degradations)
+		}
+	}
+}
+
+// watching keeps what the slate of each ranking is.
+type watching struct {
+	decide.Ranker
+	candidates []catalog.Candidate
+	slates     *[][]int32
+}
+
+func (w watching) Rank(ctx context.Context, q *decide.Ranking) error {
+	err := w.Ranker.Rank(ctx, q)
+	slate := []int32{}
+	for _, place := range q.Slate(w.candidates, nil) {
+		slate = append(slate, q.Candidates[place])
+	}
+	*w.slates = append(*w.slates, slate)
+	return err
+}
+
+// TestSlateIsTheAnswer: what a ranking says of the slate is what is offered.
+func TestSlateIsTheAnswer(t *testing.T) {
+	vetoed, ties := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		s := newShop(t, rapid.IntRange(1, 30).Draw(t, "offers"), rapid.IntRange(1, 5).Draw(t, "slots"), func(int) (int, catalog.Offer, float64) {
+			return rapid.IntRange(0, 1).Draw(t, "condition"), catalog.Offer{
+				Value: float64(rapid.IntRange(1, 3).Draw(t, "value")), Lever: 1, Propensity: catalog.Propensity{Slot: -1, Start: 0.5},
+			}, 1
+		}, false)
+		var slates [][]int32
+		d, err := decide.New(s.compiled, []decide.Ranker{watching{vetoing{}, s.compiled.Scenarios[0].Candidates, &slates}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var a decide.Answer
+		d.Decide(context.Background(), &decide.Request{
+			Seed: rapid.Uint64().Draw(t, "seed"), Slots: rapid.IntRange(0, 3).Draw(t, "asked"),
+			Profile: profile{profilestore.Number(rapid.SampledFrom([]float64{10, 60}).Draw(t, "arpu")), {}, {}},
+		}, &a)
+		offered := []int32{}
+		for i, p := range a.Slate {
+			offered = append(offered, int32(p.Offer))
+			if i > 0 && p.Score == a.Slate[i-1].Score {
+				ties++
+			}
+		}
+		vetoed += a.Funnel[decide.ReasonVetoed]
+		if len(slates) > 0 && !slices.Equal(slates[0], offered) {
+			t.Fatalf("slate %v, offered %v", slates[0], offered)
+		}
+	})
+	t.Logf("%d candidates vetoed, %d ties on slates", vetoed, ties)
+}
