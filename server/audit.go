@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"log/slog"
 	"net"
 	"net/http"
@@ -28,8 +29,8 @@ const maxAuditFile = 4 << 20
 var errAuditFailed = errors.New("the change can't be recorded in the audit log, so nothing was changed: see the server's log, and whether the disk is full")
 
 // auditLog records who has changed what decisions are made from, in
-// DATA/audit/000001.ndjson and so on: a line of JSON a record, only ever appended
-// to, each made durable by an fsync before the change that it tells of takes
+// DATA/audit/000001.ndjson and so on: a line of JSON a record that begins with the
+// checksum of the rest, only ever appended to, each made durable by an fsync before the change that it tells of takes
 // effect. So every change has its record, whatever the machine does. The converse
 // does not hold: a crash between the two leaves a record of a change that was never
 // acknowledged and did not happen. If a change fails after it was recorded, another
@@ -151,13 +152,36 @@ func (a *auditLog) append(r auditRecord) error {
 	a.next++ // also if it fails: who knows what is on the disk then
 	line, err := json.Marshal(r)
 	if err == nil {
-		err = a.write(append(line, '\n'))
+		err = a.write(sealAudit(line))
 	}
 	if err != nil {
 		a.log.Error("the audit log can't be written, so nothing can be changed", "error", err)
 		return fmt.Errorf("%w (%w)", errAuditFailed, withoutPath(err))
 	}
 	return nil
+}
+
+// auditSum is how a line begins: the CRC-32C of what follows in it.
+const auditSum = `{"sum":"%08x",`
+
+var auditTable = crc32.MakeTable(crc32.Castagnoli)
+
+// sealAudit returns the line of a record in JSON.
+func sealAudit(record []byte) []byte {
+	rest := record[1:]
+	line := fmt.Appendf(nil, auditSum, crc32.Checksum(rest, auditTable))
+	return append(append(line, rest...), '\n')
+}
+
+// unsealAudit returns the record of a line, and false if it is damaged.
+func unsealAudit(line []byte) (r auditRecord, ok bool) {
+	line = bytes.TrimSuffix(line, []byte("\n"))
+	head := len(fmt.Sprintf(auditSum, 0))
+	if len(line) < head || !bytes.Equal(line[:head], fmt.Appendf(nil, auditSum, crc32.Checksum(line[head:], auditTable))) {
+		return r, false
+	}
+	err := json.Unmarshal(line, &r)
+	return r, err == nil
 }
 
 func (a *auditLog) write(line []byte) error {
@@ -207,13 +231,13 @@ func (a *auditLog) read(seq int) (records []auditRecord, damaged int, err error)
 		return nil, 0, err
 	}
 	for line := range bytes.Lines(b) {
-		var r auditRecord
-		switch {
-		case !bytes.HasSuffix(line, []byte("\n")):
-		case json.Unmarshal(line, &r) != nil || r.Number == 0:
-			damaged++
-		default:
+		if !bytes.HasSuffix(line, []byte("\n")) {
+			continue
+		}
+		if r, ok := unsealAudit(line); ok {
 			records = append(records, r)
+		} else {
+			damaged++
 		}
 	}
 	return records, damaged, nil

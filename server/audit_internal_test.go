@@ -80,7 +80,8 @@ func TestAuditTorn(t *testing.T) {
 	}
 }
 
-// TestAuditDamaged flips each bit of a record in the middle: the others stay.
+// TestAuditDamaged flips each bit of a record in the middle: it is not listed, the
+// others are, and that one is missing is said.
 func TestAuditDamaged(t *testing.T) {
 	a := newAudit(t, t.TempDir())
 	for i := range 3 {
@@ -92,7 +93,6 @@ func TestAuditDamaged(t *testing.T) {
 	}
 	first := bytes.IndexByte(whole, '\n') + 1
 	second := first + bytes.IndexByte(whole[first:], '\n')
-	counted := 0
 	for bit := first * 8; bit < second*8; bit++ {
 		b := bytes.Clone(whole)
 		b[bit/8] ^= 1 << (bit % 8)
@@ -100,12 +100,10 @@ func TestAuditDamaged(t *testing.T) {
 			t.Fatal(err)
 		}
 		records, damaged, err := a.list("", 100)
-		if err != nil || len(records) < 2 || records[0].Subject != "s/2" || records[len(records)-1].Subject != "s/0" {
-			t.Fatalf("bit %d: %v, %v", bit, records, err)
+		if err != nil || len(records) != 2 || records[0].Subject != "s/2" || records[1].Subject != "s/0" || damaged == 0 {
+			t.Fatalf("bit %d: %v, %d damaged, %v", bit, records, damaged, err)
 		}
-		counted += min(damaged, 1)
 	}
-	t.Logf("%d of %d flipped bits make a line that is none", counted, (second-first)*8)
 }
 
 // TestAuditFailure: a record that can't be written is an error, the file is left

@@ -84,12 +84,9 @@ func (h *house) tryPut(version string, stage rapportv1.StrategyStage, percent fl
 	return err
 }
 
-func (h *house) rollback() (*rapportv1.RollbackStrategyResponse, error) {
-	res, err := h.strategies().RollbackStrategy(context.Background(), connect.NewRequest(&rapportv1.RollbackStrategyRequest{Name: "pvcl"}))
-	if err != nil {
-		return nil, err
-	}
-	return res.Msg, nil
+func (h *house) rollback() error {
+	_, err := h.strategies().RollbackStrategy(context.Background(), connect.NewRequest(&rapportv1.RollbackStrategyRequest{Name: "pvcl"}))
+	return err
 }
 
 // pvcl returns a version of pvcl as it is listed.

@@ -123,7 +123,7 @@ func TestShare(t *testing.T) {
 	if !slices.Equal(rankedBy(37.5), again) {
 		t.Error("after a restart other customers are in the share")
 	}
-	if _, err := h.rollback(); err != nil {
+	if err := h.rollback(); err != nil {
 		t.Fatal(err)
 	}
 	if r := h.ask(t, question("c1", 1)); r.GetRankedBy().GetVersion() != "1.0.0" {
@@ -156,7 +156,7 @@ func TestShadowAffectsNothing(t *testing.T) {
 			t.Errorf("with %s in shadow the answers differ", version)
 		}
 		// The last ones may still be compared; taking it out of shadow ends that.
-		if _, err := h.rollback(); err != nil {
+		if err := h.rollback(); err != nil {
 			t.Fatal(err)
 		}
 		var c *rapportv1.ShadowCounts
@@ -224,7 +224,7 @@ func TestShadowCounts(t *testing.T) {
 			slates++
 		}
 	}
-	if _, err := h.rollback(); err != nil {
+	if err := h.rollback(); err != nil {
 		t.Fatal(err)
 	}
 	h.put(t, "2.0.0", shadow, 0)
@@ -302,7 +302,7 @@ func TestReleaseSteps(t *testing.T) {
 	} {
 		var err error
 		if step.version == back {
-			_, err = h.rollback()
+			err = h.rollback()
 		} else {
 			err = h.tryPut(step.version, step.stage, step.share)
 		}
@@ -351,15 +351,17 @@ func TestPublishWithShare(t *testing.T) {
 	}
 }
 
-// TestReleasesLoseNoDecision: versions go through all stages under load, and each
-// decision is made by a version that was in service.
+// TestReleasesLoseNoDecision: versions go through all stages under load, one that
+// reads the profile among them while snapshots change, and each decision is made by
+// a version that was in service.
 func TestReleasesLoseNoDecision(t *testing.T) {
 	h := newHouse(t)
 	if _, err := h.publish(rivals(20)); err != nil {
 		t.Fatal(err)
 	}
 	h.upload(t, module(t, "2.0.0"), nil)
-	h.upload(t, module(t, "3.0.0", equalValues), nil)
+	h.upload(t, module(t, "3.0.0", equalValues, `"profile":[]=>"profile":[{"name":"value.balance","type":"number"}]`), nil)
+	load(t, h.dir, "bi", "customer,value.balance,usage.data_mb\n1,4.5,7000\n2,50,1\n")
 	var stop atomic.Bool
 	var mu sync.Mutex
 	rankedBy := make(map[string]int)
@@ -368,7 +370,11 @@ func TestReleasesLoseNoDecision(t *testing.T) {
 		wg.Go(func() {
 			client := h.decisions()
 			for i := 0; !stop.Load(); i++ {
-				res, err := client.Decide(context.Background(), connect.NewRequest(&rapportv1.DecideRequest{Customer: fmt.Sprint(worker, "-", i), Touchpoint: "web.home"}))
+				customer := fmt.Sprint(1 + i%3) // of whom something is known
+				if i%2 == 0 {
+					customer = fmt.Sprint(worker, "-", i)
+				}
+				res, err := client.Decide(context.Background(), connect.NewRequest(&rapportv1.DecideRequest{Customer: customer, Touchpoint: "web.home"}))
 				if connect.CodeOf(err) == connect.CodeResourceExhausted {
 					continue
 				}
@@ -387,6 +393,12 @@ func TestReleasesLoseNoDecision(t *testing.T) {
 	}
 	const swaps = 50
 	for i := range swaps {
+		if i%5 == 1 {
+			activate := &rapportv1.ActivateSnapshotRequest{Source: "bi", Generation: int64(1 + i/5%2)}
+			if _, err := h.snapshots().ActivateSnapshot(context.Background(), connect.NewRequest(activate)); err != nil {
+				t.Error(err)
+			}
+		}
 		version := []string{"2.0.0", "3.0.0"}[i/5%2]
 		switch i % 5 {
 		case 0:
@@ -398,7 +410,7 @@ func TestReleasesLoseNoDecision(t *testing.T) {
 		case 3:
 			h.put(t, version, live, 0)
 		case 4:
-			if _, err := h.rollback(); err != nil {
+			if err := h.rollback(); err != nil {
 				t.Error(err)
 			}
 		}
@@ -558,12 +570,7 @@ func TestMendByUpload(t *testing.T) {
 func TestNoChangeWithoutRecord(t *testing.T) {
 	dir := newData(t)
 	log := filepath.Join(dir, "audit", "000001.ndjson")
-	line := `{"number":%d,"time":"2026-01-01T00:00:00Z","action":"test","subject":"test/%s","peer":"local"}` + "\n"
-	var b bytes.Buffer
-	for i := range 10 {
-		fmt.Fprintf(&b, line, i+1, strings.Repeat("x", 1<<19))
-	}
-	if err := os.WriteFile(log, b.Bytes(), 0o600); err != nil { // so large that a new file is begun
+	if err := os.WriteFile(log, []byte(strings.Repeat("so large that a new file is begun\n", 200_000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	h := open(t, dir, nil)

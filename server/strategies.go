@@ -187,7 +187,7 @@ func (s *strategies) load(ctx context.Context, v *strategyVersion, file string) 
 // withoutPath returns an error of package os without the path of the data folder,
 // which is nobody's business who asks over the network.
 func withoutPath(err error) error {
-	if path, ok := errors.AsType[*os.PathError](err); ok && error(path) == err {
+	if path, ok := err.(*os.PathError); ok { //nolint:errorlint // one that is wrapped has words around it, which are to stay
 		return path.Err
 	}
 	return err
