@@ -52,7 +52,7 @@ func subjects(t *testing.T, a *auditLog, subject string, limit int) (out []strin
 func TestAuditTorn(t *testing.T) {
 	source := t.TempDir()
 	a := newAudit(t, source)
-	for i := range 4 {
+	for i := range 2 {
 		add(t, a, fmt.Sprintf("s/%d", i))
 	}
 	whole, err := os.ReadFile(a.path(1))
@@ -80,7 +80,7 @@ func TestAuditTorn(t *testing.T) {
 	}
 }
 
-// TestAuditDamaged flips each bit of a record in the middle: it is not listed, the
+// TestAuditDamaged flips a bit in each byte of a record in the middle: it is not listed, the
 // others are, and that one is missing is said.
 func TestAuditDamaged(t *testing.T) {
 	a := newAudit(t, t.TempDir())
@@ -93,15 +93,15 @@ func TestAuditDamaged(t *testing.T) {
 	}
 	first := bytes.IndexByte(whole, '\n') + 1
 	second := first + bytes.IndexByte(whole[first:], '\n')
-	for bit := first * 8; bit < second*8; bit++ {
+	for at := first; at < second; at++ {
 		b := bytes.Clone(whole)
-		b[bit/8] ^= 1 << (bit % 8)
+		b[at] ^= 1 << (at % 8)
 		if err := os.WriteFile(a.path(1), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		records, damaged, err := a.list("", 100)
 		if err != nil || len(records) != 2 || records[0].Subject != "s/2" || records[1].Subject != "s/0" || damaged == 0 {
-			t.Fatalf("bit %d: %v, %d damaged, %v", bit, records, damaged, err)
+			t.Fatalf("byte %d: %v, %d damaged, %v", at, records, damaged, err)
 		}
 	}
 }
