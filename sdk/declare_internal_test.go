@@ -18,6 +18,7 @@ func TestMistakesInDeclarationsAreNamedTogether(t *testing.T) {
 	OfferFlag("price")
 	Parameter("p", 0, 0, 1)
 	Parameter("p", 0, 0, 1)
+	Budget(0, 0)
 	_, err := Describe()
 	if err == nil {
 		t.Fatal("no error")
@@ -26,6 +27,7 @@ func TestMistakesInDeclarationsAreNamedTogether(t *testing.T) {
 		"profile field value.arpu is declared as number and as text",
 		"offer attribute price is declared as number and as flag",
 		"parameter p is declared twice",
+		"rapport.Budget: use 0 to 10¹² and 0 to 10⁹, not both 0",
 		"rapport.Name is not called",
 		"rapport.Rank is not called",
 	} {
@@ -36,7 +38,9 @@ func TestMistakesInDeclarationsAreNamedTogether(t *testing.T) {
 	declared = strategy{manifest: abi.Manifest{Name: "x"}, rank: func(*Decision) {}}
 	Name("y", "1", "")
 	Rank(func(*Decision) {})
-	if _, err := Describe(); err == nil || !strings.Contains(err.Error(), "rapport.Name is called twice; rapport.Rank is called twice") {
+	Budget(1, 2)
+	Budget(3, 4)
+	if _, err := Describe(); err == nil || !strings.Contains(err.Error(), "rapport.Name is called twice; rapport.Rank is called twice; rapport.Budget is called twice") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -68,6 +68,22 @@ func Rank(rank func(d *Decision)) {
 	declared.rank = rank
 }
 
+// Budget says how much fuel is enough for a call: about one unit for each
+// instruction of WebAssembly, base for the call and perCandidate for each of its
+// candidates, at most 10¹² and 10⁹. A call that needs more is ended, and the
+// decision made without the strategy. The server takes the lower of this and its
+// own limit, which is all there is for a strategy that does not call Budget.
+func Budget(base, perCandidate int64) {
+	m := &declared.manifest
+	if m.Fuel != nil {
+		declared.mistake("rapport.Budget is called twice")
+	}
+	m.Fuel = &abi.Fuel{Base: base, PerCandidate: perCandidate}
+	if !m.Fuel.Valid() {
+		declared.mistake("rapport.Budget: use 0 to 10¹² and 0 to 10⁹, not both 0")
+	}
+}
+
 // ReasonCode says why a candidate has its score. The zero ReasonCode is no
 // reason.
 type ReasonCode uint32

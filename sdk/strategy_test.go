@@ -43,6 +43,7 @@ var rank func(d *rapport.Decision)
 
 func init() {
 	rapport.Name("everything", "1.2.3", `Reads "everything".`)
+	rapport.Budget(1_000_000, 500)
 	rapport.Rank(func(d *rapport.Decision) { rank(d) })
 }
 
@@ -67,6 +68,7 @@ var manifest = &abi.Manifest{
 	Candidate:  []string{"propensity", "value", "weight", "lever"},
 	Parameters: []abi.Parameter{{Name: "boost", Default: 2, Min: 1, Max: 10}},
 	Reasons:    []string{"KNOWN", "NOBODY"},
+	Fuel:       &abi.Fuel{Base: 1_000_000, PerCandidate: 500},
 }
 
 func TestDeclarationsMakeTheManifest(t *testing.T) {

@@ -3,6 +3,7 @@ package abi_test
 import (
 	"encoding/json"
 	"errors"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -196,12 +197,16 @@ func TestManifestIsJSON(t *testing.T) {
 		x := rapid.Float64()
 		return abi.Parameter{Name: name.Draw(t, "name"), Default: x.Draw(t, "default"), Min: x.Draw(t, "min"), Max: x.Draw(t, "max")}
 	})
+	fuel := rapid.Ptr(rapid.Custom(func(t *rapid.T) abi.Fuel {
+		return abi.Fuel{Base: rapid.Int64().Draw(t, "base"), PerCandidate: rapid.Int64().Draw(t, "per candidate")}
+	}), true)
 	rapid.Check(t, func(t *rapid.T) {
 		m := abi.Manifest{
 			ABI: 1, Name: name.Draw(t, "name"), Version: "1", Description: rapid.String().Draw(t, "description"),
 			Profile: rapid.SliceOfN(input, 0, 3).Draw(t, "profile"), Offer: rapid.SliceOfN(input, 0, 3).Draw(t, "offer"),
 			Channel: rapid.SliceOfN(input, 0, 3).Draw(t, "channel"), Candidate: abi.Columns[:],
 			Parameters: rapid.SliceOfN(parameter, 0, 3).Draw(t, "parameters"), Reasons: rapid.SliceOfN(name, 0, 3).Draw(t, "reasons"),
+			Fuel: fuel.Draw(t, "fuel"),
 		}
 		var got abi.Manifest
 		if err := json.Unmarshal(m.AppendJSON(nil), &got); err != nil {
@@ -217,6 +222,31 @@ func TestManifestIsJSON(t *testing.T) {
 func clean(m abi.Manifest) abi.Manifest {
 	m.Description = strings.ToValidUTF8(m.Description, "\uFFFD")
 	return m
+}
+
+func TestFuel(t *testing.T) {
+	most := abi.Fuel{Base: abi.MaxFuelBase, PerCandidate: abi.MaxFuelPerCandidate}
+	if got := most.Of(math.MaxUint32); got != 1_000_000_000_000+1_000_000_000*math.MaxUint32 {
+		t.Errorf("the most fuel of the most candidates is %d", got)
+	}
+	if got := abi.DefaultFuel().Of(100); got != 1_500_000 {
+		t.Errorf("the default of 100 candidates is %d", got)
+	}
+	for f, valid := range map[abi.Fuel]bool{
+		most:                        true,
+		abi.DefaultFuel():           true,
+		{Base: 1}:                   true,
+		{PerCandidate: 1}:           true,
+		{}:                          false,
+		{Base: -1}:                  false,
+		{Base: 1, PerCandidate: -1}: false,
+		{Base: abi.MaxFuelBase + 1}: false,
+		{PerCandidate: abi.MaxFuelPerCandidate + 1}: false,
+	} {
+		if f.Valid() != valid {
+			t.Errorf("%+v: valid is %v", f, !valid)
+		}
+	}
 }
 
 func TestTypeNames(t *testing.T) {

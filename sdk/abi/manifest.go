@@ -15,7 +15,8 @@ type Manifest struct {
 	Channel     []Input     `json:"channel"`     // channel attributes
 	Candidate   []string    `json:"candidate"`   // of Columns
 	Parameters  []Parameter `json:"parameters"`
-	Reasons     []string    `json:"reasons"` // code i+1 is Reasons[i]; code 0 is no reason
+	Reasons     []string    `json:"reasons"`        // code i+1 is Reasons[i]; code 0 is no reason
+	Fuel        *Fuel       `json:"fuel,omitempty"` // nil: as the host has it for all
 }
 
 // Input is something that a strategy reads.
@@ -30,6 +31,34 @@ type Parameter struct {
 	Default float64 `json:"default"`
 	Min     float64 `json:"min"`
 	Max     float64 `json:"max"`
+}
+
+// Fuel is what a call may use before it is ended: about one unit an instruction,
+// so many for the call and so many for each of its candidates. A manifest says
+// what is enough for the strategy; the host has a limit of its own and takes the
+// lower of the two, call by call.
+type Fuel struct {
+	Base         int64 `json:"base"`          // 0 to MaxFuelBase
+	PerCandidate int64 `json:"per_candidate"` // 0 to MaxFuelPerCandidate
+}
+
+// Limits of what a manifest may say, so that Of never overflows.
+const (
+	MaxFuelBase         = 1_000_000_000_000
+	MaxFuelPerCandidate = 1_000_000_000
+)
+
+// DefaultFuel is the host's limit unless it is configured otherwise.
+func DefaultFuel() Fuel { return Fuel{Base: 1_000_000, PerCandidate: 5_000} }
+
+// Of returns the fuel of a call that ranks n candidates, at most 2³² of them.
+func (f Fuel) Of(n int) int64 { return f.Base + f.PerCandidate*int64(n) }
+
+// Valid reports whether f is one that a manifest may have: within the limits, and
+// not nothing at all, with which no call could succeed.
+func (f Fuel) Valid() bool {
+	return f.Base >= 0 && f.Base <= MaxFuelBase &&
+		f.PerCandidate >= 0 && f.PerCandidate <= MaxFuelPerCandidate && f != Fuel{}
 }
 
 // The candidate columns that a strategy may read: those of standard arbitration.
@@ -58,6 +87,10 @@ func (m *Manifest) AppendJSON(b []byte) []byte {
 	b = appendList(append(b, `,"candidate":`...), m.Candidate, appendString)
 	b = appendList(append(b, `,"parameters":`...), m.Parameters, appendParameter)
 	b = appendList(append(b, `,"reasons":`...), m.Reasons, appendString)
+	if m.Fuel != nil {
+		b = strconv.AppendInt(append(b, `,"fuel":{"base":`...), m.Fuel.Base, 10)
+		b = append(strconv.AppendInt(append(b, `,"per_candidate":`...), m.Fuel.PerCandidate, 10), '}')
+	}
 	return append(b, '}')
 }
 

@@ -11,6 +11,10 @@
  *   clang --target=wasm32 -O2 -nostdlib -ffp-contract=off -Wl,--no-entry \
  *         -Wl,-z,stack-size=8192 -o strategy.wasm strategy.c
  *
+ * The manifest may say how much fuel, about one unit an instruction, is enough
+ * for a call, so that one that got dearer is found out:
+ * "fuel":{"base":N,"per_candidate":N}. Without it the server's limit holds.
+ *
  * Every call begins with the memory that the module had after it was configured,
  * so a static variable that a call writes is back to what it was for the next.
  * There is no malloc: use the stack (8 KB as built above) or static memory.

@@ -131,6 +131,13 @@ func TestManifestsThatAreRefused(t *testing.T) {
 		"parameter twice":     {edit(`"parameters":[]`, `"parameters":[{"name":"p"},{"name":"p"}]`), "p is declared twice"},
 		"bad reason":          {edit(`"FIRST"`, `"first"`), `"first"`},
 		"reason twice":        {edit(`"FIRST"`, `"SECOND"`), "SECOND is declared twice"},
+		"no fuel at all":      {edit(`"reasons"`, `"fuel":{},"reasons"`), "fuel of base 0 and 0 per_candidate"},
+		"negative fuel":       {edit(`"reasons"`, `"fuel":{"base":-1,"per_candidate":1},"reasons"`), "fuel of base -1"},
+		"too much fuel":       {edit(`"reasons"`, `"fuel":{"base":1000000000001,"per_candidate":1},"reasons"`), "use 0 to 1000000000000"},
+		"too much for each":   {edit(`"reasons"`, `"fuel":{"base":1,"per_candidate":1000000001},"reasons"`), "and 0 to 1000000000"},
+		"a part of fuel":      {edit(`"reasons"`, `"fuel":{"base":1.5,"per_candidate":1},"reasons"`), "fuel.base"},
+		"unknown fuel":        {edit(`"reasons"`, `"fuel":{"base":1,"each":1},"reasons"`), `"each"`},
+		"fuel that is huge":   {edit(`"reasons"`, `"fuel":{"base":99999999999999999999},"reasons"`), "fuel.base"},
 		"too many of a thing": {edit(`"FIRST",`, many), "1026"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -144,7 +151,7 @@ func TestManifestIsReadWhole(t *testing.T) {
 	got := fmt.Sprintf("%+v", *m.Manifest())
 	want := "{ABI:1 Name:pvcl Version:1.0.0 Description:Propensity × value × context weight × lever: the standard arbitration. " +
 		"Profile:[] Offer:[] Channel:[] Candidate:[propensity value weight lever] " +
-		"Parameters:[{Name:value_weight Default:1 Min:0 Max:1}] Reasons:[]}"
+		"Parameters:[{Name:value_weight Default:1 Min:0 Max:1}] Reasons:[] Fuel:<nil>}"
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

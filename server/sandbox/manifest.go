@@ -19,6 +19,8 @@ type (
 	Input = abi.Input
 	// Parameter is a number that a scenario may set.
 	Parameter = abi.Parameter
+	// Fuel is what a call may use.
+	Fuel = abi.Fuel
 )
 
 // liveVersion is what scenarios call the version that is released.
@@ -83,6 +85,10 @@ func parseManifest(b []byte) (*Manifest, error) {
 		if !slices.Contains(abi.Columns[:], c) {
 			return nil, invalid(ReasonManifest, "there is no candidate column %q%s", c, nearest(c, abi.Columns[:]))
 		}
+	}
+	if m.Fuel != nil && !m.Fuel.Valid() {
+		return nil, invalid(ReasonManifest, "fuel of base %d and %d per_candidate: use 0 to %d and 0 to %d, not both 0",
+			m.Fuel.Base, m.Fuel.PerCandidate, abi.MaxFuelBase, abi.MaxFuelPerCandidate)
 	}
 	return m, nil
 }
