@@ -2,7 +2,6 @@ package abi_test
 
 import (
 	"encoding/json"
-	"errors"
 	"math"
 	"reflect"
 	"slices"
@@ -142,47 +141,6 @@ func TestCallFrameRoundTrip(t *testing.T) {
 		for i, x := range f.Score() {
 			if x == x || f.Reason()[i] != 0 || abi.Bit(f.Veto(), i) {
 				t.Fatalf("output %d is not clear", i)
-			}
-		}
-	})
-}
-
-// Whatever the bytes, parsing returns, and what it accepts can be read.
-func FuzzParse(f *testing.F) {
-	static, frame := workedExample()
-	f.Add(static)
-	f.Add(frame.Bytes())
-	f.Add([]byte("RPS1"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		copied := abi.NewArena(len(b))
-		copy(copied, b)
-		if s, err := abi.ParseStatic(copied); err == nil {
-			for _, table := range []*abi.Table{&s.Offer, &s.Channel} {
-				for column := range table.Columns() {
-					cells, presence := table.Column(column)
-					for row, cell := range cells {
-						_ = abi.Bit(presence, row)
-						_, _ = abi.TextAt(s.Strings, cell)
-					}
-				}
-			}
-		} else if bad := new(abi.LayoutError); !errors.As(err, &bad) {
-			t.Errorf("error %v", err)
-		}
-		if f, err := abi.ParseFrame(copied); err == nil {
-			for i, cell := range f.Cells() {
-				_ = abi.Bit(f.Presence(), i)
-				_, _ = abi.TextAt(f.Strings(), cell)
-			}
-			for i := range f.Columns {
-				_ = f.Column(i)
-			}
-			if len(f.Score()) != f.Candidates || len(f.Reason()) != f.Candidates || len(f.Index()) != f.Candidates {
-				t.Error("columns of the wrong length")
-			}
-			f.ClearOutput()
-			if len(f.Veto())*64 < f.Candidates {
-				t.Error("too few veto bits")
 			}
 		}
 	})
