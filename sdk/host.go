@@ -2,8 +2,6 @@ package rapport
 
 import (
 	"errors"
-	"runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -15,9 +13,6 @@ const (
 	statusBadStatic = 1 // the static block is malformed or not that of the manifest
 	statusBadFrame  = 2 // the call frame is
 )
-
-// readyHeap is how much memory a call may allocate before the heap would grow.
-const readyHeap = 4 << 20
 
 // Describe returns the manifest, or an error that names every mistake in the
 // declarations. Describe, Configure and Call are what the module's exports do: a
@@ -82,15 +77,3 @@ func Call(frame []byte) (status, detail uint32) {
 	declared.rank(&declared.decision)
 	return abi.StatusOK, uint32(f.Candidates)
 }
-
-// readyMemory turns garbage collection off and leaves the heap with free memory,
-// so that calls need not grow it: an instance whose memory grew in a call is
-// thrown away.
-func readyMemory() {
-	debug.SetGCPercent(-1)
-	spare()
-	runtime.GC()
-}
-
-//go:noinline
-func spare() { runtime.KeepAlive(make([]byte, readyHeap)) }
