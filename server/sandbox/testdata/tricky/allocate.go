@@ -53,22 +53,8 @@ func allocate(d *rapport.Decision, mode int) (sum float64) {
 		for i, n := range byNumber {
 			sum += byText[n.name] + float64(i)
 		}
-	case 22: // nothing but the smallest objects
-		var list *cell
-		for range 4 << 20 / 16 {
-			list = &cell{next: list}
-			sum++
-		}
-		if list == nil {
-			sum = 0
-		}
 	}
 	return sum
-}
-
-type cell struct {
-	next *cell
-	value int
 }
 
 // sizes allocates objects of random sizes, of room bytes together, and keeps them

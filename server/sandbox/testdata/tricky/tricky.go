@@ -101,8 +101,10 @@ func rank(d *rapport.Decision) {
 		os.Exit(0)
 	case 14: // recurses for ever
 		score = deep(d.Len())
-	case 16, 17, 18, 19, 20, 21, 22:
+	case 16, 17, 18, 19, 20, 21:
 		score = allocate(d, int(mode.Of(d)))
+	case 22: // remembers, by all means
+		score = remember(d)
 	}
 	for c := range d.Candidates() {
 		c.Score(score)
