@@ -44,7 +44,7 @@ func remember(d *rapport.Decision) (sum float64) {
 			sum /= 1e9
 		}
 	}
-	sum += float64(rand.IntN(1<<20)) + rand.Float64()
+	sum += float64(rand.IntN(1<<20)) + rand.Float64() + 1000*d.Rand().Float64()
 	sum += float64(maphash.String(maphash.MakeSeed(), who) >> 44)
 
 	// A used object, with what its user left in it.
