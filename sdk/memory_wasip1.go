@@ -38,7 +38,7 @@ const (
 // What remains is for speed: a span of each common class is at hand, so that a
 // small object costs a call the page that it is in and not the pages of the
 // runtime's books (a call that fills a map dirties 11 pages of 4 KB and not 17,
-// one that recovers from panics 29 and not 47), and the stack is deep. The stack
+// one that recovers from panics 30 and not 47), and the stack is deep. The stack
 // comes after all collections, because they shrink it.
 func readyMemory() {
 	debug.SetGCPercent(-1)
@@ -98,9 +98,9 @@ const pointersHeader = 8
 //go:noinline
 func allocate(size int, pointers bool) unsafe.Pointer {
 	if pointers {
-		return unsafe.Pointer(unsafe.SliceData(make([]*byte, size/8)))
+		return unsafe.Pointer(unsafe.SliceData(make([]*byte, size/8))) //nolint:gosec // only its address is looked at
 	}
-	return unsafe.Pointer(unsafe.SliceData(make([]byte, size)))
+	return unsafe.Pointer(unsafe.SliceData(make([]byte, size))) //nolint:gosec // as above
 }
 
 // stackStep is how much stack a call of deepen takes.

@@ -37,7 +37,9 @@
 // the next. There is no clock, no file, no network and no environment; time is
 // [Decision.Now] and chance is [Decision.Rand], so that a decision can be
 // replayed. The garbage collector is off: a call may allocate about 4 MB, all of
-// which is free again for the next.
+// which is free again for the next, and 128 KB of stack are ready. A call that
+// needs more works, up to the memory that the server allows, but its instance is
+// thrown away after it. The less a call allocates the less there is to put back.
 //
 // A score has the same bits on every machine if it is made of +, −, ×, ÷ and
 // math.Sqrt, with each product that is added to something rounded by itself:

@@ -73,11 +73,12 @@ const (
 	waitsForPolicy  = "modules that change tables are not refused yet"
 )
 
-func unless(done bool, why string) string {
-	if done {
+// untilGlobals is why a case waits that needs globals to be restored.
+func untilGlobals() string {
+	if globalsAreRestored {
 		return ""
 	}
-	return why
+	return waitsForGlobals
 }
 
 const leakCandidates = 40
@@ -278,15 +279,15 @@ func leakers() map[string]leaker {
 				i32(1), i64(0), i32(counterAt), call0Clock),
 			score: counted,
 		}).unseen(),
-		"globals":          assembled(guest{before: bumpGlobals, score: sumGlobals}, fourGlobals).waiting(unless(globalsAreRestored, waitsForGlobals)),
-		"exported globals": assembled(guest{before: bumpGlobals, score: sumGlobals, edit: exportGlobals}, fourGlobals).waiting(unless(globalsAreRestored, waitsForGlobals)),
+		"globals":          assembled(guest{before: bumpGlobals, score: sumGlobals}, fourGlobals).waiting(untilGlobals()),
+		"exported globals": assembled(guest{before: bumpGlobals, score: sumGlobals, edit: exportGlobals}, fourGlobals).waiting(untilGlobals()),
 
 		"C":                           ofFile(rememberC, nil),
 		"AssemblyScript":              ofFile(rememberAS, nil),
-		"AssemblyScript with globals": ofFile(rememberAS, map[string]float64{"globals": 1}).waiting(unless(globalsAreRestored, waitsForGlobals)),
+		"AssemblyScript with globals": ofFile(rememberAS, map[string]float64{"globals": 1}).waiting(untilGlobals()),
 		"Go":                          ofTricky(22),
-		"Go that collects garbage":    ofTricky(10).unseen().waiting(unless(globalsAreRestored, waitsForGlobals)),
-		"Go with a deep stack":        ofTricky(17).unseen().waiting(unless(globalsAreRestored, waitsForGlobals)),
+		"Go that collects garbage":    ofTricky(10).unseen().waiting(untilGlobals()),
+		"Go with a deep stack":        ofTricky(17).unseen().waiting(untilGlobals()),
 	}
 	return leaks
 }
