@@ -102,6 +102,7 @@ func cut(b []byte) (part, rest []byte) {
 func FuzzManifest(f *testing.F) {
 	f.Add(plainManifest)
 	f.Add(readingManifest)
+	f.Add(`{"abi":1,"name":"n","version":"1","fuel":{"base":200000,"per_candidate":500}}`)
 	f.Add(`{"abi":1,"name":"n","version":"1","candidate":["value","lever"],"parameters":[{"name":"p","default":1,"max":2}],"reasons":["R"]}`)
 	r, err := sandbox.New(context.Background(), sandbox.Options{})
 	if err != nil {
