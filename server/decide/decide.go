@@ -102,7 +102,7 @@ func (d *Decider) qualify(s *scratch, t *catalog.Touchpoint, r *Request, a *Answ
 		slots = min(slots, r.Slots)
 	}
 	*q = Ranking{
-		Now: r.Now, Seed: r.Seed, Profile: profile, Deadline: r.Deadline, Slots: slots,
+		Now: r.Now, Seed: r.Seed, Profile: profile, Deadline: r.Deadline, Slots: slots, Fuel: r.Fuel,
 		Candidates: q.Candidates[:0],
 		Propensity: q.Propensity[:0], Value: q.Value[:0], Weight: q.Weight[:0], Lever: q.Lever[:0],
 		Score: q.Score, Reason: q.Reason, Veto: q.Veto,
@@ -167,12 +167,17 @@ func (d *Decider) rank(ctx context.Context, s *scratch, t *catalog.Touchpoint, r
 	}
 	step, err := StepNoTimeToRank, error(nil)
 	if r.Deadline.IsZero() || time.Until(r.Deadline) > 0 {
-		if err = ranker.Rank(ctx, q); err == nil {
+		err = ranker.Rank(ctx, q)
+		a.FuelLimit, a.FuelUsed = q.FuelLimit, q.FuelUsed
+		switch {
+		case err == nil:
 			return
-		}
-		step = StepStrategyFailed
-		if errors.Is(err, ErrBusy) {
+		case errors.Is(err, ErrBusy):
 			step = StepStrategyBusy
+		case errors.Is(err, ErrSuspended):
+			step = StepStrategySuspended
+		default:
+			step = StepStrategyFailed
 		}
 	}
 	a.Degradations = append(a.Degradations, Degradation{Step: step, Err: err})

@@ -14,8 +14,10 @@ import (
 type Ranker interface {
 	// Rank reads the inputs of r and fills its outputs for every candidate. It
 	// returns by the deadline of r, without regard to whether it could rank: an
-	// error wrapping ErrBusy when it could not begin in time, any other error
-	// when it failed; outputs are then meaningless. Nothing of r is kept.
+	// error wrapping ErrBusy when it could not begin in time, one wrapping
+	// ErrSuspended when it was not called since it has failed too often, any other
+	// error when it failed; outputs are then meaningless, but for those of fuel.
+	// Nothing of r is kept.
 	Rank(ctx context.Context, r *Ranking) error
 
 	// Info says who ranks.
@@ -34,6 +36,9 @@ type Chooser interface {
 
 // ErrBusy means that a ranker had no capacity free before the deadline.
 var ErrBusy = errors.New("no instance free in time")
+
+// ErrSuspended means that a ranker is not called for a while, as it kept failing.
+var ErrSuspended = errors.New("suspended")
 
 // RankerInfo identifies a ranker.
 type RankerInfo struct {
@@ -55,6 +60,11 @@ type Ranking struct {
 	Deadline time.Time // zero: none
 	Slots    int       // how many of the candidates there is room for
 
+	// Fuel is the most that the ranker may use, in units of the strategy sandbox;
+	// 0: what its own limit and the deadline allow. A replay gives what the
+	// decision had.
+	Fuel int64
+
 	// Candidates are those to rank, by their place in Scenario.Candidates,
 	// ascending. The four columns of standard arbitration and all outputs have
 	// one cell for each.
@@ -68,6 +78,10 @@ type Ranking struct {
 	Score  []float64 // finite
 	Reason []uint32  // a code of RankerInfo.Reasons
 	Veto   []bool    // true: not to be offered
+
+	// What the ranker was given, and what of it it used; 0 for native code, and
+	// where it was not called.
+	FuelLimit, FuelUsed int64
 }
 
 // Slate returns where in the columns of a ranking that is filled the candidates

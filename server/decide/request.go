@@ -27,6 +27,10 @@ type Request struct {
 
 	// Deadline is when the answer must be there; zero: never.
 	Deadline time.Time
+
+	// Fuel is the most that the strategy may use; 0: what its limit and the
+	// deadline allow. It is what Answer.FuelLimit was, for a replay.
+	Fuel int64
 }
 
 // Reason says what became of a candidate. It is one byte, carried through the
@@ -58,6 +62,7 @@ const (
 	StepNoTimeToRank           // too little time left: the built-in arbitration ranked
 	StepProfileUnreadable      // decided without the profile
 	StepFallback               // nothing could be offered: the slate is the fallback
+	StepStrategySuspended      // it kept failing and was not called: the built-in arbitration ranked
 )
 
 // Degradation is a step down that was taken, and why.
@@ -78,6 +83,9 @@ type Answer struct {
 
 	RankedBy     RankerInfo
 	Degradations []Degradation
+
+	// What the strategy was given and what it used, also if it failed.
+	FuelLimit, FuelUsed int64
 }
 
 // Candidates returns how many candidates there were.

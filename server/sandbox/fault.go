@@ -13,7 +13,10 @@ type FaultKind string
 
 // The kinds of faults.
 const (
-	FaultTrap      FaultKind = "trap"      // it trapped: out of bounds, unreachable, stack overflow …
+	FaultFuel      FaultKind = "fuel"      // it used all of its fuel
+	FaultDeadline  FaultKind = "deadline"  // it used the fuel for the time that was left; not the strategy's fault
+	FaultStack     FaultKind = "stack"     // it called itself too deep
+	FaultTrap      FaultKind = "trap"      // it trapped: out of bounds, unreachable, a division by zero …
 	FaultPanic     FaultKind = "panic"     // its language's runtime gave up, and said why
 	FaultExit      FaultKind = "exit"      // it ended itself
 	FaultStatus    FaultKind = "status"    // it answered that it failed
@@ -24,6 +27,17 @@ const (
 	FaultOverwrite FaultKind = "overwrite" // it wrote outside the output
 	FaultInput     FaultKind = "input"     // the profile's texts do not fit; not the strategy's fault
 )
+
+// Kinds lists all kinds of faults, for those who count them.
+func Kinds() []FaultKind {
+	return []FaultKind{
+		FaultFuel, FaultDeadline, FaultStack, FaultTrap, FaultPanic, FaultExit, FaultStatus, FaultCount, FaultScore,
+		FaultReason, FaultVeto, FaultOverwrite, FaultInput,
+	}
+}
+
+// blames reports whether a fault of this kind says something of the strategy.
+func (k FaultKind) blames() bool { return k != FaultDeadline && k != FaultInput }
 
 // FaultError says that a call of a strategy failed. The decision goes on
 // without it.

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
 	"github.com/tetratelabs/wazero"
@@ -25,10 +26,35 @@ type host struct {
 	monotonic int64  // nanoseconds; only poll_oneoff moves it
 	random    uint64 // state of the generator behind random_get
 
+	fuel api.MutableGlobal // of the instance; nil before it is there
+
 	lines   []line
 	dropped int
 	console []byte // what was written to file descriptors 1 and 2
 }
+
+// What host functions charge, as no code of the guest's does it for them: a call
+// out of WebAssembly and back takes some 100 ns, and a log line an allocation.
+const (
+	priceHostCall  = 500
+	priceHostLine  = 1000
+	hostBytesAUnit = 8
+)
+
+// errSpent ends a call whose fuel a host function has used up.
+var errSpent = errors.New("out of fuel")
+
+// charge takes fuel off what the call has left, and ends the call if it is spent.
+func (h *host) charge(units int64) {
+	left := int64(h.fuel.Get()) - units
+	h.fuel.Set(uint64(left))
+	if left < 0 {
+		panic(errSpent)
+	}
+}
+
+// chargeBytes charges for as many bytes as a host function reads or writes.
+func (h *host) chargeBytes(n int) { h.charge(int64(n) / hostBytesAUnit) }
 
 // line is a line that the guest logged.
 type line struct {
@@ -97,6 +123,7 @@ func addHost(ctx context.Context, r wazero.Runtime) error {
 
 func hostLog(ctx context.Context, mod api.Module, stack []uint64) {
 	h, size := hostOf(ctx), min(uint32(stack[2]), maxLine)
+	h.charge(priceHostCall + priceHostLine)
 	if text, ok := mod.Memory().Read(uint32(stack[1]), size); ok {
 		level := slog.Level(int32(stack[0]))
 		h.log(max(slog.LevelDebug, min(level, slog.LevelError)), clip(string(text), maxLine))

@@ -30,7 +30,9 @@ const (
 
 func (f wasiFunc) function() api.GoModuleFunc {
 	return func(ctx context.Context, mod api.Module, stack []uint64) {
-		n := f.call(hostOf(ctx), mod.Memory(), stack)
+		h := hostOf(ctx)
+		h.charge(priceHostCall)
+		n := f.call(h, mod.Memory(), stack)
 		if f.results != "" {
 			stack[0] = uint64(n)
 		}
@@ -132,8 +134,12 @@ func wasiFileStatus(_ *host, mem api.Memory, p []uint64) errno {
 	return done(mem.Write(uint32(p[1]), stat[:]))
 }
 
-// maxVectors is how many pieces of one fd_write are looked at.
-const maxVectors = 1024
+// maxVectors is how many pieces of one fd_write are looked at; each is a record of
+// vectorSize bytes.
+const (
+	maxVectors = 1024
+	vectorSize = 8
+)
 
 // wasiWrite keeps what is written to descriptors 1 and 2, up to a limit, and
 // says that all was written.
@@ -141,16 +147,17 @@ func wasiWrite(h *host, mem api.Memory, p []uint64) errno {
 	if fd := uint32(p[0]); fd != 1 && fd != 2 {
 		return errnoBadF
 	}
-	vectors, ok := mem.Read(uint32(p[1]), min(uint32(p[2]), maxVectors)*8)
+	vectors, ok := mem.Read(uint32(p[1]), min(uint32(p[2]), maxVectors)*vectorSize)
 	if !ok {
 		return errnoFault
 	}
 	written := uint32(0)
-	for ; len(vectors) > 0; vectors = vectors[8:] {
+	for ; len(vectors) > 0; vectors = vectors[vectorSize:] {
 		text, ok := mem.Read(binary.LittleEndian.Uint32(vectors), binary.LittleEndian.Uint32(vectors[4:]))
 		if !ok {
 			return errnoFault
 		}
+		h.chargeBytes(vectorSize + min(len(text), maxConsole))
 		written += uint32(len(text))
 		h.console = append(h.console, text[:min(len(text), maxConsole-len(h.console))]...)
 	}
@@ -200,6 +207,8 @@ func wasiExit(_ *host, _ api.Memory, p []uint64) errno { panic(sys.NewExitError(
 // wasiRandom answers with the stream of SplitMix64 from the frame's seed.
 func wasiRandom(h *host, mem api.Memory, p []uint64) errno {
 	b, ok := mem.Read(uint32(p[0]), uint32(p[1]))
+	// A number takes a few multiplications.
+	h.charge(int64(len(b)))
 	for len(b) > 0 {
 		h.random += 0x9E3779B97F4A7C15
 		z := h.random

@@ -104,7 +104,7 @@ type DegradationKind int32
 const (
 	// Not used.
 	DegradationKind_DEGRADATION_KIND_UNSPECIFIED DegradationKind = 0
-	// The strategy trapped, answered wrongly or had no time left: the built-in
+	// The strategy trapped, used all of its fuel or answered wrongly: the built-in
 	// arbitration ranked.
 	DegradationKind_DEGRADATION_KIND_STRATEGY_FAILED DegradationKind = 1
 	// No instance of the strategy came free in time: the built-in arbitration
@@ -117,6 +117,9 @@ const (
 	DegradationKind_DEGRADATION_KIND_PROFILE_UNREADABLE DegradationKind = 4
 	// Nothing could be offered: the slate is the scenario's fallback.
 	DegradationKind_DEGRADATION_KIND_FALLBACK DegradationKind = 5
+	// The strategy has failed so often that it isn't called for a while: the
+	// built-in arbitration ranked.
+	DegradationKind_DEGRADATION_KIND_STRATEGY_SUSPENDED DegradationKind = 6
 )
 
 // Enum value maps for DegradationKind.
@@ -128,6 +131,7 @@ var (
 		3: "DEGRADATION_KIND_NO_TIME_TO_RANK",
 		4: "DEGRADATION_KIND_PROFILE_UNREADABLE",
 		5: "DEGRADATION_KIND_FALLBACK",
+		6: "DEGRADATION_KIND_STRATEGY_SUSPENDED",
 	}
 	DegradationKind_value = map[string]int32{
 		"DEGRADATION_KIND_UNSPECIFIED":        0,
@@ -136,6 +140,7 @@ var (
 		"DEGRADATION_KIND_NO_TIME_TO_RANK":    3,
 		"DEGRADATION_KIND_PROFILE_UNREADABLE": 4,
 		"DEGRADATION_KIND_FALLBACK":           5,
+		"DEGRADATION_KIND_STRATEGY_SUSPENDED": 6,
 	}
 )
 
@@ -910,7 +915,13 @@ type RankedBy struct {
 	// The strategy's version.
 	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	// SHA-256 of the strategy's module, in hexadecimal.
-	Digest        string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	Digest string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	// The fuel that the strategy was given: its limit, or what the time that was
+	// left is worth if that is less. About one unit an instruction; 0 for the
+	// built-in arbitration.
+	FuelLimit int64 `protobuf:"varint,4,opt,name=fuel_limit,json=fuelLimit,proto3" json:"fuel_limit,omitempty"`
+	// The fuel that it used.
+	FuelUsed      int64 `protobuf:"varint,5,opt,name=fuel_used,json=fuelUsed,proto3" json:"fuel_used,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -966,13 +977,30 @@ func (x *RankedBy) GetDigest() string {
 	return ""
 }
 
+func (x *RankedBy) GetFuelLimit() int64 {
+	if x != nil {
+		return x.FuelLimit
+	}
+	return 0
+}
+
+func (x *RankedBy) GetFuelUsed() int64 {
+	if x != nil {
+		return x.FuelUsed
+	}
+	return 0
+}
+
 // Degradation names something that a decision had to do without.
 type Degradation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What.
 	Kind DegradationKind `protobuf:"varint,1,opt,name=kind,proto3,enum=rapport.v1.DegradationKind" json:"kind,omitempty"`
 	// More, for people.
-	Detail        string `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
+	Detail string `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
+	// Of a strategy that failed: what it did, in one word, such as fuel, stack,
+	// trap, panic, score or overwrite.
+	Fault         string `protobuf:"bytes,3,opt,name=fault,proto3" json:"fault,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1017,6 +1045,13 @@ func (x *Degradation) GetKind() DegradationKind {
 func (x *Degradation) GetDetail() string {
 	if x != nil {
 		return x.Detail
+	}
+	return ""
+}
+
+func (x *Degradation) GetFault() string {
+	if x != nil {
+		return x.Fault
 	}
 	return ""
 }
@@ -1096,14 +1131,18 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x02 \x01(\x03R\n" +
 	"generation\x12\x17\n" +
-	"\ahas_row\x18\x03 \x01(\bR\x06hasRow\"P\n" +
+	"\ahas_row\x18\x03 \x01(\bR\x06hasRow\"\x8c\x01\n" +
 	"\bRankedBy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x16\n" +
-	"\x06digest\x18\x03 \x01(\tR\x06digest\"V\n" +
+	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\x1d\n" +
+	"\n" +
+	"fuel_limit\x18\x04 \x01(\x03R\tfuelLimit\x12\x1b\n" +
+	"\tfuel_used\x18\x05 \x01(\x03R\bfuelUsed\"l\n" +
 	"\vDegradation\x12/\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1b.rapport.v1.DegradationKindR\x04kind\x12\x16\n" +
-	"\x06detail\x18\x02 \x01(\tR\x06detail*\xc3\x01\n" +
+	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x14\n" +
+	"\x05fault\x18\x03 \x01(\tR\x05fault*\xc3\x01\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eREASON_OFFERED\x10\x01\x12\x17\n" +
@@ -1112,14 +1151,15 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"\x11REASON_RULE_ERROR\x10\x04\x12\x1d\n" +
 	"\x19REASON_PROFILE_UNREADABLE\x10\x05\x12\x11\n" +
 	"\rREASON_VETOED\x10\x06\x12\x17\n" +
-	"\x13REASON_RANKED_BELOW\x10\a*\xeb\x01\n" +
+	"\x13REASON_RANKED_BELOW\x10\a*\x94\x02\n" +
 	"\x0fDegradationKind\x12 \n" +
 	"\x1cDEGRADATION_KIND_UNSPECIFIED\x10\x00\x12$\n" +
 	" DEGRADATION_KIND_STRATEGY_FAILED\x10\x01\x12\"\n" +
 	"\x1eDEGRADATION_KIND_STRATEGY_BUSY\x10\x02\x12$\n" +
 	" DEGRADATION_KIND_NO_TIME_TO_RANK\x10\x03\x12'\n" +
 	"#DEGRADATION_KIND_PROFILE_UNREADABLE\x10\x04\x12\x1d\n" +
-	"\x19DEGRADATION_KIND_FALLBACK\x10\x052R\n" +
+	"\x19DEGRADATION_KIND_FALLBACK\x10\x05\x12'\n" +
+	"#DEGRADATION_KIND_STRATEGY_SUSPENDED\x10\x062R\n" +
 	"\x0fDecisionService\x12?\n" +
 	"\x06Decide\x12\x19.rapport.v1.DecideRequest\x1a\x1a.rapport.v1.DecideResponseB)Z'rapport/server/api/rapport/v1;rapportv1b\x06proto3"
 

@@ -109,9 +109,11 @@ type Strategy struct {
 	// has no trusted keys.
 	SignedBy string `protobuf:"bytes,12,opt,name=signed_by,json=signedBy,proto3" json:"signed_by,omitempty"`
 	// Why it can't be used, and what to do; empty if it can.
-	Problem       string `protobuf:"bytes,13,opt,name=problem,proto3" json:"problem,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Problem string `protobuf:"bytes,13,opt,name=problem,proto3" json:"problem,omitempty"`
+	// It has failed so often that it isn't called until then; absent if it is.
+	SuspendedUntil *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=suspended_until,json=suspendedUntil,proto3" json:"suspended_until,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Strategy) Reset() {
@@ -235,6 +237,13 @@ func (x *Strategy) GetProblem() string {
 	return ""
 }
 
+func (x *Strategy) GetSuspendedUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SuspendedUntil
+	}
+	return nil
+}
+
 // StrategyCounts counts what a version has done since the server started.
 type StrategyCounts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -246,7 +255,11 @@ type StrategyCounts struct {
 	// Decisions in which it failed, by kind of fault.
 	Faults map[string]uint64 `protobuf:"bytes,3,rep,name=faults,proto3" json:"faults,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// What it has done in shadow.
-	Shadow        *ShadowCounts `protobuf:"bytes,4,opt,name=shadow,proto3" json:"shadow,omitempty"`
+	Shadow *ShadowCounts `protobuf:"bytes,4,opt,name=shadow,proto3" json:"shadow,omitempty"`
+	// Decisions for which it was not called, since it had failed too often.
+	Suspended uint64 `protobuf:"varint,5,opt,name=suspended,proto3" json:"suspended,omitempty"`
+	// Fuel that it has used in all calls that succeeded.
+	Fuel          uint64 `protobuf:"varint,6,opt,name=fuel,proto3" json:"fuel,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -307,6 +320,20 @@ func (x *StrategyCounts) GetShadow() *ShadowCounts {
 		return x.Shadow
 	}
 	return nil
+}
+
+func (x *StrategyCounts) GetSuspended() uint64 {
+	if x != nil {
+		return x.Suspended
+	}
+	return 0
+}
+
+func (x *StrategyCounts) GetFuel() uint64 {
+	if x != nil {
+		return x.Fuel
+	}
+	return 0
 }
 
 // ShadowCounts compares a version in shadow with the live one.
@@ -507,7 +534,10 @@ type StrategyManifest struct {
 	// Its parameters.
 	Parameters []*StrategyParameter `protobuf:"bytes,6,rep,name=parameters,proto3" json:"parameters,omitempty"`
 	// The names of its reasons.
-	Reasons       []string `protobuf:"bytes,7,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	Reasons []string `protobuf:"bytes,7,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	// What it says is enough fuel for a call; absent if it says nothing. The lower
+	// of this and the server's limit counts.
+	Fuel          *StrategyFuel `protobuf:"bytes,8,opt,name=fuel,proto3" json:"fuel,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -591,6 +621,68 @@ func (x *StrategyManifest) GetReasons() []string {
 	return nil
 }
 
+func (x *StrategyManifest) GetFuel() *StrategyFuel {
+	if x != nil {
+		return x.Fuel
+	}
+	return nil
+}
+
+// StrategyFuel is a limit of what a call may use: about one unit an instruction.
+type StrategyFuel struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// For each call.
+	Base int64 `protobuf:"varint,1,opt,name=base,proto3" json:"base,omitempty"`
+	// For each candidate that it ranks.
+	PerCandidate  int64 `protobuf:"varint,2,opt,name=per_candidate,json=perCandidate,proto3" json:"per_candidate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StrategyFuel) Reset() {
+	*x = StrategyFuel{}
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StrategyFuel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StrategyFuel) ProtoMessage() {}
+
+func (x *StrategyFuel) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StrategyFuel.ProtoReflect.Descriptor instead.
+func (*StrategyFuel) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *StrategyFuel) GetBase() int64 {
+	if x != nil {
+		return x.Base
+	}
+	return 0
+}
+
+func (x *StrategyFuel) GetPerCandidate() int64 {
+	if x != nil {
+		return x.PerCandidate
+	}
+	return 0
+}
+
 // StrategyInput is a value that a strategy reads.
 type StrategyInput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -604,7 +696,7 @@ type StrategyInput struct {
 
 func (x *StrategyInput) Reset() {
 	*x = StrategyInput{}
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[5]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -616,7 +708,7 @@ func (x *StrategyInput) String() string {
 func (*StrategyInput) ProtoMessage() {}
 
 func (x *StrategyInput) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[5]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -629,7 +721,7 @@ func (x *StrategyInput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StrategyInput.ProtoReflect.Descriptor instead.
 func (*StrategyInput) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{5}
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *StrategyInput) GetName() string {
@@ -663,7 +755,7 @@ type StrategyParameter struct {
 
 func (x *StrategyParameter) Reset() {
 	*x = StrategyParameter{}
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[6]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -675,7 +767,7 @@ func (x *StrategyParameter) String() string {
 func (*StrategyParameter) ProtoMessage() {}
 
 func (x *StrategyParameter) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[6]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -688,7 +780,7 @@ func (x *StrategyParameter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StrategyParameter.ProtoReflect.Descriptor instead.
 func (*StrategyParameter) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{6}
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StrategyParameter) GetName() string {
@@ -734,7 +826,7 @@ type UploadStrategyRequest struct {
 
 func (x *UploadStrategyRequest) Reset() {
 	*x = UploadStrategyRequest{}
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[7]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -746,7 +838,7 @@ func (x *UploadStrategyRequest) String() string {
 func (*UploadStrategyRequest) ProtoMessage() {}
 
 func (x *UploadStrategyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[7]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -759,7 +851,7 @@ func (x *UploadStrategyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadStrategyRequest.ProtoReflect.Descriptor instead.
 func (*UploadStrategyRequest) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{7}
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *UploadStrategyRequest) GetModule() []byte {
@@ -787,7 +879,7 @@ type UploadStrategyResponse struct {
 
 func (x *UploadStrategyResponse) Reset() {
 	*x = UploadStrategyResponse{}
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[8]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -799,7 +891,7 @@ func (x *UploadStrategyResponse) String() string {
 func (*UploadStrategyResponse) ProtoMessage() {}
 
 func (x *UploadStrategyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[8]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -812,7 +904,7 @@ func (x *UploadStrategyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadStrategyResponse.ProtoReflect.Descriptor instead.
 func (*UploadStrategyResponse) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{8}
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *UploadStrategyResponse) GetStrategy() *Strategy {
@@ -833,7 +925,7 @@ type ListStrategiesRequest struct {
 
 func (x *ListStrategiesRequest) Reset() {
 	*x = ListStrategiesRequest{}
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[9]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -845,7 +937,7 @@ func (x *ListStrategiesRequest) String() string {
 func (*ListStrategiesRequest) ProtoMessage() {}
 
 func (x *ListStrategiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[9]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -858,7 +950,7 @@ func (x *ListStrategiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListStrategiesRequest.ProtoReflect.Descriptor instead.
 func (*ListStrategiesRequest) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{9}
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListStrategiesRequest) GetName() string {
@@ -881,7 +973,7 @@ type ListStrategiesResponse struct {
 
 func (x *ListStrategiesResponse) Reset() {
 	*x = ListStrategiesResponse{}
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[10]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +985,7 @@ func (x *ListStrategiesResponse) String() string {
 func (*ListStrategiesResponse) ProtoMessage() {}
 
 func (x *ListStrategiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[10]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +998,7 @@ func (x *ListStrategiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListStrategiesResponse.ProtoReflect.Descriptor instead.
 func (*ListStrategiesResponse) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{10}
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListStrategiesResponse) GetStrategies() []*Strategy {
@@ -942,7 +1034,7 @@ type ReleaseStrategyRequest struct {
 
 func (x *ReleaseStrategyRequest) Reset() {
 	*x = ReleaseStrategyRequest{}
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[11]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -954,7 +1046,7 @@ func (x *ReleaseStrategyRequest) String() string {
 func (*ReleaseStrategyRequest) ProtoMessage() {}
 
 func (x *ReleaseStrategyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[11]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -967,7 +1059,7 @@ func (x *ReleaseStrategyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseStrategyRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseStrategyRequest) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{11}
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReleaseStrategyRequest) GetName() string {
@@ -1017,7 +1109,7 @@ type ReleaseStrategyResponse struct {
 
 func (x *ReleaseStrategyResponse) Reset() {
 	*x = ReleaseStrategyResponse{}
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[12]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1029,7 +1121,7 @@ func (x *ReleaseStrategyResponse) String() string {
 func (*ReleaseStrategyResponse) ProtoMessage() {}
 
 func (x *ReleaseStrategyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[12]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1042,7 +1134,7 @@ func (x *ReleaseStrategyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseStrategyResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseStrategyResponse) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{12}
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ReleaseStrategyResponse) GetLive() *Strategy {
@@ -1091,7 +1183,7 @@ type RollbackStrategyRequest struct {
 
 func (x *RollbackStrategyRequest) Reset() {
 	*x = RollbackStrategyRequest{}
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[13]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1103,7 +1195,7 @@ func (x *RollbackStrategyRequest) String() string {
 func (*RollbackStrategyRequest) ProtoMessage() {}
 
 func (x *RollbackStrategyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[13]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1116,7 +1208,7 @@ func (x *RollbackStrategyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackStrategyRequest.ProtoReflect.Descriptor instead.
 func (*RollbackStrategyRequest) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{13}
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RollbackStrategyRequest) GetName() string {
@@ -1139,7 +1231,7 @@ type RollbackStrategyResponse struct {
 
 func (x *RollbackStrategyResponse) Reset() {
 	*x = RollbackStrategyResponse{}
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[14]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1151,7 +1243,7 @@ func (x *RollbackStrategyResponse) String() string {
 func (*RollbackStrategyResponse) ProtoMessage() {}
 
 func (x *RollbackStrategyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_strategy_service_proto_msgTypes[14]
+	mi := &file_rapport_v1_strategy_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1164,7 +1256,7 @@ func (x *RollbackStrategyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackStrategyResponse.ProtoReflect.Descriptor instead.
 func (*RollbackStrategyResponse) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{14}
+	return file_rapport_v1_strategy_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RollbackStrategyResponse) GetBefore() *StrategyRelease {
@@ -1186,7 +1278,7 @@ var File_rapport_v1_strategy_service_proto protoreflect.FileDescriptor
 const file_rapport_v1_strategy_service_proto_rawDesc = "" +
 	"\n" +
 	"!rapport/v1/strategy_service.proto\x12\n" +
-	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\x03\n" +
+	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x04\n" +
 	"\bStrategy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x16\n" +
@@ -1202,12 +1294,15 @@ const file_rapport_v1_strategy_service_proto_rawDesc = "" +
 	" \x01(\x01R\x05share\x122\n" +
 	"\x06counts\x18\v \x01(\v2\x1a.rapport.v1.StrategyCountsR\x06counts\x12\x1b\n" +
 	"\tsigned_by\x18\f \x01(\tR\bsignedBy\x12\x18\n" +
-	"\aproblem\x18\r \x01(\tR\aproblem\"\xe9\x01\n" +
+	"\aproblem\x18\r \x01(\tR\aproblem\x12C\n" +
+	"\x0fsuspended_until\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x0esuspendedUntil\"\x9b\x02\n" +
 	"\x0eStrategyCounts\x12\x16\n" +
 	"\x06ranked\x18\x01 \x01(\x04R\x06ranked\x12\x12\n" +
 	"\x04busy\x18\x02 \x01(\x04R\x04busy\x12>\n" +
 	"\x06faults\x18\x03 \x03(\v2&.rapport.v1.StrategyCounts.FaultsEntryR\x06faults\x120\n" +
-	"\x06shadow\x18\x04 \x01(\v2\x18.rapport.v1.ShadowCountsR\x06shadow\x1a9\n" +
+	"\x06shadow\x18\x04 \x01(\v2\x18.rapport.v1.ShadowCountsR\x06shadow\x12\x1c\n" +
+	"\tsuspended\x18\x05 \x01(\x04R\tsuspended\x12\x12\n" +
+	"\x04fuel\x18\x06 \x01(\x04R\x04fuel\x1a9\n" +
 	"\vFaultsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xb4\x02\n" +
@@ -1227,7 +1322,7 @@ const file_rapport_v1_strategy_service_proto_rawDesc = "" +
 	"\x11candidate_version\x18\x03 \x01(\tR\x10candidateVersion\x12B\n" +
 	"\x0fcandidate_stage\x18\x04 \x01(\x0e2\x19.rapport.v1.StrategyStageR\x0ecandidateStage\x12'\n" +
 	"\x0fcandidate_share\x18\x05 \x01(\x01R\x0ecandidateShare\x12)\n" +
-	"\x10earlier_versions\x18\x06 \x03(\tR\x0fearlierVersions\"\xe1\x02\n" +
+	"\x10earlier_versions\x18\x06 \x03(\tR\x0fearlierVersions\"\x8f\x03\n" +
 	"\x10StrategyManifest\x12 \n" +
 	"\vdescription\x18\x01 \x01(\tR\vdescription\x123\n" +
 	"\aprofile\x18\x02 \x03(\v2\x19.rapport.v1.StrategyInputR\aprofile\x12/\n" +
@@ -1237,7 +1332,11 @@ const file_rapport_v1_strategy_service_proto_rawDesc = "" +
 	"\n" +
 	"parameters\x18\x06 \x03(\v2\x1d.rapport.v1.StrategyParameterR\n" +
 	"parameters\x12\x18\n" +
-	"\areasons\x18\a \x03(\tR\areasons\"7\n" +
+	"\areasons\x18\a \x03(\tR\areasons\x12,\n" +
+	"\x04fuel\x18\b \x01(\v2\x18.rapport.v1.StrategyFuelR\x04fuel\"G\n" +
+	"\fStrategyFuel\x12\x12\n" +
+	"\x04base\x18\x01 \x01(\x03R\x04base\x12#\n" +
+	"\rper_candidate\x18\x02 \x01(\x03R\fperCandidate\"7\n" +
 	"\rStrategyInput\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\"e\n" +
@@ -1298,7 +1397,7 @@ func file_rapport_v1_strategy_service_proto_rawDescGZIP() []byte {
 }
 
 var file_rapport_v1_strategy_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_rapport_v1_strategy_service_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_rapport_v1_strategy_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_rapport_v1_strategy_service_proto_goTypes = []any{
 	(StrategyStage)(0),               // 0: rapport.v1.StrategyStage
 	(*Strategy)(nil),                 // 1: rapport.v1.Strategy
@@ -1306,57 +1405,60 @@ var file_rapport_v1_strategy_service_proto_goTypes = []any{
 	(*ShadowCounts)(nil),             // 3: rapport.v1.ShadowCounts
 	(*StrategyRelease)(nil),          // 4: rapport.v1.StrategyRelease
 	(*StrategyManifest)(nil),         // 5: rapport.v1.StrategyManifest
-	(*StrategyInput)(nil),            // 6: rapport.v1.StrategyInput
-	(*StrategyParameter)(nil),        // 7: rapport.v1.StrategyParameter
-	(*UploadStrategyRequest)(nil),    // 8: rapport.v1.UploadStrategyRequest
-	(*UploadStrategyResponse)(nil),   // 9: rapport.v1.UploadStrategyResponse
-	(*ListStrategiesRequest)(nil),    // 10: rapport.v1.ListStrategiesRequest
-	(*ListStrategiesResponse)(nil),   // 11: rapport.v1.ListStrategiesResponse
-	(*ReleaseStrategyRequest)(nil),   // 12: rapport.v1.ReleaseStrategyRequest
-	(*ReleaseStrategyResponse)(nil),  // 13: rapport.v1.ReleaseStrategyResponse
-	(*RollbackStrategyRequest)(nil),  // 14: rapport.v1.RollbackStrategyRequest
-	(*RollbackStrategyResponse)(nil), // 15: rapport.v1.RollbackStrategyResponse
-	nil,                              // 16: rapport.v1.StrategyCounts.FaultsEntry
-	nil,                              // 17: rapport.v1.ShadowCounts.FaultsEntry
-	(*timestamppb.Timestamp)(nil),    // 18: google.protobuf.Timestamp
+	(*StrategyFuel)(nil),             // 6: rapport.v1.StrategyFuel
+	(*StrategyInput)(nil),            // 7: rapport.v1.StrategyInput
+	(*StrategyParameter)(nil),        // 8: rapport.v1.StrategyParameter
+	(*UploadStrategyRequest)(nil),    // 9: rapport.v1.UploadStrategyRequest
+	(*UploadStrategyResponse)(nil),   // 10: rapport.v1.UploadStrategyResponse
+	(*ListStrategiesRequest)(nil),    // 11: rapport.v1.ListStrategiesRequest
+	(*ListStrategiesResponse)(nil),   // 12: rapport.v1.ListStrategiesResponse
+	(*ReleaseStrategyRequest)(nil),   // 13: rapport.v1.ReleaseStrategyRequest
+	(*ReleaseStrategyResponse)(nil),  // 14: rapport.v1.ReleaseStrategyResponse
+	(*RollbackStrategyRequest)(nil),  // 15: rapport.v1.RollbackStrategyRequest
+	(*RollbackStrategyResponse)(nil), // 16: rapport.v1.RollbackStrategyResponse
+	nil,                              // 17: rapport.v1.StrategyCounts.FaultsEntry
+	nil,                              // 18: rapport.v1.ShadowCounts.FaultsEntry
+	(*timestamppb.Timestamp)(nil),    // 19: google.protobuf.Timestamp
 }
 var file_rapport_v1_strategy_service_proto_depIdxs = []int32{
-	18, // 0: rapport.v1.Strategy.uploaded_at:type_name -> google.protobuf.Timestamp
+	19, // 0: rapport.v1.Strategy.uploaded_at:type_name -> google.protobuf.Timestamp
 	5,  // 1: rapport.v1.Strategy.manifest:type_name -> rapport.v1.StrategyManifest
 	0,  // 2: rapport.v1.Strategy.stage:type_name -> rapport.v1.StrategyStage
 	2,  // 3: rapport.v1.Strategy.counts:type_name -> rapport.v1.StrategyCounts
-	16, // 4: rapport.v1.StrategyCounts.faults:type_name -> rapport.v1.StrategyCounts.FaultsEntry
-	3,  // 5: rapport.v1.StrategyCounts.shadow:type_name -> rapport.v1.ShadowCounts
-	17, // 6: rapport.v1.ShadowCounts.faults:type_name -> rapport.v1.ShadowCounts.FaultsEntry
-	0,  // 7: rapport.v1.StrategyRelease.candidate_stage:type_name -> rapport.v1.StrategyStage
-	6,  // 8: rapport.v1.StrategyManifest.profile:type_name -> rapport.v1.StrategyInput
-	6,  // 9: rapport.v1.StrategyManifest.offer:type_name -> rapport.v1.StrategyInput
-	6,  // 10: rapport.v1.StrategyManifest.channel:type_name -> rapport.v1.StrategyInput
-	6,  // 11: rapport.v1.StrategyManifest.candidate:type_name -> rapport.v1.StrategyInput
-	7,  // 12: rapport.v1.StrategyManifest.parameters:type_name -> rapport.v1.StrategyParameter
-	1,  // 13: rapport.v1.UploadStrategyResponse.strategy:type_name -> rapport.v1.Strategy
-	1,  // 14: rapport.v1.ListStrategiesResponse.strategies:type_name -> rapport.v1.Strategy
-	4,  // 15: rapport.v1.ListStrategiesResponse.releases:type_name -> rapport.v1.StrategyRelease
-	0,  // 16: rapport.v1.ReleaseStrategyRequest.stage:type_name -> rapport.v1.StrategyStage
-	1,  // 17: rapport.v1.ReleaseStrategyResponse.live:type_name -> rapport.v1.Strategy
-	1,  // 18: rapport.v1.ReleaseStrategyResponse.released:type_name -> rapport.v1.Strategy
-	4,  // 19: rapport.v1.ReleaseStrategyResponse.before:type_name -> rapport.v1.StrategyRelease
-	4,  // 20: rapport.v1.ReleaseStrategyResponse.after:type_name -> rapport.v1.StrategyRelease
-	4,  // 21: rapport.v1.RollbackStrategyResponse.before:type_name -> rapport.v1.StrategyRelease
-	4,  // 22: rapport.v1.RollbackStrategyResponse.after:type_name -> rapport.v1.StrategyRelease
-	8,  // 23: rapport.v1.StrategyService.UploadStrategy:input_type -> rapport.v1.UploadStrategyRequest
-	10, // 24: rapport.v1.StrategyService.ListStrategies:input_type -> rapport.v1.ListStrategiesRequest
-	12, // 25: rapport.v1.StrategyService.ReleaseStrategy:input_type -> rapport.v1.ReleaseStrategyRequest
-	14, // 26: rapport.v1.StrategyService.RollbackStrategy:input_type -> rapport.v1.RollbackStrategyRequest
-	9,  // 27: rapport.v1.StrategyService.UploadStrategy:output_type -> rapport.v1.UploadStrategyResponse
-	11, // 28: rapport.v1.StrategyService.ListStrategies:output_type -> rapport.v1.ListStrategiesResponse
-	13, // 29: rapport.v1.StrategyService.ReleaseStrategy:output_type -> rapport.v1.ReleaseStrategyResponse
-	15, // 30: rapport.v1.StrategyService.RollbackStrategy:output_type -> rapport.v1.RollbackStrategyResponse
-	27, // [27:31] is the sub-list for method output_type
-	23, // [23:27] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	19, // 4: rapport.v1.Strategy.suspended_until:type_name -> google.protobuf.Timestamp
+	17, // 5: rapport.v1.StrategyCounts.faults:type_name -> rapport.v1.StrategyCounts.FaultsEntry
+	3,  // 6: rapport.v1.StrategyCounts.shadow:type_name -> rapport.v1.ShadowCounts
+	18, // 7: rapport.v1.ShadowCounts.faults:type_name -> rapport.v1.ShadowCounts.FaultsEntry
+	0,  // 8: rapport.v1.StrategyRelease.candidate_stage:type_name -> rapport.v1.StrategyStage
+	7,  // 9: rapport.v1.StrategyManifest.profile:type_name -> rapport.v1.StrategyInput
+	7,  // 10: rapport.v1.StrategyManifest.offer:type_name -> rapport.v1.StrategyInput
+	7,  // 11: rapport.v1.StrategyManifest.channel:type_name -> rapport.v1.StrategyInput
+	7,  // 12: rapport.v1.StrategyManifest.candidate:type_name -> rapport.v1.StrategyInput
+	8,  // 13: rapport.v1.StrategyManifest.parameters:type_name -> rapport.v1.StrategyParameter
+	6,  // 14: rapport.v1.StrategyManifest.fuel:type_name -> rapport.v1.StrategyFuel
+	1,  // 15: rapport.v1.UploadStrategyResponse.strategy:type_name -> rapport.v1.Strategy
+	1,  // 16: rapport.v1.ListStrategiesResponse.strategies:type_name -> rapport.v1.Strategy
+	4,  // 17: rapport.v1.ListStrategiesResponse.releases:type_name -> rapport.v1.StrategyRelease
+	0,  // 18: rapport.v1.ReleaseStrategyRequest.stage:type_name -> rapport.v1.StrategyStage
+	1,  // 19: rapport.v1.ReleaseStrategyResponse.live:type_name -> rapport.v1.Strategy
+	1,  // 20: rapport.v1.ReleaseStrategyResponse.released:type_name -> rapport.v1.Strategy
+	4,  // 21: rapport.v1.ReleaseStrategyResponse.before:type_name -> rapport.v1.StrategyRelease
+	4,  // 22: rapport.v1.ReleaseStrategyResponse.after:type_name -> rapport.v1.StrategyRelease
+	4,  // 23: rapport.v1.RollbackStrategyResponse.before:type_name -> rapport.v1.StrategyRelease
+	4,  // 24: rapport.v1.RollbackStrategyResponse.after:type_name -> rapport.v1.StrategyRelease
+	9,  // 25: rapport.v1.StrategyService.UploadStrategy:input_type -> rapport.v1.UploadStrategyRequest
+	11, // 26: rapport.v1.StrategyService.ListStrategies:input_type -> rapport.v1.ListStrategiesRequest
+	13, // 27: rapport.v1.StrategyService.ReleaseStrategy:input_type -> rapport.v1.ReleaseStrategyRequest
+	15, // 28: rapport.v1.StrategyService.RollbackStrategy:input_type -> rapport.v1.RollbackStrategyRequest
+	10, // 29: rapport.v1.StrategyService.UploadStrategy:output_type -> rapport.v1.UploadStrategyResponse
+	12, // 30: rapport.v1.StrategyService.ListStrategies:output_type -> rapport.v1.ListStrategiesResponse
+	14, // 31: rapport.v1.StrategyService.ReleaseStrategy:output_type -> rapport.v1.ReleaseStrategyResponse
+	16, // 32: rapport.v1.StrategyService.RollbackStrategy:output_type -> rapport.v1.RollbackStrategyResponse
+	29, // [29:33] is the sub-list for method output_type
+	25, // [25:29] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_rapport_v1_strategy_service_proto_init() }
@@ -1370,7 +1472,7 @@ func file_rapport_v1_strategy_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rapport_v1_strategy_service_proto_rawDesc), len(file_rapport_v1_strategy_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
