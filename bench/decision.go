@@ -46,7 +46,8 @@ fields:
 
 // NewDecision sets up one customer who is eligible for all of so many
 // candidates, each with a rule. wasm is the strategy; nil for the one that ships.
-func NewDecision(ctx context.Context, candidates int, wasm []byte) (_ *Decision, err error) {
+// compiler is the command that compiles it, as in sandbox.Options.
+func NewDecision(ctx context.Context, candidates int, wasm []byte, compiler []string) (_ *Decision, err error) {
 	d := &Decision{}
 	defer func() {
 		if err != nil {
@@ -68,7 +69,7 @@ func NewDecision(ctx context.Context, candidates int, wasm []byte) (_ *Decision,
 		return nil, err
 	}
 	quiet := slog.New(slog.DiscardHandler)
-	if d.runtime, err = sandbox.New(ctx, sandbox.Options{Logger: quiet}); err != nil {
+	if d.runtime, err = sandbox.New(ctx, sandbox.Options{Logger: quiet, Compiler: compiler}); err != nil {
 		return nil, err
 	}
 	if wasm == nil {

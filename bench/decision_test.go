@@ -7,7 +7,20 @@ import (
 	"testing"
 
 	"rapport/bench"
+	"rapport/server/sandbox/compilertest"
 )
+
+func TestMain(m *testing.M) { compilertest.Main(m.Run) }
+
+// compiler returns the command that compiles strategies here.
+func compiler(t testing.TB) []string {
+	t.Helper()
+	command, err := compilertest.Command()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return command
+}
 
 // BenchmarkDecision prints the decision in process with the Wasm strategy against
 // the same with the native one.
@@ -15,7 +28,7 @@ func BenchmarkDecision(b *testing.B) {
 	for _, candidates := range []int{10, 100, 1000} {
 		b.Run(fmt.Sprintf("candidates=%d", candidates), func(b *testing.B) {
 			ctx := context.Background()
-			d, err := bench.NewDecision(ctx, candidates, nil)
+			d, err := bench.NewDecision(ctx, candidates, nil, compiler(b))
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -49,7 +62,7 @@ func BenchmarkDecision(b *testing.B) {
 // the same decision without it does not make.
 func TestDecisionLayer(t *testing.T) {
 	ctx := context.Background()
-	d, err := bench.NewDecision(ctx, 100, nil)
+	d, err := bench.NewDecision(ctx, 100, nil, compiler(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,6 +33,10 @@ type Config struct {
 	// With any, only strategies that one of them has signed are taken and run,
 	// besides those that ship with the server; see SignStrategy.
 	TrustedKeys []string
+	// Compiler is the command of the process that compiles strategies, as in
+	// sandbox.Options. If it is empty, it is this program itself, whose main
+	// function must begin as sandbox.CompilerCommand says.
+	Compiler []string
 	// DrainDelay is the pause between readiness going off and the listener
 	// closing, in which load balancers notice.
 	DrainDelay time.Duration

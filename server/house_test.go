@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -20,9 +21,19 @@ import (
 	"rapport/server"
 	rapportv1 "rapport/server/api/rapport/v1"
 	"rapport/server/api/rapport/v1/rapportv1connect"
+	"rapport/server/sandbox/compilertest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	compilertest.Main(func() int {
+		status := m.Run()
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			status = max(status, 1)
+		}
+		return status
+	})
+}
 
 const schemaYAML = `
 sources:
@@ -98,7 +109,11 @@ func load(t testing.TB, dir, source, csv string) {
 // open serves a data folder.
 func open(t testing.TB, dir string, change func(*server.Config)) *house {
 	t.Helper()
-	config := server.Config{Data: dir, Deadline: time.Second, Logger: quiet(), CacheEntries: 1000}
+	compiler, err := compilertest.Command()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := server.Config{Data: dir, Deadline: time.Second, Logger: quiet(), CacheEntries: 1000, Compiler: compiler}
 	if change != nil {
 		change(&config)
 	}

@@ -84,7 +84,7 @@ func Open(ctx context.Context, config Config) (_ *Server, err error) {
 	if s.catalogs, err = catalog.OpenStore(s.folder.path("catalog")); err != nil {
 		return nil, err
 	}
-	if s.runtime, err = sandbox.New(ctx, sandbox.Options{Logger: s.log, CacheDir: s.folder.path("wasm-cache")}); err != nil {
+	if s.runtime, err = s.newSandbox(ctx); err != nil {
 		return nil, err
 	}
 	trusted, err := parseTrustedKeys(config.TrustedKeys)
@@ -100,6 +100,16 @@ func Open(ctx context.Context, config Config) (_ *Server, err error) {
 	s.metrics.observe(s)
 	s.handler = s.newHandler()
 	return s, nil
+}
+
+func (s *Server) newSandbox(ctx context.Context) (_ *sandbox.Runtime, err error) {
+	o := sandbox.Options{Logger: s.log, CacheDir: s.folder.path("wasm-cache"), Compiler: s.config.Compiler}
+	if len(o.Compiler) == 0 {
+		if o.Compiler, err = sandbox.CompilerCommand(); err != nil {
+			return nil, err
+		}
+	}
+	return sandbox.New(ctx, o)
 }
 
 func (s *Server) openStore(ctx context.Context) error {

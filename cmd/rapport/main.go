@@ -21,9 +21,13 @@ import (
 	"github.com/alecthomas/kong"
 
 	"rapport/server"
+	"rapport/server/sandbox"
 )
 
 func main() {
+	if sandbox.IsCompiler() { // a server has started this process: see sandbox.CompilerCommand
+		os.Exit(sandbox.CompilerMain(os.Stdin, os.Stdout, os.Stderr))
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal ends the process at once, whatever it is doing.
 	context.AfterFunc(ctx, stop)

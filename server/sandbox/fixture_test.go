@@ -96,12 +96,21 @@ func simple(n int) *decide.Ranking {
 	return r
 }
 
-func newRuntime(t testing.TB, o sandbox.Options) *sandbox.Runtime {
+// withCompiler completes options with what every runtime needs.
+func withCompiler(t testing.TB, o sandbox.Options) sandbox.Options {
 	t.Helper()
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	r, err := sandbox.New(context.Background(), o)
+	if o.Compiler == nil {
+		o.Compiler = command(t)
+	}
+	return o
+}
+
+func newRuntime(t testing.TB, o sandbox.Options) *sandbox.Runtime {
+	t.Helper()
+	r, err := sandbox.New(context.Background(), withCompiler(t, o))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ func FuzzCompile(f *testing.F) {
 	f.Add(guest{imports: []function{logImport}, initialize: []byte{}}.bytes())
 	f.Add([]byte("\x00asm\x01\x00\x00\x00"))
 	f.Add([]byte("\x00asm\x01\x00\x00\x00\x00\xff\xff\xff\xff\x7f"))
-	r, err := sandbox.New(context.Background(), sandbox.Options{MaxMemoryPages: 64})
+	r, err := sandbox.New(context.Background(), withCompiler(f, sandbox.Options{MaxMemoryPages: 64}))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func FuzzManifest(f *testing.F) {
 	f.Add(readingManifest)
 	f.Add(`{"abi":1,"name":"n","version":"1","fuel":{"base":200000,"per_candidate":500}}`)
 	f.Add(`{"abi":1,"name":"n","version":"1","candidate":["value","lever"],"parameters":[{"name":"p","default":1,"max":2}],"reasons":["R"]}`)
-	r, err := sandbox.New(context.Background(), sandbox.Options{})
+	r, err := sandbox.New(context.Background(), withCompiler(f, sandbox.Options{}))
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -30,6 +30,9 @@ var goGuests struct {
 	modules map[string]*sandbox.Module
 }
 
+// goGuestKey seals what is compiled of them, for other runtimes.
+var goGuestKey = []byte("the cache of the Go guests")
+
 // closeGoGuests is for TestMain.
 func closeGoGuests() error {
 	if goGuests.runtime == nil {
@@ -52,7 +55,7 @@ func goGuest(t testing.TB, folder string) (*sandbox.Module, []byte) {
 			t.Fatal(err)
 		}
 		g.wasm, g.modules = make(map[string][]byte), make(map[string]*sandbox.Module)
-		if g.runtime, err = sandbox.New(ctx, sandbox.Options{CacheDir: g.dir, Logger: g.log.logger()}); err != nil {
+		if g.runtime, err = sandbox.New(ctx, withCompiler(t, sandbox.Options{CacheDir: filepath.Join(g.dir, "cache"), CacheKey: goGuestKey, Logger: g.log.logger()})); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -63,9 +66,6 @@ func goGuest(t testing.TB, folder string) (*sandbox.Module, []byte) {
 		build.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
 		if text, err := build.CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, text)
-		}
-		if underRace {
-			compileApart(t, g.dir, out)
 		}
 		wasm, err := os.ReadFile(out)
 		if err != nil {
@@ -78,35 +78,6 @@ func goGuest(t testing.TB, folder string) (*sandbox.Module, []byte) {
 		g.wasm[folder], g.modules[folder] = wasm, m
 	}
 	return g.modules[folder], g.wasm[folder]
-}
-
-// Under the race detector wazero's compiler takes a minute for what it does in a
-// second without. So these tests, built without, are run to fill the cache. No
-// other program can: wazero's cache is for programs with the same build
-// information.
-const precompileVariable = "RAPPORT_TEST_PRECOMPILE" // folder and module
-
-func compileApart(t testing.TB, folder, file string) {
-	t.Helper()
-	c := exec.CommandContext(context.Background(), "go", "test", "-count=1", "-run=^$", ".")
-	c.Env = append(os.Environ(), precompileVariable+"="+folder+string(filepath.ListSeparator)+file)
-	if text, err := c.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, text)
-	}
-}
-
-// precompile does what compileApart asks for.
-func precompile(ctx context.Context, folder, file string) error {
-	wasm, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	r, err := sandbox.New(ctx, sandbox.Options{CacheDir: folder})
-	if err != nil {
-		return err
-	}
-	_, err = r.Compile(ctx, wasm)
-	return errors.Join(err, r.Close(ctx))
 }
 
 const (
@@ -303,7 +274,7 @@ func TestDeterminism(t *testing.T) {
 	}{"upsell": {upsell, -1}, "random numbers": {tricky, 6}} {
 		t.Run(name, func(t *testing.T) {
 			m, wasm := goGuest(t, c.folder)
-			other, err := sandbox.New(ctx, sandbox.Options{CacheDir: goGuests.dir})
+			other, err := sandbox.New(ctx, withCompiler(t, sandbox.Options{CacheDir: filepath.Join(goGuests.dir, "cache"), CacheKey: goGuestKey}))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -33,7 +33,7 @@ func (m *Module) instantiate() (*instance, error) {
 	h := new(host)
 	h.begin(0, 0)
 	in := &instance{host: h, ctx: context.WithValue(context.Background(), hostKey{}, h)}
-	module, err := m.runtime.wasm.InstantiateModule(in.ctx, m.compiled,
+	module, err := m.wasm.InstantiateModule(in.ctx, m.compiled,
 		wazero.NewModuleConfig().WithName("").WithStartFunctions())
 	if err != nil {
 		return nil, invalid(ReasonInit, "it can't be instantiated: %w", err)

@@ -20,6 +20,10 @@ const (
 	ReasonInit      Reason = "init"      // it fails before the first call
 	ReasonArena     Reason = "arena"     // the memory that it gives is not fit
 	ReasonImage     Reason = "image"     // it does not start the same every time
+
+	ReasonCompileTime   Reason = "compile_time"   // compiling it takes too long
+	ReasonCompileMemory Reason = "compile_memory" // compiling it takes too much memory
+	ReasonCompileSize   Reason = "compile_size"   // its compiled code is too long
 )
 
 // InvalidError says why a module is refused.

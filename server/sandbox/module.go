@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -22,7 +23,9 @@ const MaxModuleSize = 16 << 20
 // Module is a checked and compiled strategy. It is safe for concurrent use.
 type Module struct {
 	runtime  *Runtime
+	wasm     *wasmRuntime // of this module alone
 	compiled wazero.CompiledModule
+	facts    facts
 	manifest *Manifest
 	digest   string
 
@@ -45,33 +48,37 @@ var exports = map[string]signature{
 	abi.ExportRank:      {"i", "I"},
 }
 
-// Compile checks a module, compiles it, and asks it for its manifest in an
-// instance that is then thrown away. Its error is an [*InvalidError] if the
-// module is at fault. The bytes are not kept.
+// Compile has a module checked and compiled in a process apart, and asks it for its
+// manifest in an instance that is then thrown away. Its error is an [*InvalidError]
+// if the module is at fault. The bytes are not kept.
 //
-// Compiling takes as long as the module makes it take, whatever ctx says, and so
-// does initialising it.
+// Checking and compiling end with ctx and within [CompilerLimits]. Initialising
+// takes as long as the module makes it take.
 func (r *Runtime) Compile(ctx context.Context, wasm []byte) (*Module, error) {
 	if len(wasm) > MaxModuleSize {
-		return nil, invalid(ReasonTooLarge, "%d bytes; at most %d are allowed", len(wasm), MaxModuleSize)
-	}
-	if err := checkSections(wasm); err != nil {
-		return nil, err
+		return nil, tooLarge(len(wasm))
 	}
 	r.life.RLock()
 	defer r.life.RUnlock()
 	if r.closed {
 		return nil, ErrClosed
 	}
-	compiled, err := r.compile(ctx, wasm)
+	sum := sha256.Sum256(wasm)
+	digest := hex.EncodeToString(sum[:])
+	e, err := r.obtain(ctx, digest, wasm)
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(wasm)
+	w, compiled, err := r.load(ctx, e)
+	if err != nil {
+		return nil, err
+	}
 	m := &Module{
 		runtime:    r,
+		wasm:       w,
 		compiled:   compiled,
-		digest:     hex.EncodeToString(sum[:]),
+		facts:      e.result.Facts,
+		digest:     digest,
 		strategies: make(map[*Strategy]struct{}),
 	}
 	err = checkImports(compiled)
@@ -82,28 +89,12 @@ func (r *Runtime) Compile(ctx context.Context, wasm []byte) (*Module, error) {
 		err = m.try()
 	}
 	if err != nil {
-		_ = compiled.Close(ctx)
-		return nil, err
+		return nil, errors.Join(err, w.close(ctx))
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.modules[m] = struct{}{}
 	return m, nil
-}
-
-// compile calls wazero. That it should panic is not expected, but its input is
-// not to be trusted.
-func (r *Runtime) compile(ctx context.Context, wasm []byte) (compiled wazero.CompiledModule, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = invalid(ReasonMalformed, "the compiler failed: %v", p)
-		}
-	}()
-	compiled, err = r.wasm.CompileModule(ctx, wasm)
-	if err != nil {
-		return nil, invalid(ReasonMalformed, "%w", err)
-	}
-	return compiled, nil
 }
 
 // try runs a module as far as can be without a catalogue: its manifest is read,
@@ -153,49 +144,13 @@ func (m *Module) Close(ctx context.Context) error {
 	if !m.runtime.remove(m) {
 		return nil
 	}
-	return m.compiled.Close(ctx)
+	return m.wasm.close(ctx)
 }
 
 func (m *Module) remove(s *Strategy) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.strategies, s)
-}
-
-// checkSections walks the sections of a binary without looking into them. It
-// refuses what wazero would run by itself when a module is instantiated.
-func checkSections(wasm []byte) error {
-	const startSection = 8
-	switch {
-	case len(wasm) < 8 || string(wasm[:4]) != "\x00asm":
-		return invalid(ReasonMalformed, "not a WebAssembly binary: it does not begin with \\0asm")
-	case string(wasm[4:8]) != "\x01\x00\x00\x00":
-		return invalid(ReasonMalformed, "not a core WebAssembly module of version 1 (a component?)")
-	}
-	for b := wasm[8:]; len(b) > 0; {
-		id := b[0]
-		size, n := uvarint32(b[1:])
-		if n == 0 || uint64(size) > uint64(len(b)-1-n) {
-			return invalid(ReasonMalformed, "section %d at byte %d is longer than the file", id, len(wasm)-len(b))
-		}
-		if id == startSection {
-			return invalid(ReasonStart, "a start section: initialise in %s instead", abi.ExportInitialize)
-		}
-		b = b[1+n+int(size):]
-	}
-	return nil
-}
-
-// uvarint32 reads a LEB128 number of at most 32 bits and says how many bytes it
-// took; 0 if there is none.
-func uvarint32(b []byte) (v uint32, n int) {
-	for i := range min(len(b), 5) {
-		v |= uint32(b[i]&0x7f) << (7 * i)
-		if b[i] < 0x80 {
-			return v, i + 1
-		}
-	}
-	return 0, 0
 }
 
 func checkImports(c wazero.CompiledModule) error {

@@ -1,7 +1,7 @@
 // Package sandbox runs strategies: untrusted WebAssembly modules that rank. It
 // is the only importer of wazero.
 //
-// A [Runtime] compiles a module, which [Module.Bind] binds to a scenario of a
+// A [Runtime] compiles a module, in a process of its own, which [Module.Bind] binds to a scenario of a
 // catalogue: the result, a [Strategy], is a decide.Ranker over a bounded pool of
 // instances. Every call of an instance begins with the same memory image, which
 // is put back after the call, off the request's path.
@@ -17,16 +17,16 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
-
-	"github.com/tetratelabs/wazero"
-	"github.com/tetratelabs/wazero/api"
 
 	"rapport/sdk/abi"
 )
@@ -35,14 +35,29 @@ import (
 // not say: 512 pages of 64 KiB are 32 MiB.
 const DefaultMemoryPages = 512
 
-// Options configure a [Runtime]. The zero Options are valid.
+// Options configure a [Runtime]. Only Compiler is required.
 type Options struct {
 	// Logger receives what strategies log, and their faults; nil discards it.
 	// It is called off the request's path.
 	Logger *slog.Logger
+	// Compiler is the command, with its arguments, of the process that checks and
+	// compiles a module: the absolute path of a program whose main function runs
+	// [CompilerMain], built from the same sources. [CompilerCommand] returns that
+	// for the program which is running.
+	Compiler []string
+	// CompilerLimits bound such a process.
+	CompilerLimits CompilerLimits
+	// Compilers is how many modules are compiled at once; 0 is 1.
+	Compilers int
 	// CacheDir is a folder for compiled code, which only this server may write:
 	// what is in it is executed. Empty: nothing is kept.
 	CacheDir string
+	// CacheKey seals what is in the folder, so that the server knows it again; at
+	// least 16 bytes, and the same each time, or what is there is compiled again.
+	// It should not be where the folder is. Empty: a random one.
+	CacheKey []byte
+	// CacheLimits bound what is kept.
+	CacheLimits CacheLimits
 	// MaxMemoryPages is the most memory that an instance may have, in pages of
 	// 64 KiB; 0 is DefaultMemoryPages. A module that asks for more at the start
 	// is refused; later growth beyond it fails, as WebAssembly has it.
@@ -53,12 +68,14 @@ type Options struct {
 // closed.
 var ErrClosed = errors.New("sandbox: closed")
 
-// Runtime compiles modules and owns what they share: the host functions and the
-// compilation cache. It is safe for concurrent use.
+// Runtime compiles modules and owns what they share: the compiler processes and
+// the cache. It is safe for concurrent use.
 type Runtime struct {
-	log   *slog.Logger
-	wasm  wazero.Runtime
-	cache wazero.CompilationCache
+	log      *slog.Logger
+	policy   policy
+	compiler *compiler
+	cache    *cache
+	mark     string // see compilerMark
 
 	life   sync.RWMutex // held for reading by Compile
 	closed bool
@@ -69,33 +86,31 @@ type Runtime struct {
 }
 
 // New returns a runtime without modules. Close frees it.
-func New(ctx context.Context, o Options) (*Runtime, error) {
+func New(ctx context.Context, o Options) (_ *Runtime, err error) {
 	if !abi.LittleEndian() {
 		return nil, errors.New("sandbox: this machine is big-endian, and strategies need a little-endian one")
 	}
-	r := &Runtime{log: o.Logger, modules: make(map[*Module]struct{})}
+	r := &Runtime{
+		log:     o.Logger,
+		policy:  policy{MemoryPages: cmp.Or(o.MaxMemoryPages, DefaultMemoryPages)},
+		modules: make(map[*Module]struct{}),
+	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
-	pages := o.MaxMemoryPages
-	if pages == 0 {
-		pages = DefaultMemoryPages
+	if r.compiler, err = newCompiler(o.Compiler, o.CompilerLimits, o.Compilers); err != nil {
+		return nil, err
 	}
-	config := wazero.NewRuntimeConfig().
-		WithCoreFeatures(api.CoreFeaturesV2).
-		WithMemoryLimitPages(min(pages, 65536)).
-		WithDebugInfoEnabled(false)
-	if o.CacheDir != "" {
-		cache, err := wazero.NewCompilationCacheWithDir(o.CacheDir)
-		if err != nil {
-			return nil, fmt.Errorf("sandbox: compilation cache: %w", err)
-		}
-		r.cache = cache
-		config = config.WithCompilationCache(cache)
+	if r.cache, err = openCache(o.CacheDir, o.CacheKey, o.CacheLimits); err != nil {
+		return nil, err
 	}
-	r.wasm = wazero.NewRuntimeWithConfig(ctx, config)
-	if err := addHost(ctx, r.wasm); err != nil {
-		return nil, errors.Join(fmt.Errorf("sandbox: host functions: %w", err), r.free(ctx))
+	dir, err := r.cache.temporary("mark")
+	if err == nil {
+		r.mark, err = compilerMark(ctx, r.policy, filepath.Join(dir, "cache"))
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("sandbox: %w", err), r.cache.close())
 	}
 	return r, nil
 }
@@ -121,15 +136,7 @@ func (r *Runtime) Close(ctx context.Context) error {
 		return nil
 	}
 	r.freed = true
-	return r.free(ctx)
-}
-
-func (r *Runtime) free(ctx context.Context) error {
-	err := r.wasm.Close(ctx)
-	if r.cache != nil {
-		err = errors.Join(err, r.cache.Close(ctx))
-	}
-	return err
+	return r.cache.close()
 }
 
 // remove forgets a module, and reports whether it was there.

@@ -1,0 +1,5 @@
+//go:build race
+
+package compilertest
+
+const raceDetector = true
