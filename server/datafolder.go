@@ -80,8 +80,11 @@ func openDataFolder(dir string) (_ *dataFolder, err error) {
 			return nil, fmt.Errorf("data folder: %w", err)
 		}
 	}
-	for _, sub := range []string{"snapshots", "deltas", "journal", "catalog", "strategies", "wasm-cache", "audit"} {
-		if err := os.MkdirAll(d.path(sub), 0o750); err != nil {
+	for sub, mode := range map[string]os.FileMode{
+		"snapshots": 0o750, "deltas": 0o750, "journal": 0o750, "catalog": 0o750, "strategies": 0o750,
+		"audit": 0o750, "wasm-cache": 0o700, "keys": 0o700,
+	} {
+		if err := os.MkdirAll(d.path(sub), mode); err != nil {
 			return nil, fmt.Errorf("data folder: %w", err)
 		}
 	}

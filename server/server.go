@@ -109,6 +109,9 @@ func (s *Server) newSandbox(ctx context.Context) (_ *sandbox.Runtime, err error)
 			return nil, err
 		}
 	}
+	if o.CacheKey, err = s.folder.cacheKey(); err != nil {
+		return nil, err
+	}
 	return sandbox.New(ctx, o)
 }
 
