@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// heavy says that the long forms of tests are asked for.
-var heavy = os.Getenv("RAPPORT_HEAVY") != "" && !underRace
+// heavyTests says that the long forms of tests are asked for.
+var heavyTests = os.Getenv("RAPPORT_HEAVY") != "" && !underRace
 
 // A Go guest finds memory ready for whatever it allocates, up to 4 MB: objects of
 // all sizes, goroutines, panics, slices and maps that grow. No instance grows, so
@@ -27,7 +27,7 @@ func TestGoHeapIsReady(t *testing.T) {
 			switch {
 			case underRace:
 				calls = 3
-			case heavy:
+			case heavyTests:
 				calls = c.heavy
 			}
 			s := trickyIn(t, c.mode, 2)

@@ -11,15 +11,19 @@ type Reason string
 
 // The reasons.
 const (
-	ReasonTooLarge  Reason = "too_large" // more bytes than MaxModuleSize
-	ReasonMalformed Reason = "malformed" // not a WebAssembly module that we run
-	ReasonStart     Reason = "start"     // it would run code before it is asked to
-	ReasonImport    Reason = "import"    // it imports what the ABI does not have
-	ReasonExport    Reason = "export"    // it lacks an export, or has one of another type
-	ReasonManifest  Reason = "manifest"  // what it says about itself is wrong
-	ReasonInit      Reason = "init"      // it fails before the first call
-	ReasonArena     Reason = "arena"     // the memory that it gives is not fit
-	ReasonImage     Reason = "image"     // it does not start the same every time
+	ReasonTooLarge    Reason = "too_large"   // more bytes than MaxModuleSize
+	ReasonMalformed   Reason = "malformed"   // not a valid WebAssembly module
+	ReasonUnsupported Reason = "unsupported" // it uses what came after core 2.0
+	ReasonLimit       Reason = "limit"       // it has more of something than is allowed
+	ReasonReserved    Reason = "reserved"    // it uses names that belong to the host
+	ReasonState       Reason = "state"       // it could keep something from one call to the next
+	ReasonStart       Reason = "start"       // it would run code before it is asked to
+	ReasonImport      Reason = "import"      // it imports what the ABI does not have
+	ReasonExport      Reason = "export"      // it lacks an export, or has one of another type
+	ReasonManifest    Reason = "manifest"    // what it says about itself is wrong
+	ReasonInit        Reason = "init"        // it fails before the first call
+	ReasonArena       Reason = "arena"       // the memory that it gives is not fit
+	ReasonImage       Reason = "image"       // it does not start the same every time
 
 	ReasonCompileTime   Reason = "compile_time"   // compiling it takes too long
 	ReasonCompileMemory Reason = "compile_memory" // compiling it takes too much memory

@@ -5,14 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/tetratelabs/wazero"
-	"github.com/tetratelabs/wazero/api"
 
 	"rapport/sdk/abi"
 )
@@ -34,18 +31,6 @@ type Module struct {
 
 	mu         sync.Mutex
 	strategies map[*Strategy]struct{}
-}
-
-// signature is the type of an export.
-type signature struct{ params, results string }
-
-// exports are the functions that a module must export.
-var exports = map[string]signature{
-	abi.ExportMarker:    {"", ""},
-	abi.ExportDescribe:  {"", "I"},
-	abi.ExportArena:     {"i", "i"},
-	abi.ExportConfigure: {"ii", "i"},
-	abi.ExportRank:      {"i", "I"},
 }
 
 // Compile has a module checked and compiled in a process apart, and asks it for its
@@ -81,14 +66,7 @@ func (r *Runtime) Compile(ctx context.Context, wasm []byte) (*Module, error) {
 		digest:     digest,
 		strategies: make(map[*Strategy]struct{}),
 	}
-	err = checkImports(compiled)
-	if err == nil {
-		err = checkExports(compiled)
-	}
-	if err == nil {
-		err = m.try()
-	}
-	if err != nil {
+	if err := m.try(); err != nil {
 		return nil, errors.Join(err, w.close(ctx))
 	}
 	r.mu.Lock()
@@ -151,78 +129,4 @@ func (m *Module) remove(s *Strategy) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.strategies, s)
-}
-
-func checkImports(c wazero.CompiledModule) error {
-	if len(c.ImportedMemories()) > 0 {
-		return invalid(ReasonImport, "an imported memory: define and export it instead")
-	}
-	for _, f := range c.ImportedFunctions() {
-		module, name, _ := f.Import()
-		want, ok := signature{"iii", ""}, module == abi.ImportModule && name == abi.ImportLog
-		if !ok && module == abi.ImportWASI {
-			var w wasiFunc
-			w, ok = wasi[name]
-			want = signature{w.params, w.results}
-		}
-		if !ok {
-			return invalid(ReasonImport, "unknown import %s.%s: a strategy may import %s.%s and the functions of %s",
-				module, name, abi.ImportModule, abi.ImportLog, abi.ImportWASI)
-		}
-		if !want.matches(f) {
-			return invalid(ReasonImport, "import %s.%s has the type %s, not %s", module, name, typeOf(f), want)
-		}
-	}
-	return nil
-}
-
-func checkExports(c wazero.CompiledModule) error {
-	functions := c.ExportedFunctions()
-	if _, ok := c.ExportedMemories()[abi.ExportMemory]; !ok {
-		return invalid(ReasonExport, "no memory is exported as %s", abi.ExportMemory)
-	}
-	if _, ok := functions[abi.ExportMarker]; !ok {
-		return invalid(ReasonExport, "no function %s: not a strategy of ABI %d", abi.ExportMarker, abi.Version)
-	}
-	for name, want := range exports {
-		f, ok := functions[name]
-		if !ok {
-			return invalid(ReasonExport, "no function %s %s is exported", name, want)
-		}
-		if !want.matches(f) {
-			return invalid(ReasonExport, "export %s has the type %s, not %s", name, typeOf(f), want)
-		}
-	}
-	if f, ok := functions[abi.ExportInitialize]; ok && !(signature{}).matches(f) {
-		return invalid(ReasonExport, "export %s has the type %s, not %s", abi.ExportInitialize, typeOf(f), signature{})
-	}
-	for name := range functions {
-		if name == "_start" {
-			return invalid(ReasonExport, "export _start: this is a command; build a library (Go: -buildmode=c-shared; C: -Wl,--no-entry)")
-		}
-		if _, ok := exports[name]; !ok && strings.HasPrefix(name, abi.ReservedPrefix) {
-			return invalid(ReasonExport, "export %s is unknown, and names that begin with %s are reserved%s",
-				name, abi.ReservedPrefix, nearest(name, slices.Sorted(maps.Keys(exports))))
-		}
-	}
-	return nil
-}
-
-func (s signature) matches(f api.FunctionDefinition) bool {
-	return sameTypes(f.ParamTypes(), s.params) && sameTypes(f.ResultTypes(), s.results)
-}
-
-func (s signature) String() string { return spell(valueTypes(s.params), valueTypes(s.results)) }
-
-func typeOf(f api.FunctionDefinition) string { return spell(f.ParamTypes(), f.ResultTypes()) }
-
-func spell(params, results []api.ValueType) string {
-	list := func(types []api.ValueType) string {
-		names := make([]string, len(types))
-		for i, t := range types {
-			names[i] = api.ValueTypeName(t)
-		}
-		return strings.Join(names, ", ")
-	}
-	return fmt.Sprintf("(%s) → (%s)", list(params), list(results))
 }

@@ -56,7 +56,7 @@ func replayGo() int {
 	switch {
 	case underRace:
 		return 100
-	case heavy:
+	case heavyTests:
 		return replayCalls
 	}
 	return 1000
