@@ -23,6 +23,7 @@ func (s *Strategy) call(in *instance, r *decide.Ranking) *FaultError {
 	if !ok {
 		return s.faulted(in, FaultTrap, "its arena is gone", nil)
 	}
+	in.restorer.begin()
 	copy(frame.Input(), head)
 	copy(abi.Bytes(frame.Index()), abi.Bytes(r.Candidates))
 	clear(padding(&frame))
@@ -34,7 +35,9 @@ func (s *Strategy) call(in *instance, r *decide.Ranking) *FaultError {
 
 	in.host.begin(r.Now, r.Seed)
 	in.stack[0] = uint64(layout.Size)
-	if err := in.rank.CallWithStack(in.ctx, in.stack[:]); err != nil {
+	err := in.rank.CallWithStack(in.ctx, in.stack[:])
+	in.restorer.end()
+	if err != nil {
 		in.spent = true
 		kind, message := callFault(err, string(in.host.console))
 		return s.faulted(in, kind, message, err)
@@ -117,7 +120,7 @@ func (s *Strategy) overwritten(in *instance, f *abi.Frame, head, guard []byte, r
 	if !same {
 		return "the input of the call"
 	}
-	if block, ok := in.memory.Read(s.arena, uint32(len(s.static))); !ok || !bytes.Equal(block, s.static) {
+	if !in.restorer.intact(s.arena, uint32(len(s.static))) {
 		return "the static block"
 	}
 	return ""

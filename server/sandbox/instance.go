@@ -6,6 +6,7 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
 
 	"rapport/sdk/abi"
 )
@@ -19,6 +20,10 @@ type instance struct {
 	host   *host
 	ctx    context.Context // of every call: it carries host, and it never ends
 
+	globals  []api.MutableGlobal // those of Module.globals
+	space    *space              // of the memory; nil if it is Go's
+	restorer restorer            // nil before the first ranking
+
 	arena uint32    // where the static block begins
 	head  *abi.Head // the part of the frame that is built outside
 	stack [1]uint64 // parameter and result of rank
@@ -27,19 +32,49 @@ type instance struct {
 	fault *FaultError // of the last call, to be logged
 }
 
-// instantiate makes an instance and initialises it. Its error is an
-// [*InvalidError].
-func (m *Module) instantiate() (*instance, error) {
+// instantiate makes an instance in which nothing of the guest has run. With a
+// pagemap its memory is a space, and else Go's. The error is an [*InvalidError],
+// or says that there is no memory.
+func (m *Module) instantiate(p *pagemap) (*instance, error) {
 	h := new(host)
 	h.begin(0, 0)
 	in := &instance{host: h, ctx: context.WithValue(context.Background(), hostKey{}, h)}
-	module, err := m.wasm.InstantiateModule(in.ctx, m.compiled,
+	ctx := in.ctx
+	if p != nil {
+		ctx = experimental.WithMemoryAllocator(ctx, p.allocator(in))
+	}
+	module, err := m.wasm.InstantiateModule(ctx, m.compiled,
 		wazero.NewModuleConfig().WithName("").WithStartFunctions())
 	if err != nil {
+		if in.space != nil {
+			in.space.Free()
+		}
 		return nil, invalid(ReasonInit, "it can't be instantiated: %w", err)
 	}
 	in.module, in.memory, in.rank = module, module.Memory(), module.ExportedFunction(abi.ExportRank)
-	if module.ExportedFunction(abi.ExportInitialize) == nil {
+	if in.space != nil && in.space.err != nil {
+		in.close()
+		return nil, in.space.err
+	}
+	for _, name := range m.globals {
+		g, ok := module.ExportedGlobal(name).(api.MutableGlobal)
+		if !ok {
+			in.close()
+			return nil, fmt.Errorf("sandbox: no mutable global %s is exported", name)
+		}
+		in.globals = append(in.globals, g)
+	}
+	return in, nil
+}
+
+// initialize makes an instance and has the guest initialise itself. Errors are as
+// those of instantiate.
+func (m *Module) initialize(p *pagemap) (*instance, error) {
+	in, err := m.instantiate(p)
+	if err != nil {
+		return nil, err
+	}
+	if in.module.ExportedFunction(abi.ExportInitialize) == nil {
 		return in, nil
 	}
 	if _, err := in.call(ReasonInit, abi.ExportInitialize); err != nil {
@@ -47,6 +82,12 @@ func (m *Module) instantiate() (*instance, error) {
 		return nil, err
 	}
 	return in, nil
+}
+
+// bytes is the whole memory, valid until the guest runs.
+func (in *instance) bytes() []byte {
+	b, _ := in.memory.Read(0, in.memory.Size())
+	return b
 }
 
 // call calls an export before the first ranking.
@@ -114,5 +155,18 @@ func (in *instance) configure(static []byte, frame int) (arena uint32, err error
 	return arena, nil
 }
 
+// restore makes memory and globals what they are in the image.
+func (in *instance) restore(g *image) {
+	in.restorer.restore()
+	for i, v := range g.globals {
+		in.globals[i].Set(v)
+	}
+}
+
 // close frees the instance. What could go wrong is nothing to act on.
-func (in *instance) close() { _ = in.module.Close(in.ctx) }
+func (in *instance) close() {
+	if in.restorer != nil {
+		in.restorer.close()
+	}
+	_ = in.module.Close(in.ctx)
+}

@@ -8,14 +8,17 @@ import (
 // retryReplace is how long a keeper waits after it could not make an instance.
 const retryReplace = 100 * time.Millisecond
 
-// smallImage is the largest image that a call restores by itself, because that
-// is cheaper than to wake a keeper: see [Strategy].
-const smallImage = 128 << 10
+// inlineCost is the most bytes that a call copies by itself to restore an
+// instance. Up to here that takes no longer than to wake a keeper.
+const inlineCost = 64 << 10
 
 // release gives an instance back after a call.
 func (s *Strategy) release(in *instance) {
-	if len(s.image.bytes) <= smallImage && !in.spent && in.fault == nil && in.host.quiet() {
-		s.image.restore(in.memory)
+	if s.restore == RestoreFresh {
+		in.spent = true
+	}
+	if !in.spent && in.fault == nil && in.restorer.cost() <= inlineCost && in.host.quiet() {
+		in.restore(s.image)
 		s.free <- in
 		return
 	}
@@ -33,7 +36,7 @@ func (s *Strategy) keep() {
 		if in.spent {
 			in = s.replace(in)
 		} else {
-			s.image.restore(in.memory)
+			in.restore(s.image)
 		}
 		s.free <- in
 	}
@@ -42,10 +45,15 @@ func (s *Strategy) keep() {
 // replace makes an instance in another's place. It returns nil if the strategy
 // is closed before it could.
 func (s *Strategy) replace(old *instance) *instance {
-	old.close()
+	if s.image.grown(old.memory) {
+		s.grown.Add(1)
+	} else if s.restore != RestoreFresh {
+		s.trapped.Add(1)
+	}
 	s.replaced.Add(1)
+	old.close()
 	for {
-		in, err := s.start(false)
+		in, err := s.clone()
 		if err == nil {
 			return in
 		}
@@ -85,14 +93,18 @@ func (s *Strategy) Close(ctx context.Context) error {
 	}
 	close(s.used)
 	s.keepers.Wait()
+	s.image.close()
 	s.module.remove(s)
 	s.closed = true
 	return nil
 }
 
-// discard frees the instances of a strategy that nobody was given.
+// discard frees what a strategy that nobody was given has.
 func (s *Strategy) discard() {
 	for len(s.free) > 0 {
 		(<-s.free).close()
+	}
+	if s.image != nil {
+		s.image.close()
 	}
 }

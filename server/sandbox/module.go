@@ -25,6 +25,7 @@ type Module struct {
 	facts    facts
 	manifest *Manifest
 	digest   string
+	globals  []string // exports that are the module's mutable globals, each once
 
 	life   sync.RWMutex // held for reading by Bind
 	closed bool
@@ -63,6 +64,7 @@ func (r *Runtime) Compile(ctx context.Context, wasm []byte) (*Module, error) {
 		wasm:       w,
 		compiled:   compiled,
 		facts:      e.result.Facts,
+		globals:    e.result.Facts.globalExports(),
 		digest:     digest,
 		strategies: make(map[*Strategy]struct{}),
 	}
@@ -78,7 +80,7 @@ func (r *Runtime) Compile(ctx context.Context, wasm []byte) (*Module, error) {
 // try runs a module as far as can be without a catalogue: its manifest is read,
 // and it is configured for a scenario without candidates.
 func (m *Module) try() error {
-	in, err := m.instantiate()
+	in, err := m.initialize(nil)
 	if err != nil {
 		return err
 	}

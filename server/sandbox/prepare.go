@@ -32,6 +32,15 @@ type facts struct {
 	Globals []savedGlobal `json:"globals,omitempty"`
 }
 
+// globalExports returns the names of the saved globals.
+func (f *facts) globalExports() []string {
+	names := make([]string, len(f.Globals))
+	for i, g := range f.Globals {
+		names[i] = g.Export
+	}
+	return names
+}
+
 // savedGlobal is a global under the name by which it was exported.
 type savedGlobal struct {
 	Export string        `json:"export"`

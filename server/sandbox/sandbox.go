@@ -62,6 +62,8 @@ type Options struct {
 	// 64 KiB; 0 is DefaultMemoryPages. A module that asks for more at the start
 	// is refused; later growth beyond it fails, as WebAssembly has it.
 	MaxMemoryPages uint32
+
+	pagemap string // a file; empty: /proc/self/pagemap
 }
 
 // ErrClosed means that a strategy was called, or a module used, after it was
@@ -75,7 +77,9 @@ type Runtime struct {
 	policy   policy
 	compiler *compiler
 	cache    *cache
-	mark     string // see compilerMark
+	mark     string   // see compilerMark
+	pages    *pagemap // nil if images are copied
+	noMap    error    // why there is no pagemap
 
 	life   sync.RWMutex // held for reading by Compile
 	closed bool
@@ -112,6 +116,10 @@ func New(ctx context.Context, o Options) (_ *Runtime, err error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("sandbox: %w", err), r.cache.close())
 	}
+	r.pages, r.noMap = openPagemap(cmp.Or(o.pagemap, "/proc/self/pagemap"))
+	if r.noMap != nil && !errors.Is(r.noMap, errors.ErrUnsupported) {
+		r.log.Warn("the memory of strategies is restored by copying all of it, which is slow for large ones", "error", r.noMap)
+	}
 	return r, nil
 }
 
@@ -136,6 +144,9 @@ func (r *Runtime) Close(ctx context.Context) error {
 		return nil
 	}
 	r.freed = true
+	if r.pages != nil {
+		r.pages.close()
+	}
 	return r.cache.close()
 }
 

@@ -24,6 +24,9 @@ const textRoom = 1 << 10
 type PoolOptions struct {
 	// Size is the number of instances, and so of calls at once; 0 is GOMAXPROCS.
 	Size int
+	// Restore says how memory is put back after a call. To choose is for tests and
+	// benchmarks. Bind fails if the system does not have what is chosen.
+	Restore Restore
 }
 
 // Strategy is a module bound to a scenario of a catalogue: a decide.Ranker. It is
@@ -38,8 +41,9 @@ type PoolOptions struct {
 // second mechanism; sync.Pool would drop instances, whose memory is not Go's to
 // collect, at each garbage collection.
 //
-// One shortcut: waking a keeper costs a call 2.4 µs, and copying 64 KiB 1.8 µs.
-// So a call that went well puts a memory of at most smallImage back by itself.
+// One shortcut: waking a keeper costs a call more than copying a few pages does. So
+// a call that went well and left at most inlineCost to copy restores by itself,
+// when its answer is copied out.
 type Strategy struct {
 	module *Module
 	info   decide.RankerInfo
@@ -52,8 +56,10 @@ type Strategy struct {
 	capacity int // of the frame, without its guard
 	texts    int // bytes of text that a frame has room for
 
-	arena uint32 // the same in every instance
-	image image
+	arena   uint32 // the same in every instance
+	image   *image
+	restore Restore
+	pages   *pagemap // nil if the image is copied
 
 	free    chan *instance // nil only after Close began
 	used    chan *instance
@@ -64,7 +70,7 @@ type Strategy struct {
 	closed  bool
 	missing int // instances that Close has still to take
 
-	calls, busy, faults, replaced atomic.Uint64
+	calls, busy, faults, replaced, grown, trapped atomic.Uint64
 }
 
 // field is a profile field that the strategy reads.
@@ -113,21 +119,17 @@ func (m *Module) Bind(ctx context.Context, c *catalog.Compiled, sc *catalog.Scen
 		used:    make(chan *instance, size),
 		closing: make(chan struct{}),
 		missing: size,
+		restore: o.Restore,
+	}
+	if err := s.chooseRestore(); err != nil {
+		return nil, err
 	}
 	if err := s.layOut(c, sc); err != nil {
 		return nil, err
 	}
-	for i := range size {
-		err := context.Cause(ctx)
-		var in *instance
-		if err == nil {
-			in, err = s.start(i == 0)
-		}
-		if err != nil {
-			s.discard()
-			return nil, fmt.Errorf("strategy %s: %w", m.title(), err)
-		}
-		s.free <- in
+	if err := s.fill(ctx, size); err != nil {
+		s.discard()
+		return nil, fmt.Errorf("strategy %s: %w", m.title(), err)
 	}
 	m.mu.Lock()
 	m.strategies[s] = struct{}{}
@@ -136,6 +138,29 @@ func (m *Module) Bind(ctx context.Context, c *catalog.Compiled, sc *catalog.Scen
 		s.keepers.Go(s.keep)
 	}
 	return s, nil
+}
+
+// chooseRestore makes of the kind of restore that was asked for one that there is.
+func (s *Strategy) chooseRestore() error {
+	r := s.module.runtime
+	switch s.restore {
+	case RestoreBest:
+		s.restore = RestorePages
+		if r.pages == nil {
+			s.restore = RestoreCopy
+		}
+	case RestorePages, RestoreMadvise:
+		if r.pages == nil {
+			return fmt.Errorf("sandbox: restore by %s: %w", s.restore, r.noMap)
+		}
+	case RestoreCopy, RestoreFresh:
+	default:
+		return fmt.Errorf("sandbox: there is no way to restore called %s", s.restore)
+	}
+	if s.restore != RestoreCopy {
+		s.pages = r.pages
+	}
+	return nil
 }
 
 // layOut builds the static block and decides how large a frame may be.
@@ -201,29 +226,78 @@ func cell(v profilestore.Value) uint64 {
 	return 0
 }
 
-// start makes an instance that is ready for a call. The first sets the image,
-// and the others must be like it: a module that does not start the same every
-// time can't be replayed.
-func (s *Strategy) start(first bool) (*instance, error) {
-	in, err := s.module.instantiate()
+// fill takes the image and fills the pool.
+func (s *Strategy) fill(ctx context.Context, size int) error {
+	if err := s.takeImage(ctx); err != nil {
+		return err
+	}
+	for range size {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		in, err := s.clone()
+		if err != nil {
+			return err
+		}
+		s.free <- in
+	}
+	return nil
+}
+
+// takeImage initialises two instances and makes the image of them: see [image].
+func (s *Strategy) takeImage(ctx context.Context) error {
+	var two [2]*instance
+	for i := range two {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		in, err := s.ready()
+		if err != nil {
+			return err
+		}
+		defer in.close()
+		two[i] = in
+	}
+	two[0].host.report(s.log)
+	g, err := takeImage(two[0], two[1], s.pages)
+	if err != nil {
+		return err
+	}
+	s.arena, s.image = two[0].arena, g
+	return nil
+}
+
+// ready makes an instance and takes it through all that a module is told before
+// its first ranking.
+func (s *Strategy) ready() (*instance, error) {
+	in, err := s.module.initialize(s.pages)
 	if err != nil {
 		return nil, err
 	}
 	if _, err = in.call(ReasonManifest, abi.ExportDescribe); err == nil {
 		in.arena, err = in.configure(s.static, s.capacity+abi.GuardSize)
 	}
-	if err == nil && first {
-		s.arena, s.image = in.arena, takeImage(in.memory)
-	}
-	if err == nil && (in.arena != s.arena || !s.image.matches(in.memory)) {
-		err = invalid(ReasonImage, "two instances differ before their first call, though all that they were told is the same")
-	}
 	if err != nil {
 		in.close()
 		return nil, err
 	}
-	in.head = abi.NewHead(len(s.fields), s.texts)
-	in.host.report(s.log)
+	return in, nil
+}
+
+// clone makes an instance of the image, for the pool.
+func (s *Strategy) clone() (*instance, error) {
+	in, err := s.module.instantiate(s.pages)
+	if err != nil {
+		return nil, err
+	}
+	in.arena, in.head = s.arena, abi.NewHead(len(s.fields), s.texts)
+	if in.restorer, err = s.image.attach(in, s.restore); err != nil {
+		in.close()
+		return nil, err
+	}
+	for i, v := range s.image.globals {
+		in.globals[i].Set(v)
+	}
 	return in, nil
 }
 
@@ -329,14 +403,26 @@ type Stats struct {
 	Busy     uint64 // calls that found none in time
 	Faults   uint64 // calls that failed
 	Replaced uint64 // instances that were thrown away and made anew
-	Image    int    // bytes of memory of each instance
+	Grown    uint64 // of those, because their memory grew
+	Faulted  uint64 // of those, because a call did not return
+
+	Restore        Restore // how memory is put back, as it was chosen: not RestoreBest
+	Image          int     // bytes of memory of each instance
+	Private        int64   // bytes of all instances together that are not the image's any more; RestorePages only
+	Rescans        uint64  // readings of the pagemap
+	RestoredPages  uint64  // restores that copied pages back
+	RestoredCopy   uint64  // restores that copied the image back
+	RestoredByDrop uint64  // restores that had the system forget what was written
 }
 
 // Stats returns counts, each true at some moment of the call.
 func (s *Strategy) Stats() Stats {
+	c := &s.image.counts
 	return Stats{
 		Size: cap(s.free), Free: len(s.free),
 		Calls: s.calls.Load(), Busy: s.busy.Load(), Faults: s.faults.Load(), Replaced: s.replaced.Load(),
-		Image: len(s.image.bytes),
+		Grown: s.grown.Load(), Faulted: s.trapped.Load(),
+		Restore: s.restore, Image: s.image.length, Private: c.private.Load(), Rescans: c.rescans.Load(),
+		RestoredPages: c.paged.Load(), RestoredCopy: c.copied.Load(), RestoredByDrop: c.dropped.Load(),
 	}
 }
