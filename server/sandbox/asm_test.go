@@ -13,8 +13,9 @@ import (
 type module struct {
 	imports []function // body empty
 	funcs   []function
-	pages   uint32 // of memory
-	maximum uint32 // 0: none
+	pages   uint32   // of memory
+	maximum uint32   // 0: none
+	globals [][]byte // each: its type, whether it is mutable, its first value, the end
 	exports []export
 	start   *uint32
 	data    map[uint32]string
@@ -68,6 +69,7 @@ func (m *module) bytes() []byte {
 		}
 		section(5, [][]byte{limits})
 	}
+	section(6, m.globals)
 	for _, e := range m.exports {
 		exports = append(exports, cat(sized([]byte(e.name)), []byte{e.kind}, uleb(uint64(e.index))))
 	}
@@ -124,6 +126,13 @@ var (
 	i64add      = []byte{0x7c}
 	i64shl      = []byte{0x86}
 	i64extend   = []byte{0xad} // i32 unsigned
+	i64mul      = []byte{0x7e}
+	i64shrU     = []byte{0x88}
+	i64and      = []byte{0x83}
+	i32wrap     = []byte{0xa7} // i64
+	i32remU     = []byte{0x70}
+	i32and      = []byte{0x71}
+	memoryFill  = []byte{0xfc, 0x0b, 0}
 	f64add      = []byte{0xa0}
 	f64convert  = []byte{0xb8} // i32 unsigned
 	f64convertI = []byte{0xba} // i64 unsigned
@@ -139,6 +148,12 @@ func f64(v float64) []byte {
 func call(f uint32) []byte    { return cat([]byte{0x10}, uleb(uint64(f))) }
 func get(local uint32) []byte { return cat([]byte{0x20}, uleb(uint64(local))) }
 func set(local uint32) []byte { return cat([]byte{0x21}, uleb(uint64(local))) }
+
+func getGlobal(g uint32) []byte { return cat([]byte{0x23}, uleb(uint64(g))) }
+func setGlobal(g uint32) []byte { return cat([]byte{0x24}, uleb(uint64(g))) }
+
+// when runs a body if the i32 on the stack is not 0.
+func when(body []byte) []byte { return cat([]byte{0x04, 0x40}, body, []byte{0x0b}) }
 
 // Loads and stores add an offset to the address on the stack.
 func i32load(offset uint32) []byte  { return cat([]byte{0x28, 2}, uleb(uint64(offset))) }
