@@ -13,8 +13,9 @@ import (
 // counts are what a version of a strategy has done since the server started, in
 // all scenarios and through all swaps. They are safe for concurrent use.
 type counts struct {
-	ranked, busy atomic.Uint64
-	faults       kinds
+	ranked, busy, suspended, fuel atomic.Uint64
+
+	faults kinds
 
 	shadow struct {
 		comparisons, winner, slate, score, dropped atomic.Uint64
@@ -32,6 +33,8 @@ func (c *counts) rank(err error) {
 		c.ranked.Add(1)
 	case errors.Is(err, decide.ErrBusy):
 		c.busy.Add(1)
+	case errors.Is(err, decide.ErrSuspended):
+		c.suspended.Add(1)
 	default:
 		c.faults.add(faultKind(err))
 	}

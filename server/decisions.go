@@ -238,7 +238,10 @@ func respond(l *live, m *rapportv1.DecideRequest, id ulid.ULID, r *decide.Reques
 		},
 		Profile:        profileUse(view, c.Schema),
 		CatalogVersion: c.Version,
-		RankedBy:       &rapportv1.RankedBy{Name: a.RankedBy.Name, Version: a.RankedBy.Version, Digest: a.RankedBy.Digest},
+		RankedBy: &rapportv1.RankedBy{
+			Name: a.RankedBy.Name, Version: a.RankedBy.Version, Digest: a.RankedBy.Digest,
+			FuelLimit: a.FuelLimit, FuelUsed: a.FuelUsed,
+		},
 		Time:           timestamppb.New(time.UnixMicro(r.Now)),
 		Seed:           r.Seed,
 	}
@@ -258,17 +261,20 @@ func respond(l *live, m *rapportv1.DecideRequest, id ulid.ULID, r *decide.Reques
 		res.Withheld = withheld(c, t, a)
 	}
 	for _, d := range a.Degradations {
-		detail := ""
+		detail, fault := "", ""
 		switch {
 		case d.Err != nil:
 			detail = d.Err.Error()
+			if d.Step == decide.StepStrategyFailed {
+				fault = faultKind(d.Err)
+			}
 		case d.Step == decide.StepProfileUnreadable && readErr != nil:
 			detail = "the profile could not be read"
 			if errors.Is(readErr, errReadLate) || errors.Is(readErr, errReadBusy) {
 				detail = readErr.Error()
 			}
 		}
-		res.Degradations = append(res.Degradations, &rapportv1.Degradation{Kind: rapportv1.DegradationKind(d.Step), Detail: detail})
+		res.Degradations = append(res.Degradations, &rapportv1.Degradation{Kind: rapportv1.DegradationKind(d.Step), Detail: detail, Fault: fault})
 	}
 	return res
 }

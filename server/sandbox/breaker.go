@@ -9,7 +9,7 @@ import (
 // The breaker's figures.
 const (
 	faultWeight   = 4               // what a fault adds; a success takes 1 off
-	breakAt       = 20              // opens: five faults in a row, or more than a fifth of all for long
+	breakAt       = 40              // opens: ten faults in a row, or more than a fifth of all for long
 	breakFor      = 5 * time.Second // how long it stays open at first
 	breakForMost  = 5 * time.Minute // each time that a trial fails, twice as long, up to this
 	trialsToClose = 3               // good calls, one at a time, after which it closes
@@ -33,13 +33,14 @@ func (s BreakerState) String() string {
 // breaker keeps a version that fails from being called for a while: a fault costs
 // its whole budget of fuel and an instance, and the decision is made without it
 // all the same. It counts as a leaky bucket does: a fault adds 4, a good call
-// takes 1 off, and at 20 it opens. So a version that fails one call in ten is
+// takes 1 off, and at 40 it opens. So a version that fails one call in ten is
 // still called, and one that fails one in four is not for long. All instances of
 // a version share it, in every scenario.
 //
 // A good call of a version without recent faults reads one atomic and no more.
 type breaker struct {
 	now func() time.Time
+	off bool // it never opens
 
 	level atomic.Int32 // what is in the bucket; breakAt or more: not closed
 	opens atomic.Uint64
@@ -71,7 +72,7 @@ func (b *breaker) allow() bool {
 // done says how a call went that was allowed. A call that was in flight when the
 // breaker opened changes nothing any more, unless it is taken for the trial.
 func (b *breaker) done(fault bool) {
-	if !fault && b.level.Load() == 0 {
+	if b.off || !fault && b.level.Load() == 0 {
 		return
 	}
 	b.mu.Lock()

@@ -35,10 +35,10 @@ func TestBreaker(t *testing.T) {
 	for range 1000 {
 		step(t, b, false, true)
 	}
-	for range 4 {
+	for range 9 {
 		step(t, b, true, true)
 	}
-	step(t, b, false, true) // the fifth in a row would have opened it
+	step(t, b, false, true) // the tenth in a row would have opened it
 	step(t, b, true, true)
 	step(t, b, true, true)
 	step(t, b, true, false)
@@ -70,7 +70,7 @@ func TestBreaker(t *testing.T) {
 		t.Fatalf("state %v after three good calls", s)
 	}
 	// It waits as at first again, and never longer than the most.
-	for range 5 {
+	for range 10 {
 		step(t, b, true, true)
 	}
 	for wait, n := breakFor, 0; n < 12; n++ {

@@ -14,7 +14,8 @@ import (
 // call ranks with an instance: it writes the frame into the guest's memory,
 // calls the guest, checks what it left, and copies the answer out. It leaves the
 // memory as the guest did, for a keeper to restore.
-func (s *Strategy) call(in *instance, r *decide.Ranking) *FaultError {
+// It may use so much fuel.
+func (s *Strategy) call(in *instance, r *decide.Ranking, fuel int64) *FaultError {
 	if !s.fillHead(in.head, r) {
 		return s.faulted(in, FaultInput, fmt.Sprintf("the profile's texts are more than %d bytes together", s.texts), nil)
 	}
@@ -34,12 +35,17 @@ func (s *Strategy) call(in *instance, r *decide.Ranking) *FaultError {
 	copy(guard, guardBytes[:])
 
 	in.host.begin(r.Now, r.Seed)
+	in.supply(fuel)
 	in.stack[0] = uint64(layout.Size)
 	err := in.rank.CallWithStack(in.ctx, in.stack[:])
 	in.restorer.end()
+	r.FuelLimit, r.FuelUsed = fuel, min(fuel, fuel-in.left())
 	if err != nil {
 		in.spent = true
-		kind, message := callFault(err, string(in.host.console))
+		kind, message := in.callFault(err, fuel)
+		if kind == FaultFuel && fuel < s.fuelLimit(len(r.Candidates)) {
+			kind, message = FaultDeadline, fmt.Sprintf("it used all of the %d units of fuel that there was time for", fuel)
+		}
 		return s.faulted(in, kind, message, err)
 	}
 	in.spent = s.image.grown(in.memory)

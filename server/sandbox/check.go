@@ -27,19 +27,21 @@ func readModule(b []byte, l wasm.Limits) (*wasm.Module, error) {
 	if err == nil {
 		return m, nil
 	}
-	reason := ReasonMalformed
-	if e := new(wasm.Error); errors.As(err, &e) {
-		switch e.Kind {
-		case wasm.Unsupported:
-			reason = ReasonUnsupported
-		case wasm.OverLimit:
-			reason = ReasonLimit
-		case wasm.Reserved:
-			reason = ReasonReserved
-		case wasm.Malformed, wasm.Invalid:
-		}
+	e := new(wasm.Error)
+	if !errors.As(err, &e) {
+		return nil, err
 	}
-	return nil, invalid(reason, "%w", err)
+	reason := ReasonMalformed
+	switch e.Kind {
+	case wasm.Unsupported:
+		reason = ReasonUnsupported
+	case wasm.OverLimit:
+		reason = ReasonLimit
+	case wasm.Reserved:
+		reason = ReasonReserved
+	case wasm.Malformed, wasm.Invalid:
+	}
+	return nil, invalid(reason, "%s (at byte %#x)", e.Message, e.Offset)
 }
 
 // signature is the type of a function; i is i32 and I is i64.

@@ -23,12 +23,12 @@ func TestModulesThatAreRefused(t *testing.T) {
 	}{
 		"empty":         {nil, sandbox.ReasonMalformed, "asm"},
 		"text":          {[]byte("(module)"), sandbox.ReasonMalformed, "asm"},
-		"component":     {[]byte("\x00asm\x0d\x00\x01\x00"), sandbox.ReasonMalformed, "component"},
+		"component":     {[]byte("\x00asm\x0d\x00\x01\x00"), sandbox.ReasonUnsupported, "component"},
 		"too large":     {make([]byte, sandbox.MaxModuleSize+1), sandbox.ReasonTooLarge, "16777217"},
-		"cut short":     {plugins.PVCL()[:600], sandbox.ReasonMalformed, "longer than the file"},
-		"invalid code":  {guest{before: i32add}.bytes(), sandbox.ReasonMalformed, "i32.add"},
+		"cut short":     {plugins.PVCL()[:600], sandbox.ReasonMalformed, "and the file"},
+		"invalid code":  {guest{before: i32add}.bytes(), sandbox.ReasonMalformed, "an operand is missing"},
 		"start section": {guest{edit: func(m *module) { m.start = &zero }}.bytes(), sandbox.ReasonStart, "_initialize"},
-		"memory bomb":   {guest{pages: 513}.bytes(), sandbox.ReasonMalformed, "512"},
+		"memory bomb":   {guest{pages: 513}.bytes(), sandbox.ReasonLimit, "512"},
 
 		"no memory":    {guest{edit: without(abi.ExportMemory)}.bytes(), sandbox.ReasonExport, "memory"},
 		"no marker":    {guest{edit: without(abi.ExportMarker)}.bytes(), sandbox.ReasonExport, "rapport_abi_1"},

@@ -95,7 +95,7 @@ func (s *Strategy) Bare(q *decide.Ranking, restore bool) (call, restored time.Du
 		return 0, 0, err
 	}
 	begin := time.Now()
-	fault := s.call(in, q)
+	fault := s.call(in, q, s.fuelLimit(len(q.Candidates)))
 	called := time.Now()
 	if fault == nil && restore {
 		if s.restore == RestoreFresh {

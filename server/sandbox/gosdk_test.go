@@ -41,6 +41,9 @@ func closeGoGuests() error {
 	return errors.Join(goGuests.runtime.Close(context.Background()), os.RemoveAll(goGuests.dir))
 }
 
+// goGuestFuel is enough for whatever the tests have a Go guest do.
+var goGuestFuel = sandbox.Fuel{Base: 1_000_000_000}
+
 // goGuest returns the strategy in a folder, compiled, and its bytes.
 func goGuest(t testing.TB, folder string) (*sandbox.Module, []byte) {
 	t.Helper()
@@ -55,7 +58,7 @@ func goGuest(t testing.TB, folder string) (*sandbox.Module, []byte) {
 			t.Fatal(err)
 		}
 		g.wasm, g.modules = make(map[string][]byte), make(map[string]*sandbox.Module)
-		if g.runtime, err = sandbox.New(ctx, withCompiler(t, sandbox.Options{CacheDir: filepath.Join(g.dir, "cache"), CacheKey: goGuestKey, Logger: g.log.logger()})); err != nil {
+		if g.runtime, err = sandbox.New(ctx, withCompiler(t, sandbox.Options{CacheDir: filepath.Join(g.dir, "cache"), CacheKey: goGuestKey, Logger: g.log.logger(), Fuel: goGuestFuel})); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -178,7 +181,7 @@ func TestGoPanicReachesErrorAndLog(t *testing.T) {
 		5:  {sandbox.FaultPanic, "fatal error: out of memory"},
 		12: {sandbox.FaultPanic, "fatal error: all goroutines are asleep - deadlock!"},
 		13: {sandbox.FaultExit, "exit status 0"},
-		14: {sandbox.FaultPanic, "fatal error: out of memory"}, // its stack is on the heap
+		14: {sandbox.FaultStack, "its calls are nested too deep"},
 	} {
 		s := trickyIn(t, mode, 1)
 		q := simple(3)
@@ -274,7 +277,7 @@ func TestDeterminism(t *testing.T) {
 	}{"upsell": {upsell, -1}, "random numbers": {tricky, 6}} {
 		t.Run(name, func(t *testing.T) {
 			m, wasm := goGuest(t, c.folder)
-			other, err := sandbox.New(ctx, withCompiler(t, sandbox.Options{CacheDir: filepath.Join(goGuests.dir, "cache"), CacheKey: goGuestKey}))
+			other, err := sandbox.New(ctx, withCompiler(t, sandbox.Options{CacheDir: filepath.Join(goGuests.dir, "cache"), CacheKey: goGuestKey, Fuel: goGuestFuel}))
 			if err != nil {
 				t.Fatal(err)
 			}

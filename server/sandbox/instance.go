@@ -9,6 +9,7 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 
 	"rapport/sdk/abi"
+	"rapport/server/sandbox/wasm"
 )
 
 // instance is one instance of a module: its memory, and what the host keeps for
@@ -19,6 +20,8 @@ type instance struct {
 	rank   api.Function
 	host   *host
 	ctx    context.Context // of every call: it carries host, and it never ends
+
+	fuel, depth api.MutableGlobal // the counters: see package wasm
 
 	globals  []api.MutableGlobal // those of Module.globals
 	space    *space              // of the memory; nil if it is Go's
@@ -56,7 +59,7 @@ func (m *Module) instantiate(p *pagemap) (*instance, error) {
 		in.close()
 		return nil, in.space.err
 	}
-	for _, name := range m.globals {
+	for _, name := range append([]string{wasm.FuelExport, wasm.StackExport}, m.globals...) {
 		g, ok := module.ExportedGlobal(name).(api.MutableGlobal)
 		if !ok {
 			in.close()
@@ -64,8 +67,20 @@ func (m *Module) instantiate(p *pagemap) (*instance, error) {
 		}
 		in.globals = append(in.globals, g)
 	}
+	in.fuel, in.depth, in.globals = in.globals[0], in.globals[1], in.globals[2:]
+	h.fuel = in.fuel
+	in.supply(initialFuel)
 	return in, nil
 }
+
+// supply gives the instance fuel and stack for what it is called for next.
+func (in *instance) supply(fuel int64) {
+	in.fuel.Set(uint64(fuel))
+	in.depth.Set(stackSlots)
+}
+
+// left returns the fuel that is left; below 0 it is spent.
+func (in *instance) left() int64 { return int64(in.fuel.Get()) }
 
 // initialize makes an instance and has the guest initialise itself. Errors are as
 // those of instantiate.
@@ -94,7 +109,7 @@ func (in *instance) bytes() []byte {
 func (in *instance) call(reason Reason, name string, params ...uint64) ([]uint64, error) {
 	results, err := in.module.ExportedFunction(name).Call(in.ctx, params...)
 	if err != nil {
-		kind, message := callFault(err, string(in.host.console))
+		kind, message := in.callFault(err, initialFuel)
 		return nil, invalid(reason, "%s failed: %s: %s", name, kind, message)
 	}
 	return results, nil

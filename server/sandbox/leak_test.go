@@ -19,18 +19,6 @@ import (
 	"rapport/server/sandbox"
 )
 
-// What the sandbox does not do yet, and which tests wait for it.
-const (
-	// globalsAreRestored: mutable globals are put back to the image as memory is.
-	globalsAreRestored = false
-	// fuelIsMetered: a call that uses more than its fuel is ended.
-	fuelIsMetered = false
-	// tablesAreFixed: modules that change tables or drop segments are refused.
-	tablesAreFixed = false
-)
-
-const faultFuel = sandbox.FaultKind("fuel")
-
 // outcomeOf ranks, and returns all that the caller is told, as bytes.
 func outcomeOf(t testing.TB, s *sandbox.Strategy, q *decide.Ranking) []byte {
 	again := *q
@@ -44,6 +32,7 @@ func outcomeOf(t testing.TB, s *sandbox.Strategy, q *decide.Ranking) []byte {
 		}
 		return fmt.Appendf(nil, "%s: %s", fault.Kind, fault.Message)
 	}
+	b = binary.LittleEndian.AppendUint64(b, uint64(again.FuelUsed))
 	for i, x := range again.Score {
 		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(x))
 		b = binary.LittleEndian.AppendUint32(b, again.Reason[i])
@@ -63,22 +52,6 @@ type leaker struct {
 	// wasm is the module, to see that it would remember if it could. nil: that can't
 	// be seen outside of the sandbox.
 	wasm func(t testing.TB) []byte
-	// waits is why the case is skipped; empty: it is not.
-	waits string
-}
-
-const (
-	waitsForGlobals = "globals of WebAssembly are not restored yet"
-	waitsForFuel    = "calls have no fuel yet"
-	waitsForPolicy  = "modules that change tables are not refused yet"
-)
-
-// untilGlobals is why a case waits that needs globals to be restored.
-func untilGlobals() string {
-	if globalsAreRestored {
-		return ""
-	}
-	return waitsForGlobals
 }
 
 const leakCandidates = 40
@@ -228,12 +201,6 @@ func ofTricky(mode float64) leaker {
 	}
 }
 
-// waiting returns the leaker, to be skipped for that reason.
-func (l leaker) waiting(why string) leaker {
-	l.waits = why
-	return l
-}
-
 // unseen returns the leaker, without the check that it would leak.
 func (l leaker) unseen() leaker {
 	l.wasm = nil
@@ -279,15 +246,15 @@ func leakers() map[string]leaker {
 				i32(1), i64(0), i32(counterAt), call0Clock),
 			score: counted,
 		}).unseen(),
-		"globals":          assembled(guest{before: bumpGlobals, score: sumGlobals}, fourGlobals).waiting(untilGlobals()),
-		"exported globals": assembled(guest{before: bumpGlobals, score: sumGlobals, edit: exportGlobals}, fourGlobals).waiting(untilGlobals()),
+		"globals":          assembled(guest{before: bumpGlobals, score: sumGlobals}, fourGlobals),
+		"exported globals": assembled(guest{before: bumpGlobals, score: sumGlobals, edit: exportGlobals}, fourGlobals),
 
 		"C":                           ofFile(rememberC, nil),
 		"AssemblyScript":              ofFile(rememberAS, nil),
-		"AssemblyScript with globals": ofFile(rememberAS, map[string]float64{"globals": 1}).waiting(untilGlobals()),
+		"AssemblyScript with globals": ofFile(rememberAS, map[string]float64{"globals": 1}),
 		"Go":                          ofTricky(22),
-		"Go that collects garbage":    ofTricky(10).unseen().waiting(untilGlobals()),
-		"Go with a deep stack":        ofTricky(17).unseen().waiting(untilGlobals()),
+		"Go that collects garbage":    ofTricky(10).unseen(),
+		"Go with a deep stack":        ofTricky(17).unseen(),
 	}
 	return leaks
 }
@@ -305,9 +272,6 @@ func exportGlobals(m *module) {
 func TestStateNeverLeaks(t *testing.T) {
 	for name, l := range leakers() {
 		t.Run(name, func(t *testing.T) {
-			if l.waits != "" {
-				t.Skip(l.waits)
-			}
 			if l.wasm != nil && !(underRace && len(l.wasm(t)) > 1<<20) && !remembers(t, l.wasm(t), l.parameters) {
 				t.Error("it remembers nothing where nothing is restored: this shows nothing")
 			}
@@ -374,9 +338,6 @@ func TestStateNeverLeaksBetweenCallers(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := guests[c.name]
-			if l.waits != "" {
-				t.Skip(l.waits)
-			}
 			each := c.calls
 			if underRace {
 				each = c.race
@@ -423,9 +384,6 @@ func TestStateNeverLeaksBetweenCallers(t *testing.T) {
 
 // A call that is out of fuel leaves nothing, wherever it was.
 func TestExhaustedFuelLeavesNothing(t *testing.T) {
-	if !fuelIsMetered {
-		t.Skip(waitsForFuel)
-	}
 	// It counts as long as it can if there are as many candidates as make others
 	// trap: half of its calls end in the middle of it.
 	endless := assembled(guest{
@@ -437,7 +395,7 @@ func TestExhaustedFuelLeavesNothing(t *testing.T) {
 	for range 20 {
 		q := *endless.trap
 		fault := new(sandbox.FaultError)
-		if err := s.Rank(context.Background(), &q); !errors.As(err, &fault) || fault.Kind != faultFuel {
+		if err := s.Rank(context.Background(), &q); !errors.As(err, &fault) || fault.Kind != sandbox.FaultFuel {
 			t.Fatalf("a call without end: %v", err)
 		}
 		if got := outcomeOf(t, s, endless.calls[0]); !slices.Equal(got, first) {
@@ -448,9 +406,6 @@ func TestExhaustedFuelLeavesNothing(t *testing.T) {
 
 // What a restore could not undo is refused.
 func TestTablesCanNotLeak(t *testing.T) {
-	if !tablesAreFixed {
-		t.Skip(waitsForPolicy)
-	}
 	table := section{4, [][]byte{{0x70, 0, 2}}} // of two functions
 	refNull := []byte{0xd0, 0x70}
 	for name, code := range map[string][]byte{

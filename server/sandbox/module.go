@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/tetratelabs/wazero"
 
@@ -26,6 +27,7 @@ type Module struct {
 	manifest *Manifest
 	digest   string
 	globals  []string // exports that are the module's mutable globals, each once
+	breaker  breaker
 
 	life   sync.RWMutex // held for reading by Bind
 	closed bool
@@ -38,8 +40,8 @@ type Module struct {
 // manifest in an instance that is then thrown away. Its error is an [*InvalidError]
 // if the module is at fault. The bytes are not kept.
 //
-// Checking and compiling end with ctx and within [CompilerLimits]. Initialising
-// takes as long as the module makes it take.
+// Checking and compiling end with ctx and within [CompilerLimits]. What the module
+// does to initialise itself is bounded by fuel.
 func (r *Runtime) Compile(ctx context.Context, wasm []byte) (*Module, error) {
 	if len(wasm) > MaxModuleSize {
 		return nil, tooLarge(len(wasm))
@@ -66,6 +68,7 @@ func (r *Runtime) Compile(ctx context.Context, wasm []byte) (*Module, error) {
 		facts:      e.result.Facts,
 		globals:    e.result.Facts.globalExports(),
 		digest:     digest,
+		breaker:    breaker{now: time.Now, off: r.unbroken},
 		strategies: make(map[*Strategy]struct{}),
 	}
 	if err := m.try(); err != nil {
@@ -102,6 +105,10 @@ func (m *Module) Manifest() *Manifest { return m.manifest }
 
 // Digest returns the SHA-256 of the module in hexadecimal.
 func (m *Module) Digest() string { return m.digest }
+
+// Breaker returns the state of the module's circuit breaker, and until when it is
+// open. All strategies of the module share it.
+func (m *Module) Breaker() (BreakerState, time.Time) { return m.breaker.state() }
 
 // title is what messages call the module.
 func (m *Module) title() string { return m.manifest.Name + " " + m.manifest.Version }

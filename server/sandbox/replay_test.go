@@ -38,37 +38,16 @@ var replayed = []struct {
 	calls      func() int
 }{
 	{name: "C", wasm: func(t testing.TB) []byte { return committed(t, rememberC) }, calls: replayAll},
-	{name: "AssemblyScript", wasm: func(t testing.TB) []byte { return committed(t, rememberAS) }, parameters: replayGlobals(), calls: replayAll},
-	{name: "Go", wasm: goWasm(upsell), cache: goCache, calls: replayGo},
-	{name: "Go that remembers", wasm: goWasm(tricky), cache: goCache, parameters: map[string]float64{"mode": 22}, calls: replayGo},
+	{name: "AssemblyScript", wasm: func(t testing.TB) []byte { return committed(t, rememberAS) }, parameters: map[string]float64{"globals": 1}, calls: replayAll},
+	{name: "Go", wasm: goWasm(upsell), cache: goCache, calls: replayAll},
+	{name: "Go that remembers", wasm: goWasm(tricky), cache: goCache, parameters: map[string]float64{"mode": 22}, calls: replayAll},
 }
 
 func replayAll() int {
 	if underRace {
-		return replayCalls / 10
+		return replayCalls / 20
 	}
 	return replayCalls
-}
-
-// replayGo is fewer calls while the whole memory of a Go guest is copied after
-// each, unless the long form is asked for.
-func replayGo() int {
-	switch {
-	case underRace:
-		return 100
-	case heavyTests:
-		return replayCalls
-	}
-	return 1000
-}
-
-// replayGlobals has the strategy use globals of WebAssembly too, once they are
-// restored.
-func replayGlobals() map[string]float64 {
-	if globalsAreRestored {
-		return map[string]float64{"globals": 1}
-	}
-	return nil
 }
 
 func goWasm(folder string) func(t testing.TB) []byte {

@@ -62,6 +62,12 @@ type Options struct {
 	// 64 KiB; 0 is DefaultMemoryPages. A module that asks for more at the start
 	// is refused; later growth beyond it fails, as WebAssembly has it.
 	MaxMemoryPages uint32
+	// Fuel is what a call of a strategy may use, which may itself ask for less; the
+	// zero Fuel is abi.DefaultFuel.
+	Fuel Fuel
+	// NoBreaker has versions called however often they fail, as for a replay, in
+	// which they fail as often as they did.
+	NoBreaker bool
 
 	pagemap string // a file; empty: /proc/self/pagemap
 }
@@ -77,7 +83,9 @@ type Runtime struct {
 	policy   policy
 	compiler *compiler
 	cache    *cache
-	mark     string   // see compilerMark
+	mark     string // see compilerMark
+	fuel     Fuel
+	unbroken bool     // Options.NoBreaker
 	pages    *pagemap // nil if images are copied
 	noMap    error    // why there is no pagemap
 
@@ -95,9 +103,16 @@ func New(ctx context.Context, o Options) (_ *Runtime, err error) {
 		return nil, errors.New("sandbox: this machine is big-endian, and strategies need a little-endian one")
 	}
 	r := &Runtime{
-		log:     o.Logger,
-		policy:  policy{MemoryPages: cmp.Or(o.MaxMemoryPages, DefaultMemoryPages)},
+		log:    o.Logger,
+		policy: policy{MemoryPages: cmp.Or(o.MaxMemoryPages, DefaultMemoryPages)},
+		fuel:   o.Fuel, unbroken: o.NoBreaker,
 		modules: make(map[*Module]struct{}),
+	}
+	if r.fuel == (Fuel{}) {
+		r.fuel = abi.DefaultFuel()
+	}
+	if !r.fuel.Valid() {
+		return nil, fmt.Errorf("sandbox: no fuel limit: %d and %d a candidate", r.fuel.Base, r.fuel.PerCandidate)
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)

@@ -70,7 +70,7 @@ type Strategy struct {
 	closed  bool
 	missing int // instances that Close has still to take
 
-	calls, busy, faults, replaced, grown, trapped atomic.Uint64
+	calls, busy, suspended, faults, fuel, replaced, grown, trapped atomic.Uint64
 }
 
 // field is a profile field that the strategy reads.
@@ -305,10 +305,10 @@ func (s *Strategy) clone() (*instance, error) {
 func (s *Strategy) Info() decide.RankerInfo { return s.info }
 
 // Rank calls the strategy, as decide.Ranker has it. Errors are decide.ErrBusy,
-// [ErrClosed] and [*FaultError].
+// decide.ErrSuspended, [ErrClosed] and [*FaultError].
 //
-// What it waits for ends by the deadline: a free instance. The guest's own time
-// is not bounded yet.
+// It waits for a free instance until the deadline. The call itself is bounded by
+// fuel, of which it is given no more than the time that is left is worth.
 func (s *Strategy) Rank(ctx context.Context, r *decide.Ranking) error {
 	n := len(r.Candidates)
 	if len(r.Score) != n || len(r.Reason) != n || len(r.Veto) != n {
@@ -325,20 +325,40 @@ func (s *Strategy) Rank(ctx context.Context, r *decide.Ranking) error {
 			return fmt.Errorf("sandbox: candidate %d, of %d; the scenario has %d", k, n, most)
 		}
 	}
+	r.FuelLimit, r.FuelUsed = 0, 0
 	if n == 0 {
 		return nil
 	}
+	breaker := &s.module.breaker
+	if !breaker.allow() {
+		s.suspended.Add(1)
+		return fmt.Errorf("strategy %s: %w: it kept failing", s.module.title(), decide.ErrSuspended)
+	}
 	in, err := s.acquire(ctx, r.Deadline)
 	if err != nil {
+		breaker.abandon()
 		return err
 	}
 	defer s.release(in)
-	s.calls.Add(1)
-	if fault := s.call(in, r); fault != nil {
-		s.faults.Add(1)
-		return fault
+	fuel := s.grant(r)
+	if fuel == 0 {
+		breaker.abandon()
+		return s.late(ctx)
 	}
-	return nil
+	s.calls.Add(1)
+	fault := s.call(in, r, fuel)
+	s.fuel.Add(uint64(r.FuelUsed))
+	switch {
+	case fault == nil:
+		breaker.done(false)
+		return nil
+	case fault.Kind.blames():
+		breaker.done(true)
+	default:
+		breaker.abandon()
+	}
+	s.faults.Add(1)
+	return fault
 }
 
 // acquire takes an instance out of the pool.
@@ -397,14 +417,16 @@ func (s *Strategy) late(ctx context.Context) error {
 
 // Stats are counts since the strategy was bound.
 type Stats struct {
-	Size     int    // instances
-	Free     int    // instances that wait for a call
-	Calls    uint64 // calls that found an instance
-	Busy     uint64 // calls that found none in time
-	Faults   uint64 // calls that failed
-	Replaced uint64 // instances that were thrown away and made anew
-	Grown    uint64 // of those, because their memory grew
-	Faulted  uint64 // of those, because a call did not return
+	Size      int    // instances
+	Free      int    // instances that wait for a call
+	Calls     uint64 // calls that found an instance
+	Busy      uint64 // calls that found none in time
+	Suspended uint64 // calls that were not made, since the module kept failing
+	Faults    uint64 // calls that failed
+	Fuel      uint64 // that all calls together used
+	Replaced  uint64 // instances that were thrown away and made anew
+	Grown     uint64 // of those, because their memory grew
+	Faulted   uint64 // of those, because a call did not return
 
 	Restore        Restore // how memory is put back, as it was chosen: not RestoreBest
 	Image          int     // bytes of memory of each instance
@@ -420,7 +442,8 @@ func (s *Strategy) Stats() Stats {
 	c := &s.image.counts
 	return Stats{
 		Size: cap(s.free), Free: len(s.free),
-		Calls: s.calls.Load(), Busy: s.busy.Load(), Faults: s.faults.Load(), Replaced: s.replaced.Load(),
+		Calls: s.calls.Load(), Busy: s.busy.Load(), Suspended: s.suspended.Load(),
+		Faults: s.faults.Load(), Fuel: s.fuel.Load(), Replaced: s.replaced.Load(),
 		Grown: s.grown.Load(), Faulted: s.trapped.Load(),
 		Restore: s.restore, Image: s.image.length, Private: c.private.Load(), Rescans: c.rescans.Load(),
 		RestoredPages: c.paged.Load(), RestoredCopy: c.copied.Load(), RestoredByDrop: c.dropped.Load(),

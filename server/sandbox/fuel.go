@@ -1,0 +1,51 @@
+package sandbox
+
+import (
+	"time"
+
+	"rapport/server/decide"
+)
+
+const (
+	// initialFuel is what a module may use from its start to its first ranking,
+	// some 30 times what a Go program does.
+	initialFuel = 200_000_000
+	// stackSlots is what recursive calls may take of the call stack, in slots of 8
+	// bytes: 8 MiB. What calls that don't recur take comes to that, at most 1 MiB.
+	stackSlots = 1 << 20
+	// fuelPerMicrosecond is how much fuel a call is given for each microsecond that
+	// is left until the deadline. Code takes 0.03 to 0.2 ns a unit; code that does
+	// nothing but wait for memory, which a hostile strategy may be, 2 ns.
+	fuelPerMicrosecond = 500
+	// leastFuel is the fuel with which a call is not begun.
+	leastFuel = 10_000
+)
+
+// fuelLimit returns the fuel that a call for n candidates may use, without regard
+// to the time: the lower of the host's limit and the strategy's.
+func (s *Strategy) fuelLimit(n int) int64 {
+	limit := s.module.runtime.fuel.Of(n)
+	if own := s.module.manifest.Fuel; own != nil {
+		limit = min(limit, own.Of(n))
+	}
+	return limit
+}
+
+// grant returns the fuel for a call: the limit, or less if the time that is left
+// is worth less, or the caller says so. So a call ends by the deadline without
+// anybody looking at a clock while it runs; and as the decision keeps what was
+// given, a replay can give the same. It is 0 if there is not enough time to begin.
+func (s *Strategy) grant(r *decide.Ranking) int64 {
+	fuel := s.fuelLimit(len(r.Candidates))
+	if r.Fuel > 0 {
+		fuel = min(fuel, r.Fuel)
+	}
+	if !r.Deadline.IsZero() {
+		worth := time.Until(r.Deadline).Microseconds() * fuelPerMicrosecond
+		if worth < min(fuel, leastFuel) {
+			return 0
+		}
+		fuel = min(fuel, worth)
+	}
+	return fuel
+}
