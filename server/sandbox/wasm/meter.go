@@ -52,9 +52,11 @@ type SavedGlobal struct {
 // cost more ([Price]). Each basic block is charged for as a whole where it
 // begins, before any of it runs: a load, a subtraction and a store. Whether there
 // is fuel left is checked only where code can go on without end: at the beginning
-// of functions and at the head of every loop. Everything between two checks is a
-// straight way through one function, so the counter is at most the price of one
-// function's code below 0 when the code stops, plus the last charge by length.
+// of functions, at the head of every loop, and with each charge that comes after a
+// call, as the way back from a recursion leads through the rest of many functions.
+// Everything between two checks is a straight way through one function, so the
+// counter is at most the price of one function's code below 0 when the code stops,
+// plus the last charge by length.
 // Instructions that take as long as an operand says are charged by it
 // ([PriceBytes], [PriceItem], [PricePage]), and checked, before they run. What is
 // done outside, in an imported function, its host charges: it sees the counter.
@@ -239,7 +241,7 @@ func (w *meter) function(index uint32, f *body) {
 		w.out.Counted++
 		b = w.takeStack(b, f.slots, l)
 	}
-	at := f.codeAt
+	at, called := f.codeAt, false
 	for i := f.first; i < f.all; i++ {
 		s := &w.m.sites[i]
 		b = append(b, raw[at:s.at]...)
@@ -247,11 +249,12 @@ func (w *meter) function(index uint32, f *body) {
 		switch s.kind {
 		case siteCharge, siteCheck:
 			if price := w.plan.price[i]; price > 0 {
-				b = w.charge(b, price, s, l)
+				b = w.charge(b, price, s, called, l)
 			}
 		case siteBytes, siteItems, sitePages:
 			b = w.chargeLength(b, s, l)
 		case siteCall, siteIndirect:
+			called = true
 			if !graph.leads(s) {
 				continue
 			}
@@ -313,13 +316,14 @@ const (
 	blockEmpty   = 0x40
 )
 
-// charge takes a fixed price off the fuel.
-func (w *meter) charge(b []byte, price uint32, s *site, l scratchLocals) []byte {
+// charge takes a fixed price off the fuel, and checks what is left at a site that
+// asks for it and at all that come after a call.
+func (w *meter) charge(b []byte, price uint32, s *site, called bool, l scratchLocals) []byte {
 	w.out.Charges++
 	b = appendOp(b, opGlobalGet, w.fuel)
 	b = appendSigned(append(b, byte(opI64Const)), int64(price))
 	b = append(b, i64Sub)
-	if s.kind == siteCheck {
+	if called || s.kind == siteCheck {
 		return w.check(b, s, l)
 	}
 	return appendOp(b, opGlobalSet, w.fuel)
