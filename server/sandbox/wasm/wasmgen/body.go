@@ -13,7 +13,7 @@ type body struct {
 
 	typ    string
 	locals []byte // with parameters
-	shown  int    // locals that any instruction may set; those behind have a purpose
+	shown  int    // locals that any instruction may use; those behind have a purpose
 	stack  []byte // types of operands
 	frames []frame
 	code   []Instr
@@ -49,7 +49,7 @@ func (g *generator) function(t string) Func {
 	return Func{Type: t, Locals: string(b.locals[len(params(t)):]), Body: b.code}
 }
 
-// local adds a local that only its maker sets.
+// local adds a local that only its maker uses.
 func (b *body) local(t byte) uint64 {
 	b.locals = append(b.locals, t)
 	return uint64(len(b.locals) - 1)
@@ -282,7 +282,7 @@ func (b *body) leaf(t byte) {
 	out := ":" + string(t)
 	switch b.in.weighted(3, 3, 2) {
 	case 1:
-		if at := b.find(b.locals, t); at >= 0 {
+		if at := b.find(b.locals[:b.shown], t); at >= 0 {
 			b.op(opLocalGet, out, uint64(at))
 			return
 		}
