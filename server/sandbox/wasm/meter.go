@@ -56,21 +56,21 @@ type SavedGlobal struct {
 // call, as the way back from a recursion leads through the rest of many functions.
 // Everything between two checks is a straight way through one function, so the
 // counter is at most the price of one function's code below 0 when the code stops,
-// plus the last charge by length.
-// Instructions that take as long as an operand says are charged by it
-// ([PriceBytes], [PriceItem], [PricePage]), and checked, before they run. What is
+// plus the last charge by length. Instructions that take as long as an operand says
+// are charged by it ([PriceBytes], [PriceItem], [PricePage]), and checked, before
+// they run. What is
 // done outside, in an imported function, its host charges: it sees the counter.
 //
 // A processor takes about five cycles from one charge to the next, as each loads
 // what the last stored, and in code of short blocks and short functions nothing
 // else is as slow. So there are fewer charges than blocks. A block of at most 16
 // units is charged for by one that always comes before it in the same loop,
-// whether it is reached or not, or by the head of a loop that it falls into; what
-// a block charges for others is at most 16 units or half of its own price. A
-// function of at most 64 units that has no loop, is in no recursion, and is only
-// called directly, is charged for by its callers. So a call may be charged for
-// more than it did, by a bounded share; never for less. [MeterOptions.Exact] turns
-// this off.
+// whether it is reached or not, or, if it calls nothing, by the head of a loop that
+// it falls into; what a block charges for others is at most 16 units or half of its
+// own price. A function of at most 64 units that has no loop, is in no recursion,
+// and is only called directly, is charged for by its callers. So a call may be
+// charged for more than it did, by a bounded share; for less only if it trapped on
+// the way into a loop, by at most 16 units. [MeterOptions.Exact] turns this off.
 //
 // A module that runs out traps, as if by `unreachable`; the host tells it from
 // other traps by the counter, which is below 0 then. Fuel depends on nothing but

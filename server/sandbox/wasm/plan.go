@@ -19,6 +19,7 @@ type plan struct {
 	paid  []uint32 // for each function, what its callers charge for it; 0: it does itself
 	spare []uint32 // for each site, what it may still charge for others
 	payer []int    // for each site, the one that charges for it
+	calls []bool   // for each site, whether something is called in its block
 }
 
 // plan decides what is charged where. Without early, every basic block charges
@@ -33,7 +34,7 @@ func (m *Module) plan(early bool) *plan {
 	if !early {
 		return p
 	}
-	p.spare, p.payer = make([]uint32, len(m.sites)), make([]int, len(m.sites))
+	p.spare, p.payer, p.calls = make([]uint32, len(m.sites)), make([]int, len(m.sites)), make([]bool, len(m.sites))
 	for _, f := range p.graph.calleesFirst(m.ImportedFuncs) {
 		p.function(f, &m.bodies[int(f)-m.ImportedFuncs])
 	}
@@ -46,8 +47,12 @@ func (m *Module) plan(early bool) *plan {
 func (p *plan) function(f uint32, b *body) {
 	sites := p.m.sites[b.first:b.all]
 	for _, s := range sites {
-		if s.kind == siteCall {
+		switch s.kind {
+		case siteCall:
 			p.price[s.block] += p.paid[s.n]
+			p.calls[s.block] = true
+		case siteIndirect:
+			p.calls[s.block] = true
 		}
 	}
 	for i := range sites {
@@ -63,7 +68,9 @@ func (p *plan) function(f uint32, b *body) {
 	charges := 0
 	for i, s := range sites {
 		at := b.first + i
-		if s.enters > 0 && p.payer[at] == at {
+		// A block that calls something is paid for before, or a recursion would be
+		// charged for only on its way back.
+		if s.enters > 0 && p.payer[at] == at && !p.calls[at] {
 			p.move(at, s.enters)
 		}
 		if p.price[at] > 0 {
