@@ -29,7 +29,8 @@ type frame struct {
 	dead    bool // what comes now can't be reached: operands may come from nowhere
 }
 
-func (g *generator) function(t string) Func {
+// function writes the function with an index.
+func (g *generator) function(index int, t string) Func {
 	b := &body{g: g, in: &g.in, typ: t, locals: []byte(params(t))}
 	if g.in.oneIn(40) {
 		n := 300 + g.in.below(2500)
@@ -41,10 +42,22 @@ func (g *generator) function(t string) Func {
 	if g.in.oneIn(24) && results(t) == "" {
 		return Func{Type: t, Locals: string(b.locals[len(params(t)):])}
 	}
-	if g.p.Ticks != 0 {
+	own := strings.IndexByte(params(t), 'i')
+	recursion := own >= 0 && g.in.oneIn(3)
+	alone := recursion && g.in.oneIn(3) // and then it needs no ticks to end
+	if g.p.Ticks != 0 && !alone {
 		b.tick()
 	}
-	b.block(3 + g.in.below(40))
+	if recursion {
+		b.recur(index, own)
+	}
+	if alone {
+		b.deep = 99 // its results are made without calls
+	} else if g.in.oneIn(3) {
+		b.block(g.in.below(4))
+	} else {
+		b.block(3 + g.in.below(40))
+	}
 	b.finish()
 	return Func{Type: t, Locals: string(b.locals[len(params(t)):]), Body: b.code}
 }
@@ -130,6 +143,28 @@ func (b *body) tick() {
 		b.op(opReturn, ":")
 	}
 	b.die()
+	b.end()
+}
+
+// recur calls the function itself with a parameter, of type i32, that is one less
+// than its own, or not when its lowest bits are 0. That ends without ticks.
+func (b *body) recur(self, own int) {
+	const most = 15
+	in := params(b.typ)
+	b.op(opLocalGet, ":i", uint64(own))
+	b.constant('i', most)
+	b.op(opI32And, "ii:i")
+	b.op(opLocalTee, "i:i", uint64(own))
+	b.open(Instr{Op: opIf}, "", 1)
+	for i, t := range []byte(in) {
+		b.op(opLocalGet, ":"+string(t), uint64(i))
+		if i == own {
+			b.constant('i', 1)
+			b.op(opI32Sub, "ii:i")
+		}
+	}
+	b.op(opCall, b.typ, uint64(self))
+	b.finish()
 	b.end()
 }
 

@@ -111,7 +111,7 @@ func (g *generator) program() {
 	g.data()
 	g.calls()
 	for i, t := range g.types[first:] {
-		f := g.function(t)
+		f := g.function(first+i, t)
 		if first+i == len(g.types)-1 && start {
 			index := uint32(first + i)
 			g.m.Start = &index
@@ -280,7 +280,7 @@ func (g *generator) declareGlobals() {
 // exports exports most functions, and with that lets ref.func name them.
 func (g *generator) exports(first int) {
 	for i := range g.types {
-		if i == first || !g.in.oneIn(4) {
+		if i == first || !g.in.oneIn(2) {
 			g.export(fmt.Sprint("f", i), KindFunc, uint32(i))
 			g.refs = append(g.refs, uint32(i))
 		}
