@@ -63,29 +63,32 @@ type SavedGlobal struct {
 //
 // A processor takes about five cycles from one charge to the next, as each loads
 // what the last stored, and in code of short blocks and short functions nothing
-// else is as slow. So there are fewer charges than blocks. A block of at most 16
-// units is charged for by one that always comes before it in the same loop,
-// whether it is reached or not, or, if it calls nothing, by the head of a loop that
-// it falls into; what a block charges for others is at most 16 units or half of its
-// own price. A function of at most 64 units that has no loop, is in no recursion,
-// and is only called directly, is charged for by its callers. So a call may be
-// charged for more than it did, by a bounded share; for less only if it trapped on
-// the way into a loop, by at most 16 units. [MeterOptions.Exact] turns this off.
+// else is as slow. So there are fewer charges than blocks: a block of up to 64
+// units is paid for by all blocks that lead to it (see plan), and a function of up
+// to 64 units that has no loop, is in no recursion, and is only called directly,
+// by its callers. So a call may be charged for ways that it did not take, at most
+// 64 units for each fork; for less than it did only if it trapped on the way into
+// a function's first loop, by at most 16. [MeterOptions.Exact] turns this off.
 //
 // A module that runs out traps, as if by `unreachable`; the host tells it from
 // other traps by the counter, which is below 0 then. Fuel depends on nothing but
 // the path that the code takes, so it is the same on every machine, and it can
 // only fall.
 //
-// Why not otherwise: with a charge in every block, a recursive Fibonacci takes 2.3
-// times as long as without, and a loop that calls two short functions 1.8 times;
-// here it is 1.2 and 1.15. Passing the counter through every call as a parameter
-// and result, to keep it in a register, takes 1.4 and 1.8, as every short function
-// still charges for itself. Keeping it in a local of functions that call nothing
-// gains 2%, and loses what was used when they trap. A timeout can't stop code at
-// all without a check in every loop that leaves the machine code, which is 4–24
-// times slower; counting what ran instead of charging for what will run lets a
-// long block finish for nothing.
+// What it costs (bench.MeasureMetering, and the strategies that ship): 0 to 5% in
+// most code, 10% for a scalar product, 15% for a loop that does nothing but call
+// two short functions, 20% for an insertion sort, 25% for a recursive Fibonacci,
+// 5 to 9% for a strategy in Go.
+//
+// Why not otherwise: with a charge in every block, the recursion takes 2.3 times
+// as long as without, the calls 1.8 times, the strategy in Go 1.3 times. Passing
+// the counter through every call as a parameter and result, to keep it in a
+// register, takes 1.4 and 1.8, as every short function still charges for itself.
+// Keeping it in a local of functions that call nothing gains 2%, and loses what
+// was used when they trap. A timeout can't stop code at all without a check in
+// every loop that leaves the machine code, which is 3 to 28 times slower. Counting
+// what ran instead of charging for what will run lets a long block finish for
+// nothing.
 //
 // # The stack
 //

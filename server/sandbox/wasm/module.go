@@ -151,6 +151,7 @@ type Module struct {
 	sections  []section
 	bodies    []body
 	sites     []site   // of all functions, in the order of the code
+	flows     []flow   // likewise, ascending by where they lead
 	addressed []uint32 // functions that can be called through a table or reference, each once
 	dataCount int      // -1 without a section for it
 	dataSegs  int

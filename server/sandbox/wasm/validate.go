@@ -20,6 +20,7 @@ type validator struct {
 	results []ValType // of the function
 
 	segment int // the site of the basic block that is open; -1 in code that can't be reached
+	pending []pending
 	written []bool
 	weight  weight
 	labels  int // of all br_table
@@ -37,6 +38,7 @@ type frame struct {
 	targeted    bool // a branch goes to its end
 	seen        int  // the last br_table with a label for it
 	entered     int  // the site of the basic block that leads into it
+	sources     int  // the blocks that lead to its end: where in validator.pending the list begins, 0: nowhere
 }
 
 // label returns the types that a branch to the frame takes.
@@ -58,6 +60,7 @@ type body struct {
 	end        int
 	locals     uint32 // with parameters
 	first, all int    // its sites in Module.sites
+	flows, way int    // its flows in Module.flows
 	slots      int    // of the call stack, at most
 }
 
@@ -80,7 +83,7 @@ type site struct {
 	at, to int
 	n      uint32
 	kind   siteKind
-	block  int // the site of the basic block that a call is in; of a basic block, one that always comes before it, -1 if none
+	block  int // the site of the basic block that a call is in
 	enters int // of a basic block: the site of the loop that it falls into, and nothing else; 0 if none
 	depth  int // how many blocks are around it, with the function
 }
@@ -93,7 +96,7 @@ func (v *validator) fail(at int, kind Kind, format string, args ...any) {
 func (v *validator) function(index int) body {
 	r, m := v.r, v.m
 	t := m.FuncType(uint32(index))
-	b := body{first: len(m.sites), end: r.end}
+	b := body{first: len(m.sites), flows: len(m.flows), end: r.end}
 	v.locals = append(v.locals[:0], t.Params...)
 	at := r.at
 	b.groups = r.u32()
@@ -120,7 +123,8 @@ func (v *validator) function(index int) body {
 	v.stack, v.control, v.results = v.stack[:0], v.control[:0], t.Results
 	v.weight = weight{locals: len(v.locals)}
 	v.labels = 0
-	v.open(siteCheck, -1)
+	v.pending = v.pending[:0]
+	v.open(siteCheck)
 	v.m.sites[v.segment].n = 1 + b.locals/PriceLocals
 	v.enter(opBlock, nil, t.Results)
 	for r.err == nil && len(v.control) > 0 {
@@ -130,7 +134,7 @@ func (v *validator) function(index int) body {
 		}
 		v.instruction()
 	}
-	b.all = len(m.sites)
+	b.all, b.way = len(m.sites), len(m.flows)
 	b.slots = v.weight.slots()
 	return b
 }
@@ -144,11 +148,38 @@ func (w weight) slots() int {
 	return call + w.locals + w.values + w.blocks*w.written
 }
 
-// open begins a basic block at the instruction that comes next. Before it comes
-// always another, in the same loop: at most once for each time that one is run.
-func (v *validator) open(kind siteKind, before int) {
+// open begins a basic block at the instruction that comes next.
+func (v *validator) open(kind siteKind) {
 	v.segment = len(v.m.sites)
-	v.m.sites = append(v.m.sites, site{at: v.r.at, kind: kind, block: before, depth: max(len(v.control), 1)})
+	v.m.sites = append(v.m.sites, site{at: v.r.at, kind: kind, depth: max(len(v.control), 1)})
+}
+
+// flow is a way from one basic block to another. Ways to loops are not kept.
+type flow struct{ from, to int }
+
+// follow begins a basic block to which one leads.
+func (v *validator) follow(from int) {
+	v.open(siteCharge)
+	v.m.flows = append(v.m.flows, flow{from, v.segment})
+}
+
+// pending is a basic block that leads to the end of a frame, in a list.
+type pending struct{ from, next int }
+
+// leads notes that the open basic block leads to the end of a frame.
+func (v *validator) leads(f *frame) {
+	if v.segment >= 0 {
+		v.pending = append(v.pending, pending{v.segment, f.sources})
+		f.sources = len(v.pending)
+	}
+}
+
+// meet begins the basic block behind the end of a frame.
+func (v *validator) meet(f *frame) {
+	v.open(siteCharge)
+	for i := f.sources; i > 0; i = v.pending[i-1].next {
+		v.m.flows = append(v.m.flows, flow{v.pending[i-1].from, v.segment})
+	}
 }
 
 // note adds a site that is not the beginning of a basic block.
@@ -445,11 +476,11 @@ func (v *validator) block(at int, o Op) {
 	switch o {
 	case opLoop:
 		before := v.segment
-		v.open(siteCheck, -1)
+		v.open(siteCheck)
 		v.m.sites[before].enters = v.segment
 		v.charge(opLoop)
 	case opIf:
-		v.open(siteCharge, v.segment)
+		v.follow(v.segment)
 	}
 }
 
@@ -463,10 +494,14 @@ func (v *validator) otherwise(at int) {
 	if v.r.err != nil {
 		return
 	}
-	v.control = append(v.control, frame{op: opElse, params: f.params, results: f.results, height: f.height, dead: f.dead, targeted: f.targeted, entered: f.entered})
+	v.leads(&f)
+	v.control = append(v.control, frame{
+		op: opElse, params: f.params, results: f.results, height: f.height, dead: f.dead, targeted: f.targeted,
+		entered: f.entered, sources: f.sources,
+	})
 	v.pushAll(f.params)
 	if !f.dead {
-		v.open(siteCharge, f.entered)
+		v.follow(f.entered)
 	}
 }
 
@@ -484,9 +519,14 @@ func (v *validator) end(at int) {
 	if len(v.control) == 0 || f.dead {
 		return
 	}
-	meet := f.targeted && f.op != opLoop || f.op == opIf || f.op == opElse
-	if meet || v.segment < 0 {
-		v.open(siteCharge, f.entered)
+	switch {
+	case f.op == opIf: // without an else
+		v.leads(&f)
+		v.meet(&f)
+		v.m.flows = append(v.m.flows, flow{f.entered, v.segment})
+	case f.op == opElse || f.targeted && f.op != opLoop || v.segment < 0:
+		v.leads(&f)
+		v.meet(&f)
 	}
 }
 
@@ -498,7 +538,9 @@ func (v *validator) branch(at int, o Op) {
 	if o == opBrIf {
 		v.expect(at, I32)
 	}
-	types := v.target(at, label).label()
+	f := v.target(at, label)
+	v.leads(f)
+	types := f.label()
 	v.expectAll(at, types)
 	if o == opBr {
 		v.stop()
@@ -506,7 +548,7 @@ func (v *validator) branch(at int, o Op) {
 	}
 	v.pushAll(types)
 	if v.segment >= 0 {
-		v.open(siteCharge, v.segment)
+		v.follow(v.segment)
 	}
 }
 
@@ -529,6 +571,7 @@ func (v *validator) branchTable(at int) {
 			continue
 		}
 		f.seen = v.table
+		v.leads(f)
 		types := f.label()
 		if arity >= 0 && len(types) != arity {
 			v.fail(at, Invalid, "the labels of a br_table take %d and %d operands", arity, len(types))
