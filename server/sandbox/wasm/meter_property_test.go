@@ -47,9 +47,9 @@ type census struct {
 	classes map[string]uint64 // executed instructions
 }
 
-func (c *census) count(what string, n int) {
+func (c *census) count(what string) {
 	if c != nil {
-		c.counts[what] += n
+		c.counts[what]++
 	}
 }
 
@@ -160,7 +160,7 @@ func (c *checker) check(t testing.TB, input []byte) bool {
 		t.Fatal(err)
 	}
 	c.refused(t, p, metered.Wasm)
-	c.census.count("programs", 1)
+	c.census.count("programs")
 	subjects := make([]*subject, 0, len(c.engines))
 	for _, e := range c.engines {
 		s := &subject{c: c, t: t, p: p, e: e, straight: straight(p.Module), widest: widest(p.Module)}
@@ -298,9 +298,9 @@ func (s *subject) agree(limits budget) transcript {
 		case s.p.Ticks != 0 && (o.outOfFuel() || o.outOfStack()):
 			s.t.Errorf("call %d: of a program that ends after %d ticks, %d fuel and %d stack are left", i, s.p.Ticks, o.left, o.stack)
 		case o.fuel < x.fuel:
-			s.c.census.count("calls that trapped before all was charged", 1)
+			s.c.census.count("calls that trapped before all was charged")
 		case o.fuel > x.fuel:
-			s.c.census.count("calls with more charged than done", 1)
+			s.c.census.count("calls with more charged than done")
 		}
 	}
 	if s.c.census != nil {
@@ -336,13 +336,13 @@ func (s *subject) limits(usual transcript, limits budget, at int) {
 		case o.left < lowest:
 			s.t.Errorf("call %d with %d fuel, of which it needs %d: %d are left, below %d: %s; with enough %s", at, fuel, was.fuel, o.left, lowest, &o, &was)
 		case o.left < 0 && o.same(&was):
-			census.count("calls that returned without enough fuel", 1) // no check came after the last charge
+			census.count("calls that returned without enough fuel") // no check came after the last charge
 		case o.left < 0 && o.trap != "wasm error: unreachable":
 			s.t.Errorf("call %d with %d fuel, of which it needs %d: %s", at, fuel, was.fuel, &o)
 		case o.left < 0:
-			census.count("calls out of fuel", 1)
+			census.count("calls out of fuel")
 		default:
-			census.count("calls with exactly enough fuel", 1)
+			census.count("calls with exactly enough fuel")
 		}
 	}
 	// A function that is active several times at once is in a recursion, and each
@@ -362,7 +362,7 @@ func (s *subject) limits(usual transcript, limits budget, at int) {
 		case o.outOfStack() && (o.trap != "wasm error: unreachable" || o.fuel > was.fuel || stack == enough):
 			s.t.Errorf("call %d with %d of the stack, at a depth of %d: %d left, %s", at, stack, was.depth, o.stack, &o)
 		case o.outOfStack():
-			census.count("calls out of stack", 1)
+			census.count("calls out of stack")
 		case !o.same(&was) || o.fuel != was.fuel:
 			s.t.Errorf("call %d with %d of the stack, %d left: %s with %d fuel, and not %s with %d", at, stack, o.stack, &o, o.fuel, &was, was.fuel)
 		case was.recurs > 1 && stack != enough:
@@ -370,7 +370,7 @@ func (s *subject) limits(usual transcript, limits budget, at int) {
 		}
 	}
 	if was.recurs > 1 {
-		census.count("calls that recur", 1)
+		census.count("calls that recur")
 	}
 }
 
@@ -475,7 +475,7 @@ func (c *checker) note(p *wasmgen.Program, t transcript) {
 	}
 	yes := func(what string, is bool) {
 		if is {
-			c.census.count("programs "+what, 1)
+			c.census.count("programs " + what)
 		}
 	}
 	yes("that ran", len(t.calls) > 0)
@@ -486,10 +486,10 @@ func (c *checker) note(p *wasmgen.Program, t transcript) {
 	yes("that depend on the bits of NaN", !p.Canonical)
 	for i := range t.calls {
 		if o := &t.calls[i]; o.trap != "" {
-			c.census.count("calls that trapped", 1)
-			c.census.count("trap: "+o.trap, 1)
+			c.census.count("calls that trapped")
+			c.census.count("trap: " + o.trap)
 		} else {
-			c.census.count("calls that returned", 1)
+			c.census.count("calls that returned")
 		}
 	}
 }

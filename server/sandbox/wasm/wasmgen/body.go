@@ -36,7 +36,7 @@ func (g *generator) function(index int, t string) Func {
 		n := 300 + g.in.below(2500)
 		b.locals = append(b.locals, []byte(strings.Repeat(string(g.valueType()), n))...)
 	}
-	b.locals = append(b.locals, g.valueTypes(0, 6)...)
+	b.locals = append(b.locals, g.valueTypes(6)...)
 	b.shown = len(b.locals)
 	b.frames = []frame{{label: results(t), results: results(t)}}
 	if g.in.oneIn(24) && results(t) == "" {

@@ -59,9 +59,9 @@ func (c *choices) weighted(weights ...int) int {
 // pick returns one of a list that is not empty.
 func pick[T any](c *choices, list []T) T { return list[c.below(len(list))] }
 
-// valueTypes returns from least to most types.
-func (g *generator) valueTypes(least, most int) string {
-	b := make([]byte, least+g.in.below(most-least+1))
+// valueTypes returns up to most types.
+func (g *generator) valueTypes(most int) string {
+	b := make([]byte, g.in.below(most+1))
 	for i := range b {
 		b[i] = g.valueType()
 	}

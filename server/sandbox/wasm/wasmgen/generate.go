@@ -127,7 +127,7 @@ func (g *generator) program() {
 // typeList makes types that nothing may use, and some twice.
 func (g *generator) typeList() {
 	for range g.in.below(4) {
-		t := g.valueTypes(0, 4) + ":" + g.valueTypes(0, 3)
+		t := g.valueTypes(4) + ":" + g.valueTypes(3)
 		g.m.Types = append(g.m.Types, t)
 		if g.in.oneIn(4) {
 			g.m.Types = append(g.m.Types, t)
@@ -143,7 +143,7 @@ func (g *generator) funcType() string {
 	if g.in.oneIn(12) {
 		return ":"
 	}
-	return g.valueTypes(0, 4) + ":" + g.valueTypes(0, 3)
+	return g.valueTypes(4) + ":" + g.valueTypes(3)
 }
 
 func (g *generator) export(name string, k Kind, index uint32) {

@@ -92,9 +92,9 @@ func (b *body) nest() {
 	above := b.stack[b.top().base:]
 	in := string(above[len(above)-b.in.below(min(len(above), 3)+1):])
 	if b.in.oneIn(6) {
-		in = b.g.valueTypes(0, 2)
+		in = b.g.valueTypes(2)
 	}
-	b.nested(in+":"+b.g.valueTypes(0, 2), b.in.below(12))
+	b.nested(in+":"+b.g.valueTypes(2), b.in.below(12))
 }
 
 // nested writes a block, loop or if of a type with so many instructions in it.
