@@ -68,37 +68,40 @@ func TestTheWayBackIsChecked(t *testing.T) {
 }
 
 // A recursion pays on its way down, also when each of its functions comes to a
-// loop right behind its call, whose head could pay for what is before it.
+// loop right behind its call, whose head could pay for what is before it, and when
+// it is a small function, for which its callers could pay.
 func TestTheWayDownIsPaid(t *testing.T) {
-	body, err := wasmgen.Parse("call 0 loop end")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := wasmgen.Module{
-		Funcs:   []wasmgen.Func{{Type: ":", Body: body}},
-		Exports: []wasmgen.Export{{Name: "f", Kind: wasmgen.KindFunc}},
-	}
-	b, err := m.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	read, err := wasm.Read(b, wasm.DefaultLimits())
-	if err != nil {
-		t.Fatal(err)
-	}
 	const fuel = 10_000
-	metered, err := read.Meter(wasm.MeterOptions{InitialFuel: fuel, InitialStack: 20 * fuel})
-	if err != nil {
-		t.Fatal(err)
-	}
 	r := wazero.NewRuntimeWithConfig(t.Context(), wazero.NewRuntimeConfigCompiler())
 	t.Cleanup(func() { _ = r.Close(t.Context()) })
-	i, err := r.Instantiate(t.Context(), metered.Wasm)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = i.ExportedFunction("f").Call(t.Context())
-	if left := int64(i.ExportedGlobal(wasm.FuelExport).Get()); err == nil || left >= 0 {
-		t.Errorf("%d of %d fuel are left, error %v", left, fuel, err)
+	for name, text := range map[string]string{"before a loop": "call 1 loop end", "small": "call 1"} {
+		body, err := wasmgen.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := wasmgen.Module{
+			Funcs:   []wasmgen.Func{{Type: ":", Body: body}, {Type: ":", Body: body}},
+			Exports: []wasmgen.Export{{Name: "f", Kind: wasmgen.KindFunc}},
+		}
+		b, err := m.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		read, err := wasm.Read(b, wasm.DefaultLimits())
+		if err != nil {
+			t.Fatal(err)
+		}
+		metered, err := read.Meter(wasm.MeterOptions{InitialFuel: fuel, InitialStack: 20 * fuel})
+		if err != nil {
+			t.Fatal(err)
+		}
+		i, err := r.InstantiateWithConfig(t.Context(), metered.Wasm, wazero.NewModuleConfig().WithName(""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = i.ExportedFunction("f").Call(t.Context())
+		if left := int64(i.ExportedGlobal(wasm.FuelExport).Get()); err == nil || left >= 0 {
+			t.Errorf("%s: %d of %d fuel are left, error %v", name, left, fuel, err)
+		}
 	}
 }

@@ -29,6 +29,7 @@ func TestStackIsGivenBack(t *testing.T) {
 			  local.get 0  i32.const 1  i32.sub  local.tee 0  br_if 0
 			end`)}
 	}
+	const bottom = "one at the bottom of another"
 	m := wasmgen.Module{
 		Funcs: []wasmgen.Func{
 			{Type: "i:", Body: parse("local.get 0  if  local.get 0  i32.const 1  i32.sub  call 0  end")},
@@ -39,11 +40,20 @@ func TestStackIsGivenBack(t *testing.T) {
 				  local.get 0  i32.const 2  i32.shr_u  call 2
 				end`)}, // two ways of its own
 			often("0"), often("1"), often("2"),
+			{Type: "i:", Body: parse(`
+				local.get 0  if
+				  local.get 0  i32.const 1  i32.sub  call 6
+				else
+				  i32.const 20  call 1
+				end`)}, // at its bottom another begins
 		},
 		Tables: []wasmgen.Table{{Type: 'r', Min: 1}},
 		Elems:  []wasmgen.Elem{{Type: 'r', Offset: wasmgen.Instr{Op: 0x41}, Items: []wasmgen.Instr{{Op: 0xd2, Imm: []uint64{2}}}, Indices: true}},
 		Exports: []wasmgen.Export{
-			{Name: "recursion", Index: 3}, {Name: "leads to one", Index: 4}, {Name: "two ways, one through a table", Index: 5},
+			{Name: "recursion", Index: 3},
+			{Name: "leads to one", Index: 4},
+			{Name: "two ways, one through a table", Index: 5},
+			{Name: bottom, Index: 6},
 		},
 	}
 	b, err := m.Encode()
@@ -80,6 +90,9 @@ func TestStackIsGivenBack(t *testing.T) {
 		return err == nil
 	}
 	for _, e := range m.Exports {
+		if e.Name == bottom {
+			continue
+		}
 		need := 0
 		for !passes(e.Name, need, 1) && need < 100_000 {
 			need++
@@ -91,5 +104,10 @@ func TestStackIsGivenBack(t *testing.T) {
 		if !passes(e.Name, need, 1000) {
 			t.Errorf("%s 1,000 times needs more of the stack than once", e.Name)
 		}
+	}
+	// What began at the bottom of another has only what that one left: 20 functions
+	// and 20 more, of 17 slots at least.
+	if passes(bottom, 40*17-1, 20) || !passes(bottom, 100*17, 20) {
+		t.Error("two recursions don't share the stack")
 	}
 }
