@@ -242,8 +242,8 @@ func respond(l *live, m *rapportv1.DecideRequest, id ulid.ULID, r *decide.Reques
 			Name: a.RankedBy.Name, Version: a.RankedBy.Version, Digest: a.RankedBy.Digest,
 			FuelLimit: a.FuelLimit, FuelUsed: a.FuelUsed,
 		},
-		Time:           timestamppb.New(time.UnixMicro(r.Now)),
-		Seed:           r.Seed,
+		Time: timestamppb.New(time.UnixMicro(r.Now)),
+		Seed: r.Seed,
 	}
 	if t.Scenario >= 0 {
 		res.Scenario = c.Scenarios[t.Scenario].ID

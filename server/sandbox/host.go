@@ -142,9 +142,6 @@ func valueTypes(s string) []api.ValueType {
 	return types
 }
 
-// sameTypes reports whether types are those of a spelling.
-func sameTypes(types []api.ValueType, s string) bool { return string(types) == string(valueTypes(s)) }
-
 // said ends a message with what the guest logged last, or wrote, if it did.
 func (h *host) said() string {
 	if len(h.lines) > 0 {

@@ -72,11 +72,8 @@ func (o Op) String() string {
 	if name, ok := opNames[o]; ok {
 		return name
 	}
-	switch o >> 8 {
-	case 1:
-		return fmt.Sprintf("instruction 0xfc %d", o&0xff)
-	case 2:
-		return fmt.Sprintf("instruction 0xfd %d", o&0xff)
+	if prefix := o >> 8; prefix > 0 {
+		return fmt.Sprintf("instruction %#02x %d", 0xfb+prefix, o&0xff)
 	}
 	return fmt.Sprintf("instruction %#02x", uint16(o))
 }
@@ -138,11 +135,29 @@ var opcodes = func() (table [ops]opcode) {
 		align   byte
 		in, out string
 	}{
-		{2, "i", "i"}, {3, "i", "I"}, {2, "i", "f"}, {3, "i", "F"}, // 0x28 loads
-		{0, "i", "i"}, {0, "i", "i"}, {1, "i", "i"}, {1, "i", "i"},
-		{0, "i", "I"}, {0, "i", "I"}, {1, "i", "I"}, {1, "i", "I"}, {2, "i", "I"}, {2, "i", "I"},
-		{2, "ii", ""}, {3, "iI", ""}, {2, "if", ""}, {3, "iF", ""}, // 0x36 stores
-		{0, "ii", ""}, {1, "ii", ""}, {0, "iI", ""}, {1, "iI", ""}, {2, "iI", ""},
+		{2, "i", "i"},
+		{3, "i", "I"},
+		{2, "i", "f"},
+		{3, "i", "F"}, // 0x28 loads
+		{0, "i", "i"},
+		{0, "i", "i"},
+		{1, "i", "i"},
+		{1, "i", "i"},
+		{0, "i", "I"},
+		{0, "i", "I"},
+		{1, "i", "I"},
+		{1, "i", "I"},
+		{2, "i", "I"},
+		{2, "i", "I"},
+		{2, "ii", ""},
+		{3, "iI", ""},
+		{2, "if", ""},
+		{3, "iF", ""}, // 0x36 stores
+		{0, "ii", ""},
+		{1, "ii", ""},
+		{0, "iI", ""},
+		{1, "iI", ""},
+		{2, "iI", ""},
 	} {
 		memory(0x28+Op(i), m.align, m.in, m.out)
 	}
@@ -199,10 +214,20 @@ var opcodes = func() (table [ops]opcode) {
 		lanes   byte
 		in, out string
 	}{
-		{21, 16, "v", "i"}, {22, 16, "v", "i"}, {23, 16, "vi", "v"},
-		{24, 8, "v", "i"}, {25, 8, "v", "i"}, {26, 8, "vi", "v"},
-		{27, 4, "v", "i"}, {28, 4, "vi", "v"}, {29, 2, "v", "I"}, {30, 2, "vI", "v"},
-		{31, 4, "v", "f"}, {32, 4, "vf", "v"}, {33, 2, "v", "F"}, {34, 2, "vF", "v"},
+		{21, 16, "v", "i"},
+		{22, 16, "v", "i"},
+		{23, 16, "vi", "v"},
+		{24, 8, "v", "i"},
+		{25, 8, "v", "i"},
+		{26, 8, "vi", "v"},
+		{27, 4, "v", "i"},
+		{28, 4, "vi", "v"},
+		{29, 2, "v", "I"},
+		{30, 2, "vI", "v"},
+		{31, 4, "v", "f"},
+		{32, 4, "vf", "v"},
+		{33, 2, "v", "F"},
+		{34, 2, "vF", "v"},
 	} {
 		lane(0x200+l.op, l.lanes, l.in, l.out)
 	}

@@ -481,6 +481,7 @@ func (v *validator) block(at int, o Op) {
 		v.charge(opLoop)
 	case opIf:
 		v.follow(v.segment)
+	default:
 	}
 }
 
