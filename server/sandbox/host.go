@@ -88,15 +88,15 @@ func (h *host) log(level slog.Level, text string) {
 func (h *host) quiet() bool { return len(h.lines) == 0 && len(h.console) == 0 }
 
 // report logs what the guest said in the last call.
-func (h *host) report(log *slog.Logger) {
+func (h *host) report(to *logLimit) {
 	for _, l := range h.lines {
-		log.Log(context.Background(), l.level, l.text, "from", "strategy")
+		to.write(l.level, l.text, "from", "strategy")
 	}
 	if h.dropped > 0 {
-		log.Warn(linesUnkept, "from", "strategy", "lines", h.dropped)
+		to.write(slog.LevelWarn, linesUnkept, "from", "strategy", "lines", h.dropped)
 	}
 	if len(h.console) > 0 {
-		log.Info("strategy output", "output", clip(string(h.console), maxConsole))
+		to.write(slog.LevelInfo, "strategy output", "output", clip(string(h.console), maxConsole))
 	}
 	clear(h.lines)
 	h.lines, h.dropped, h.console = h.lines[:0], 0, h.console[:0]

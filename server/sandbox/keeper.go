@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"log/slog"
 	"time"
 )
 
@@ -28,9 +29,9 @@ func (s *Strategy) release(in *instance) {
 // keep makes instances ready for the next call until the strategy is closed.
 func (s *Strategy) keep() {
 	for in := range s.used {
-		in.host.report(s.log)
+		in.host.report(s.guestLog)
 		if in.fault != nil {
-			s.log.Warn("strategy fault", "kind", string(in.fault.Kind), "fault", in.fault.Message)
+			s.guestLog.write(slog.LevelWarn, "strategy fault", "kind", string(in.fault.Kind), "fault", in.fault.Message)
 			in.fault = nil
 		}
 		if in.spent {

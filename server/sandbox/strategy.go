@@ -49,6 +49,8 @@ type Strategy struct {
 	info   decide.RankerInfo
 	log    *slog.Logger
 
+	guestLog *logLimit // for what the guest says, and its faults
+
 	static   []byte // the static block, with the padding in front of the frame
 	layout   abi.Static
 	fields   []field
@@ -121,6 +123,7 @@ func (m *Module) Bind(ctx context.Context, c *catalog.Compiled, sc *catalog.Scen
 		missing: size,
 		restore: o.Restore,
 	}
+	s.guestLog = newLogLimit(s.log)
 	if err := s.chooseRestore(); err != nil {
 		return nil, err
 	}
@@ -258,7 +261,7 @@ func (s *Strategy) takeImage(ctx context.Context) error {
 		defer in.close()
 		two[i] = in
 	}
-	two[0].host.report(s.log)
+	two[0].host.report(s.guestLog)
 	g, err := takeImage(two[0], two[1], s.pages)
 	if err != nil {
 		return err
