@@ -43,12 +43,15 @@ func (s *Strategy) call(in *instance, r *decide.Ranking, fuel int64) *FaultError
 	if err != nil {
 		in.spent = true
 		kind, message := in.callFault(err, fuel)
-		if kind == FaultFuel && fuel < s.fuelLimit(len(r.Candidates)) {
-			kind, message = FaultDeadline, fmt.Sprintf("it used all of the %d units of fuel that there was time for", fuel)
+		if kind == FaultFuel {
+			return s.outOfFuel(in, r, err)
 		}
 		return s.faulted(in, kind, message, err)
 	}
 	in.spent = s.image.grown(in.memory)
+	if in.left() < 0 { // its last charge came after the last check
+		return s.outOfFuel(in, r, nil)
+	}
 	status, detail := abi.UnpackStatus(in.stack[0])
 	if status != abi.StatusOK {
 		return s.faulted(in, FaultStatus, fmt.Sprintf("it answers status %d, detail %d%s", status, detail, in.host.said()), nil)
@@ -162,6 +165,14 @@ func (s *Strategy) takeOutput(in *instance, f *abi.Frame, r *decide.Ranking) *Fa
 
 // infinity is the exponent of a float64 that is infinite or NaN.
 const infinity = 0x7FF << 52
+
+// outOfFuel makes the error of a call that has used all that it was given.
+func (s *Strategy) outOfFuel(in *instance, r *decide.Ranking, cause error) *FaultError {
+	if r.FuelLimit < s.fuelLimit(len(r.Candidates)) {
+		return s.faulted(in, FaultDeadline, fmt.Sprintf("it used all of the %d units of fuel that there was time for", r.FuelLimit), cause)
+	}
+	return s.faulted(in, FaultFuel, spent(r.FuelLimit), cause)
+}
 
 // faulted makes the error of a call, and leaves it for the log.
 func (s *Strategy) faulted(in *instance, kind FaultKind, message string, cause error) *FaultError {

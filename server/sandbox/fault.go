@@ -57,6 +57,8 @@ func (e *FaultError) Unwrap() error { return e.Err }
 // maxFaultMessage bounds what a guest can put into an error.
 const maxFaultMessage = 512
 
+func spent(fuel int64) string { return fmt.Sprintf("it used all of its %d units of fuel", fuel) }
+
 // callFault turns the error of a guest call into a kind and a message. The
 // counters say whether it was ended from without; else what the guest wrote to
 // its standard error explains it best, if it wrote something: a Go panic does,
@@ -65,7 +67,7 @@ func (in *instance) callFault(err error, fuel int64) (FaultKind, string) {
 	console := string(in.host.console)
 	switch {
 	case in.left() < 0:
-		return FaultFuel, fmt.Sprintf("it used all of its %d units of fuel", fuel)
+		return FaultFuel, spent(fuel)
 	case int64(in.depth.Get()) < 0:
 		return FaultStack, fmt.Sprintf("its calls are nested too deep: %d KiB of stack are not enough", stackSlots*8>>10)
 	}

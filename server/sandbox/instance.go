@@ -112,6 +112,9 @@ func (in *instance) call(reason Reason, name string, params ...uint64) ([]uint64
 		kind, message := in.callFault(err, initialFuel)
 		return nil, invalid(reason, "%s failed: %s: %s", name, kind, message)
 	}
+	if in.left() < 0 {
+		return nil, invalid(reason, "%s failed: %s: %s", name, FaultFuel, spent(initialFuel))
+	}
 	return results, nil
 }
 

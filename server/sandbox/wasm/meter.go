@@ -55,10 +55,11 @@ type SavedGlobal struct {
 // of functions, at the head of every loop, and with each charge that comes after a
 // call, as the way back from a recursion leads through the rest of many functions.
 // Everything between two checks is a straight way through one function, so the
-// counter is at most the price of one function's code below 0 when the code stops,
-// plus the last charge by length. Instructions that take as long as an operand says
-// are charged by it ([PriceBytes], [PriceItem], [PricePage]), and checked, before
-// they run. What is
+// counter is at most the price of one function's code, and 64 units for each of its
+// blocks, below 0 when the code stops or returns, plus the last charge by length. A
+// host has to look: a call that returns with a counter below 0 has used more than
+// it had. Instructions that take as long as an operand says are charged by it
+// ([PriceBytes], [PriceItem], [PricePage]), and checked, before they run. What is
 // done outside, in an imported function, its host charges: it sees the counter.
 //
 // A processor takes about five cycles from one charge to the next, as each loads

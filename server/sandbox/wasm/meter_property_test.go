@@ -398,18 +398,21 @@ func compare(t testing.TB, what string, a, b transcript, fuel bool) {
 }
 
 // straight returns an upper bound of what a way through one function may cost
-// without the lengths: the price of all its code, and of the small functions that
-// it calls directly.
+// without the lengths: the price of all its code, of the small functions that it
+// calls directly, and what each basic block may charge for those behind it.
 func straight(m *wasmgen.Module) int64 {
-	const call, entry = 64, 1
+	const call, entry, ahead = 64, 1, 64
 	most := int64(0)
 	for _, f := range m.Funcs {
 		params, _, _ := strings.Cut(f.Type, ":")
 		n := int64(entry + (len(params)+len(f.Locals))/wasm.PriceLocals)
 		for _, i := range f.Body {
 			n += int64(wasm.Price(op(i.Op)))
-			if i.Op.String() == "call" {
+			switch i.Op.String() {
+			case "call":
 				n += call
+			case "if", "else", "end", "br_if", "loop":
+				n += ahead // a block begins
 			}
 		}
 		most = max(most, n)
