@@ -161,7 +161,7 @@ func compileHere(ctx context.Context, p policy, wasm []byte) (r *result, err err
 	if err != nil {
 		return nil, err
 	}
-	if err := validate(ctx, p, wasm); err != nil {
+	if err := validate(ctx, p, ready.original); err != nil {
 		return nil, err
 	}
 	if err := os.WriteFile(moduleFile, ready.wasm, 0o600); err != nil {

@@ -19,7 +19,8 @@ type policy struct {
 
 // prepared is a module that may be compiled, and what was learnt of it.
 type prepared struct {
-	wasm []byte
+	wasm     []byte
+	original []byte // without custom sections
 	facts
 }
 
@@ -66,7 +67,7 @@ func prepare(b []byte, p policy) (*prepared, error) {
 	if err != nil {
 		return nil, invalid(ReasonLimit, "%w", err)
 	}
-	out := &prepared{wasm: metered.Wasm}
+	out := &prepared{wasm: metered.Wasm, original: m.Stripped()}
 	for _, g := range metered.Globals {
 		out.Globals = append(out.Globals, savedGlobal{Export: g.Export, Type: api.ValueType(g.Type)})
 	}

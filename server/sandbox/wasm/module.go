@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"encoding/binary"
 	"slices"
 	"strings"
 )
@@ -164,6 +165,18 @@ func (m *Module) FuncType(function uint32) FuncType { return m.Types[m.Funcs[fun
 
 // Size returns how many bytes the module has.
 func (m *Module) Size() int { return len(m.raw) }
+
+// Stripped returns the module without custom sections: nothing that runs needs
+// them, and other readers may not be as careful. (wazero allocates what the count
+// of names in a name section says, gigabytes for a section of ten bytes.)
+func (m *Module) Stripped() []byte {
+	b := append(make([]byte, 0, len(m.raw)), m.raw[:8]...)
+	for _, s := range m.sections {
+		b = binary.AppendUvarint(append(b, s.id), uint64(s.to-s.from))
+		b = append(b, m.raw[s.from:s.to]...)
+	}
+	return b
+}
 
 // section is a section of the binary, not custom.
 type section struct {

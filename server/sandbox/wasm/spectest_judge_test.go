@@ -38,12 +38,10 @@ func accepts(ctx context.Context, peer wazero.Runtime, b []byte) error {
 }
 
 // acceptsOriginal says why the peer refuses a module that was read, if it does: not
-// for what it refuses and the specification allows, modules without a name and
-// custom sections that it does not understand.
+// for a module without a name, which it refuses and the specification allows.
 func acceptsOriginal(ctx context.Context, peer wazero.Runtime, b []byte) error {
 	err := accepts(ctx, peer, b)
-	if err != nil && (strings.Contains(err.Error(), emptyModuleName) ||
-		strings.Contains(err.Error(), "section custom") || strings.Contains(err.Error(), "custom section")) {
+	if err != nil && strings.Contains(err.Error(), emptyModuleName) {
 		return nil
 	}
 	return err
