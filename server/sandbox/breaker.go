@@ -35,12 +35,16 @@ func (s BreakerState) String() string {
 // all the same. It counts as a leaky bucket does: a fault adds 4, a good call
 // takes 1 off, and at 40 it opens. So a version that fails one call in ten is
 // still called, and one that fails one in four is not for long. All instances of
-// a version share it, in every scenario.
+// a version share it, in every scenario, but those whose calls affect nothing: see
+// PoolOptions.Aside.
 //
 // A good call of a version without recent faults reads one atomic and no more.
 type breaker struct {
 	now func() time.Time
 	off bool // it never opens
+	// changed is told when it has opened, and until when, and when it has closed;
+	// nil: nobody is. It may be called from several goroutines.
+	changed func(s BreakerState, until time.Time)
 
 	level atomic.Int32 // what is in the bucket; breakAt or more: not closed
 	opens atomic.Uint64
@@ -75,34 +79,45 @@ func (b *breaker) done(fault bool) {
 	if b.off || !fault && b.level.Load() == 0 {
 		return
 	}
+	if s, until := b.count(fault); s != BreakerHalfOpen && b.changed != nil {
+		b.changed(s, until)
+	}
+}
+
+// count counts a call. It returns the new state if it has opened or closed, and
+// else BreakerHalfOpen.
+func (b *breaker) count(fault bool) (BreakerState, time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	level := b.level.Load()
 	switch {
 	case level >= breakAt && !b.trial:
 	case level >= breakAt && fault:
-		b.open(min(2*b.wait, breakForMost))
+		return b.open(min(2*b.wait, breakForMost))
 	case level >= breakAt:
 		b.trial = false
 		if b.trials++; b.trials == trialsToClose {
 			b.level.Store(0)
 			b.wait = 0
+			return BreakerClosed, time.Time{}
 		}
 	case !fault:
 		b.level.Store(max(0, level-1))
 	case level+faultWeight >= breakAt:
-		b.open(breakFor)
+		return b.open(breakFor)
 	default:
 		b.level.Store(level + faultWeight)
 	}
+	return BreakerHalfOpen, time.Time{}
 }
 
 // open lets nothing through for a while. The caller holds mu.
-func (b *breaker) open(wait time.Duration) {
+func (b *breaker) open(wait time.Duration) (BreakerState, time.Time) {
 	b.level.Store(breakAt)
 	b.wait, b.until = wait, b.now().Add(wait)
 	b.trial, b.trials = false, 0
 	b.opens.Add(1)
+	return BreakerOpen, b.until
 }
 
 // abandon says that a call that was allowed was not made, or that it says nothing

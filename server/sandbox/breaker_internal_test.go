@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -130,5 +131,31 @@ func TestBreakerConcurrently(t *testing.T) {
 	wg.Wait()
 	if level := b.level.Load(); level < 0 || level > breakAt {
 		t.Errorf("level %d", level)
+	}
+}
+
+// It tells of each opening and of the closing, once.
+func TestBreakerTells(t *testing.T) {
+	b, c := newTestBreaker()
+	var told []string
+	b.changed = func(s BreakerState, until time.Time) {
+		if s != BreakerClosed {
+			told = append(told, s.String()+" for "+until.Sub(c.t).String())
+		} else {
+			told = append(told, s.String())
+		}
+	}
+	for range breakAt / faultWeight {
+		step(t, b, true, true)
+	}
+	step(t, b, true, false)
+	c.t = c.t.Add(breakFor)
+	step(t, b, true, true)
+	c.t = c.t.Add(2 * breakFor)
+	for range trialsToClose + 5 {
+		step(t, b, false, true)
+	}
+	if want := []string{"open for 5s", "open for 10s", "closed"}; !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -27,7 +28,7 @@ type Module struct {
 	manifest *Manifest
 	digest   string
 	globals  []string // exports that are the module's mutable globals, each once
-	breaker  breaker
+	breaker  *breaker
 
 	life   sync.RWMutex // held for reading by Bind
 	closed bool
@@ -68,12 +69,12 @@ func (r *Runtime) Compile(ctx context.Context, wasm []byte) (*Module, error) {
 		facts:      e.result.Facts,
 		globals:    e.result.Facts.globalExports(),
 		digest:     digest,
-		breaker:    breaker{now: time.Now, off: r.unbroken},
 		strategies: make(map[*Strategy]struct{}),
 	}
 	if err := m.try(); err != nil {
 		return nil, errors.Join(err, w.close(ctx))
 	}
+	m.breaker = m.newBreaker(m.log())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.modules[m] = struct{}{}
@@ -107,8 +108,26 @@ func (m *Module) Manifest() *Manifest { return m.manifest }
 func (m *Module) Digest() string { return m.digest }
 
 // Breaker returns the state of the module's circuit breaker, and until when it is
-// open. All strategies of the module share it.
+// open. All strategies of the module share it but those bound with
+// [PoolOptions].Aside.
 func (m *Module) Breaker() (BreakerState, time.Time) { return m.breaker.state() }
+
+// newBreaker returns a breaker that logs when it opens and closes. It does so on
+// the path of a request, but rarely: it doubles the time for which it is open.
+func (m *Module) newBreaker(log *slog.Logger) *breaker {
+	return &breaker{now: m.runtime.now, off: m.runtime.unbroken, changed: func(s BreakerState, until time.Time) {
+		if s == BreakerOpen {
+			log.Warn("strategy suspended: it kept failing", "until", until)
+		} else {
+			log.Warn("strategy called again: it has stopped failing")
+		}
+	}}
+}
+
+// log returns the logger of what concerns the module in all scenarios.
+func (m *Module) log() *slog.Logger {
+	return m.runtime.log.With("strategy", m.manifest.Name, "version", m.manifest.Version)
+}
 
 // title is what messages call the module.
 func (m *Module) title() string { return m.manifest.Name + " " + m.manifest.Version }

@@ -27,6 +27,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"rapport/sdk/abi"
 )
@@ -68,6 +69,8 @@ type Options struct {
 	// NoBreaker has versions called however often they fail, as for a replay, in
 	// which they fail as often as they did.
 	NoBreaker bool
+	// Now is the clock of the circuit breakers; nil: time.Now.
+	Now func() time.Time
 
 	pagemap string // a file; empty: /proc/self/pagemap
 }
@@ -85,7 +88,8 @@ type Runtime struct {
 	cache    *cache
 	mark     string // see compilerMark
 	fuel     Fuel
-	unbroken bool     // Options.NoBreaker
+	unbroken bool // Options.NoBreaker
+	now      func() time.Time
 	pages    *pagemap // nil if images are copied
 	noMap    error    // why there is no pagemap
 
@@ -113,6 +117,9 @@ func New(ctx context.Context, o Options) (_ *Runtime, err error) {
 	}
 	if !r.fuel.Valid() {
 		return nil, fmt.Errorf("sandbox: no fuel limit: %d and %d a candidate", r.fuel.Base, r.fuel.PerCandidate)
+	}
+	if r.now == nil {
+		r.now = time.Now
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)

@@ -27,6 +27,10 @@ type PoolOptions struct {
 	// Restore says how memory is put back after a call. To choose is for tests and
 	// benchmarks. Bind fails if the system does not have what is chosen.
 	Restore Restore
+	// Aside says that the calls affect nothing, as those of a version in shadow. Then
+	// faults of theirs don't keep the module from being called where it counts: the
+	// strategy has a circuit breaker of its own.
+	Aside bool
 }
 
 // Strategy is a module bound to a scenario of a catalogue: a decide.Ranker. It is
@@ -45,9 +49,10 @@ type PoolOptions struct {
 // a call that went well and left at most inlineCost to copy restores by itself,
 // when its answer is copied out.
 type Strategy struct {
-	module *Module
-	info   decide.RankerInfo
-	log    *slog.Logger
+	module  *Module
+	info    decide.RankerInfo
+	log     *slog.Logger
+	breaker *breaker // the module's, but with PoolOptions.Aside
 
 	guestLog *logLimit // for what the guest says, and its faults
 
@@ -116,7 +121,8 @@ func (m *Module) Bind(ctx context.Context, c *catalog.Compiled, sc *catalog.Scen
 			Name: m.manifest.Name, Version: m.manifest.Version, Digest: m.digest,
 			Reasons: append([]string{""}, m.manifest.Reasons...),
 		},
-		log:     m.runtime.log.With("strategy", m.manifest.Name, "version", m.manifest.Version, "scenario", sc.ID),
+		log:     m.log().With("scenario", sc.ID),
+		breaker: m.breaker,
 		free:    make(chan *instance, size),
 		used:    make(chan *instance, size),
 		closing: make(chan struct{}),
@@ -124,6 +130,9 @@ func (m *Module) Bind(ctx context.Context, c *catalog.Compiled, sc *catalog.Scen
 		restore: o.Restore,
 	}
 	s.guestLog = newLogLimit(s.log)
+	if o.Aside {
+		s.breaker = m.newBreaker(s.log.With("aside", true))
+	}
 	if err := s.chooseRestore(); err != nil {
 		return nil, err
 	}
@@ -332,7 +341,7 @@ func (s *Strategy) Rank(ctx context.Context, r *decide.Ranking) error {
 	if n == 0 {
 		return nil
 	}
-	breaker := &s.module.breaker
+	breaker := s.breaker
 	if !breaker.allow() {
 		s.suspended.Add(1)
 		return fmt.Errorf("strategy %s: %w: it kept failing", s.module.title(), decide.ErrSuspended)
