@@ -47,7 +47,6 @@ type breaker struct {
 	changed func(s BreakerState, until time.Time)
 
 	level atomic.Int32 // what is in the bucket; breakAt or more: not closed
-	opens atomic.Uint64
 
 	mu     sync.Mutex
 	until  time.Time     // it stays open
@@ -116,7 +115,6 @@ func (b *breaker) open(wait time.Duration) (BreakerState, time.Time) {
 	b.level.Store(breakAt)
 	b.wait, b.until = wait, b.now().Add(wait)
 	b.trial, b.trials = false, 0
-	b.opens.Add(1)
 	return BreakerOpen, b.until
 }
 
