@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/tetratelabs/wazero"
@@ -47,7 +48,7 @@ func (m *Module) instantiate(p *pagemap) (*instance, error) {
 		ctx = experimental.WithMemoryAllocator(ctx, p.allocator(in))
 	}
 	module, err := m.wasm.InstantiateModule(ctx, m.compiled,
-		wazero.NewModuleConfig().WithName("").WithStartFunctions())
+		wazero.NewModuleConfig().WithName("").WithStartFunctions().WithRandSource(noRandom{}))
 	if err != nil {
 		if in.space != nil {
 			in.space.Free()
@@ -72,6 +73,14 @@ func (m *Module) instantiate(p *pagemap) (*instance, error) {
 	in.supply(initialFuel)
 	return in, nil
 }
+
+// noRandom stands in the place of a generator that wazero would make for each
+// instance, to be used by a WASI of its own that we don't have. To seed it takes
+// longer than all else that it takes to make a small instance.
+type noRandom struct{}
+
+// Read fails.
+func (noRandom) Read([]byte) (int, error) { return 0, errors.ErrUnsupported }
 
 // supply gives the instance fuel and stack for what it is called for next.
 func (in *instance) supply(fuel int64) {
