@@ -11,25 +11,29 @@ import (
 )
 
 // counts are what a version of a strategy has done since the server started, in
-// all scenarios and through all swaps. They are safe for concurrent use.
+// all scenarios and through all swaps, and the pools that it has for that. They are
+// safe for concurrent use.
 type counts struct {
 	ranked, busy, suspended, fuel atomic.Uint64
 
 	faults kinds
 
 	shadow struct {
-		comparisons, winner, slate, score, dropped atomic.Uint64
+		comparisons, winner, slate, score, dropped, suspended atomic.Uint64
 
 		faults kinds
 	}
+
+	pools pools
 }
 
 func newCounts() *counts { return new(counts) }
 
-// rank counts what came of a call.
-func (c *counts) rank(err error) {
+// rank counts what came of a call, which used so much fuel.
+func (c *counts) rank(fuel int64, err error) {
 	switch {
 	case err == nil:
+		c.fuel.Add(uint64(fuel)) // first: an average is of no less than was used
 		c.ranked.Add(1)
 	case errors.Is(err, decide.ErrBusy):
 		c.busy.Add(1)

@@ -15,14 +15,15 @@ import (
 // strategies bound to its scenarios. It is immutable. A change builds the next
 // one completely before it takes its place, and the old one is closed when the
 // last decision that began with it has ended, so a swap loses no request and a
-// bad catalogue or strategy changes nothing.
+// bad catalogue or strategy changes nothing. What the two have in common of
+// strategies is not built again: see binding.
 type live struct {
-	version    *catalog.Version
-	compiled   *catalog.Compiled
-	decider    *decide.Decider
-	strategies []*sandbox.Strategy // all that rank, of all scenarios
-	shadows    *shadows            // nil if nothing is in shadow
-	follows    map[string]bool     // names of which scenarios use the live version
+	version  *catalog.Version
+	compiled *catalog.Compiled
+	decider  *decide.Decider
+	bindings []*binding      // all that rank, of all scenarios
+	shadows  *shadows        // nil if nothing is in shadow
+	follows  map[string]bool // names of which scenarios use the live version
 
 	// problems say which strategies are in service and can't be used; what is
 	// answered in their place is not what was released, so the server is not ready.
@@ -109,30 +110,31 @@ func (s *Server) newVersionRanker(ctx context.Context, l *live, scenario *catalo
 		}
 		return unavailable{decide.RankerInfo{Name: use.Name, Version: version}}, nil
 	}
-	bound, err := l.bind(ctx, v, scenario, s.config.StrategyInstances)
+	bound, err := l.bind(ctx, s, v, scenario, sandbox.PoolOptions{Size: s.config.StrategyInstances})
 	return counted{bound, v.counts}, err
 }
 
-func (s *Server) newCandidate(ctx context.Context, l *live, scenario *catalog.Scenario, c *candidate) (*sandbox.Strategy, *strategyVersion, error) {
+func (s *Server) newCandidate(ctx context.Context, l *live, scenario *catalog.Scenario, c *candidate) (decide.Ranker, *strategyVersion, error) {
 	v, err := s.strategies.get(scenario.Strategy.Name, c.Version)
 	if err != nil {
 		return nil, nil, err
 	}
-	instances := s.config.StrategyInstances
+	o := sandbox.PoolOptions{Size: s.config.StrategyInstances}
 	if c.Stage == stageShadow {
-		instances = shadowInstances
+		o = sandbox.PoolOptions{Size: shadowInstances, Aside: true}
 	}
-	bound, err := l.bind(ctx, v, scenario, instances)
+	bound, err := l.bind(ctx, s, v, scenario, o)
 	return bound, v, err
 }
 
-// bind binds a version to a scenario. The strategy is closed with l.
-func (l *live) bind(ctx context.Context, v *strategyVersion, scenario *catalog.Scenario, instances int) (*sandbox.Strategy, error) {
-	bound, err := v.module.Bind(ctx, l.compiled, scenario, sandbox.PoolOptions{Size: instances})
-	if err == nil {
-		l.strategies = append(l.strategies, bound)
+// bind binds a version to a scenario. The binding is released with l.
+func (l *live) bind(ctx context.Context, s *Server, v *strategyVersion, scenario *catalog.Scenario, o sandbox.PoolOptions) (*sandbox.Strategy, error) {
+	b, err := s.bind(ctx, l.compiled, scenario, v, o)
+	if err != nil {
+		return nil, err
 	}
-	return bound, err
+	l.bindings = append(l.bindings, b)
+	return b.Strategy, nil
 }
 
 // acquire returns what decisions are made from, nil if no catalogue is in
@@ -176,8 +178,8 @@ func (l *live) close(ctx context.Context) error {
 		l.shadows.close() // it calls strategies
 	}
 	var errs []error
-	for _, strategy := range l.strategies {
-		errs = append(errs, strategy.Close(ctx))
+	for _, b := range l.bindings {
+		errs = append(errs, b.release(ctx))
 	}
 	return errors.Join(errs...)
 }
