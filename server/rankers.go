@@ -26,7 +26,7 @@ type counted struct {
 // Rank ranks and counts.
 func (c counted) Rank(ctx context.Context, q *decide.Ranking) error {
 	err := c.Ranker.Rank(ctx, q)
-	c.counts.rank(err)
+	c.counts.rank(q.FuelUsed, err)
 	return err
 }
 

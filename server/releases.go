@@ -21,9 +21,9 @@ import (
 // releases answers the StrategyService.
 type releases struct{ *Server }
 
-// errLoopbackOnly is given to uploads from elsewhere: until modules are metered,
-// one that never ends is not stopped, so only the machine's own people may bring
-// any.
+// errLoopbackOnly is given to uploads from elsewhere. What a module may do is
+// bounded, but who may bring one is not: there is no access control, and a strategy
+// decides what customers are offered. So only the machine's own people may.
 var errLoopbackOnly = errors.New("strategies are taken from the server's own machine only")
 
 // loopbackOnly refuses uploads from elsewhere before any of the module is read. A
@@ -258,8 +258,11 @@ func strategyMessage(v *strategyVersion, r release) *rapportv1.Strategy {
 	}
 	if v.problem != nil {
 		out.Problem = v.problem.Error()
-	} else {
-		out.Manifest = manifestMessage(v.module.Manifest())
+		return out
+	}
+	out.Manifest = manifestMessage(v.module.Manifest())
+	if state, until := v.module.Breaker(); state != sandbox.BreakerClosed {
+		out.SuspendedUntil = timestamppb.New(until.UTC().Truncate(time.Millisecond))
 	}
 	return out
 }
@@ -269,6 +272,9 @@ func manifestMessage(m *sandbox.Manifest) *rapportv1.StrategyManifest {
 		Description: m.Description,
 		Profile:     inputMessages(m.Profile), Offer: inputMessages(m.Offer), Channel: inputMessages(m.Channel),
 		Reasons: m.Reasons,
+	}
+	if f := m.Fuel; f != nil {
+		out.Fuel = &rapportv1.StrategyFuel{Base: f.Base, PerCandidate: f.PerCandidate}
 	}
 	for _, column := range m.Candidate {
 		out.Candidate = append(out.Candidate, &rapportv1.StrategyInput{Name: column, Type: "number"})
@@ -282,9 +288,10 @@ func manifestMessage(m *sandbox.Manifest) *rapportv1.StrategyManifest {
 func countsMessage(c *counts) *rapportv1.StrategyCounts {
 	s := &c.shadow
 	return &rapportv1.StrategyCounts{
-		Ranked: c.ranked.Load(), Busy: c.busy.Load(), Faults: c.faults.get(),
+		Ranked: c.ranked.Load(), Fuel: c.fuel.Load(),
+		Busy: c.busy.Load(), Suspended: c.suspended.Load(), Faults: c.faults.get(),
 		Shadow: &rapportv1.ShadowCounts{
-			Comparisons: s.comparisons.Load(), Dropped: s.dropped.Load(), Faults: s.faults.get(),
+			Comparisons: s.comparisons.Load(), Dropped: s.dropped.Load(), Suspended: s.suspended.Load(), Faults: s.faults.get(),
 			WinnerDiffers: s.winner.Load(), SlateDiffers: s.slate.Load(), ScoreDiffers: s.score.Load(),
 		},
 	}

@@ -32,6 +32,12 @@ const (
 // costs one processor at most and makes no decision late by more than its share of
 // the machine. Jobs are reused, so memory is bounded and copying does not allocate.
 //
+// A candidate that keeps failing is not called for a while, here as where it ranks:
+// each fault costs its whole budget of fuel, a new instance and a line in the log.
+// But what happens in shadow does not suspend it where a scenario names it, nor is
+// it suspended when it is released: a strategy in shadow has a circuit breaker of its
+// own, which ends with it.
+//
 // The worker reads the profile after the decision has ended: a profilestore.View
 // is immutable, and stays valid however long it is kept.
 type shadows struct {
@@ -123,6 +129,9 @@ func (s *shadows) compare(j *shadowJob) {
 	switch err := j.rank(s.ctx); {
 	case s.ctx.Err() != nil, errors.Is(err, decide.ErrBusy):
 		c.dropped.Add(1)
+		return
+	case errors.Is(err, decide.ErrSuspended):
+		c.suspended.Add(1)
 		return
 	case err != nil:
 		c.faults.add(faultKind(err)) // the sandbox logs what a strategy does wrong

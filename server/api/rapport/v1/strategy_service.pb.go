@@ -110,7 +110,8 @@ type Strategy struct {
 	SignedBy string `protobuf:"bytes,12,opt,name=signed_by,json=signedBy,proto3" json:"signed_by,omitempty"`
 	// Why it can't be used, and what to do; empty if it can.
 	Problem string `protobuf:"bytes,13,opt,name=problem,proto3" json:"problem,omitempty"`
-	// It has failed so often that it isn't called until then; absent if it is.
+	// It has failed so often that it isn't called until then, and a call at a time is
+	// tried from then on; absent if it is called.
 	SuspendedUntil *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=suspended_until,json=suspendedUntil,proto3" json:"suspended_until,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -350,7 +351,10 @@ type ShadowCounts struct {
 	// Rankings in which it failed, by kind of fault; they are not comparisons.
 	Faults map[string]uint64 `protobuf:"bytes,5,rep,name=faults,proto3" json:"faults,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// Decisions that were not compared since it was behind.
-	Dropped       uint64 `protobuf:"varint,6,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	Dropped uint64 `protobuf:"varint,6,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	// Decisions that were not compared since it had failed too often in shadow.
+	// That does not keep it from being called where it ranks.
+	Suspended     uint64 `protobuf:"varint,7,opt,name=suspended,proto3" json:"suspended,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -423,6 +427,13 @@ func (x *ShadowCounts) GetFaults() map[string]uint64 {
 func (x *ShadowCounts) GetDropped() uint64 {
 	if x != nil {
 		return x.Dropped
+	}
+	return 0
+}
+
+func (x *ShadowCounts) GetSuspended() uint64 {
+	if x != nil {
+		return x.Suspended
 	}
 	return 0
 }
@@ -1305,14 +1316,15 @@ const file_rapport_v1_strategy_service_proto_rawDesc = "" +
 	"\x04fuel\x18\x06 \x01(\x04R\x04fuel\x1a9\n" +
 	"\vFaultsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xb4\x02\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xd2\x02\n" +
 	"\fShadowCounts\x12 \n" +
 	"\vcomparisons\x18\x01 \x01(\x04R\vcomparisons\x12%\n" +
 	"\x0ewinner_differs\x18\x02 \x01(\x04R\rwinnerDiffers\x12#\n" +
 	"\rslate_differs\x18\x03 \x01(\x04R\fslateDiffers\x12#\n" +
 	"\rscore_differs\x18\x04 \x01(\x04R\fscoreDiffers\x12<\n" +
 	"\x06faults\x18\x05 \x03(\v2$.rapport.v1.ShadowCounts.FaultsEntryR\x06faults\x12\x18\n" +
-	"\adropped\x18\x06 \x01(\x04R\adropped\x1a9\n" +
+	"\adropped\x18\x06 \x01(\x04R\adropped\x12\x1c\n" +
+	"\tsuspended\x18\a \x01(\x04R\tsuspended\x1a9\n" +
 	"\vFaultsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x8d\x02\n" +
