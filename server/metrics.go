@@ -104,6 +104,7 @@ func (m *metrics) observe(s *Server) {
 		}
 		return 0
 	})
+	observeCompiler(s.runtime, counter)
 	for i, source := range s.store.Schema().Sources() {
 		labels := prometheus.Labels{"source": source.ID}
 		of := func(f func(generation, asOf int64) float64) func() float64 {
