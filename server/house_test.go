@@ -78,8 +78,14 @@ func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 // newData makes a data folder with the schema, and customers loaded.
 func newData(t testing.TB) string {
 	t.Helper()
+	return newDataOf(t, schemaYAML)
+}
+
+// newDataOf does so with a schema that has at least the fields of the other.
+func newDataOf(t testing.TB, schema string) string {
+	t.Helper()
 	dir := t.TempDir()
-	if _, _, err := server.InstallSchema(dir, "schema.yaml", []byte(schemaYAML)); err != nil {
+	if _, _, err := server.InstallSchema(dir, "schema.yaml", []byte(schema)); err != nil {
 		t.Fatal(err)
 	}
 	load(t, dir, "bi", "customer,value.balance,usage.data_mb\n1,3.5,6000\n2,50,10.25\n3,,9000\n")
