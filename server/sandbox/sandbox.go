@@ -109,7 +109,7 @@ func New(ctx context.Context, o Options) (_ *Runtime, err error) {
 	r := &Runtime{
 		log:    o.Logger,
 		policy: policy{MemoryPages: cmp.Or(o.MaxMemoryPages, DefaultMemoryPages)},
-		fuel:   o.Fuel, unbroken: o.NoBreaker,
+		fuel:   o.Fuel, unbroken: o.NoBreaker, now: o.Now,
 		modules: make(map[*Module]struct{}),
 	}
 	if r.fuel == (Fuel{}) {
