@@ -7,6 +7,9 @@ import (
 	"net"
 	"runtime"
 	"time"
+
+	"rapport/sdk/abi"
+	"rapport/server/sandbox"
 )
 
 // Config configures a [Server]. The zero value of every field but Data has a
@@ -29,6 +32,13 @@ type Config struct {
 	// scenario; 0: one more than MaxConcurrent, so that an instance that is being
 	// restored does not hold up a decision.
 	StrategyInstances int
+	// StrategyFuel is what a call of a strategy may use, unless its manifest says less:
+	// about one unit an instruction. abi.DefaultFuel if zero.
+	StrategyFuel abi.Fuel
+	// StrategyMemoryPages is the most memory that an instance of a strategy may have,
+	// in pages of 64 KiB; sandbox.DefaultMemoryPages if 0. With another one all
+	// strategies are compiled again.
+	StrategyMemoryPages int
 	// TrustedKeys are Ed25519 public keys, each 32 bytes in base64 or hexadecimal.
 	// With any, only strategies that one of them has signed are taken and run,
 	// besides those that ship with the server; see SignStrategy.
@@ -43,6 +53,8 @@ type Config struct {
 
 	Logger  *slog.Logger // slog.Default() if nil
 	Version string       // of the program, for people
+
+	now func() time.Time // the clock of the circuit breakers, in tests; nil: time.Now
 }
 
 // Defaults of Config.
@@ -51,6 +63,9 @@ const (
 	DefaultDeadline     = 5 * time.Millisecond
 	DefaultCacheEntries = 200_000
 )
+
+// maxMemoryPages is the most that StrategyMemoryPages may be: 2 GiB.
+const maxMemoryPages = 32_768
 
 // withDefaults returns the configuration with everything filled in.
 func (c Config) withDefaults() Config {
@@ -71,6 +86,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.StrategyInstances == 0 {
 		c.StrategyInstances = c.MaxConcurrent + 1
+	}
+	if c.StrategyFuel == (abi.Fuel{}) {
+		c.StrategyFuel = abi.DefaultFuel()
+	}
+	if c.StrategyMemoryPages == 0 {
+		c.StrategyMemoryPages = sandbox.DefaultMemoryPages
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -101,6 +122,15 @@ func (c Config) Validate() error {
 	}
 	if d.StrategyInstances < 0 || d.StrategyInstances > 10_000 {
 		fail("strategy-instances: %d is out of range: use 1 to 10000, or 0", d.StrategyInstances)
+	}
+	if f := d.StrategyFuel; f.Base < 0 || f.Base > abi.MaxFuelBase {
+		fail("strategy-fuel: %d is out of range: use 0 to %d", f.Base, int64(abi.MaxFuelBase))
+	}
+	if f := d.StrategyFuel; f.PerCandidate < 0 || f.PerCandidate > abi.MaxFuelPerCandidate {
+		fail("strategy-fuel-per-candidate: %d is out of range: use 0 to %d", f.PerCandidate, abi.MaxFuelPerCandidate)
+	}
+	if n := d.StrategyMemoryPages; n < 0 || n > maxMemoryPages {
+		fail("strategy-memory-pages: %d is out of range: use 1 to %d, which are 2 GiB, or 0 for %d", n, maxMemoryPages, sandbox.DefaultMemoryPages)
 	}
 	if _, err := parseTrustedKeys(d.TrustedKeys); err != nil {
 		errs = append(errs, err)

@@ -103,7 +103,10 @@ func Open(ctx context.Context, config Config) (_ *Server, err error) {
 }
 
 func (s *Server) newSandbox(ctx context.Context) (_ *sandbox.Runtime, err error) {
-	o := sandbox.Options{Logger: s.log, CacheDir: s.folder.path("wasm-cache"), Compiler: s.config.Compiler}
+	o := sandbox.Options{
+		Logger: s.log, CacheDir: s.folder.path("wasm-cache"), Compiler: s.config.Compiler,
+		Fuel: s.config.StrategyFuel, MaxMemoryPages: uint32(s.config.StrategyMemoryPages), Now: s.config.now,
+	}
 	if len(o.Compiler) == 0 {
 		if o.Compiler, err = sandbox.CompilerCommand(); err != nil {
 			return nil, err

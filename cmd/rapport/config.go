@@ -66,7 +66,7 @@ func (cmd *configCmd) Run(c *kong.Context, a *app) error {
 		return err
 	}
 	// That no folder is given is no mistake here.
-	if _, err := cmd.config(cmp.Or(a.target.data, none), a.trustedKeys, a.err); err != nil {
+	if _, err := cmd.config(cmp.Or(a.target.data, none), &a.strategies, a.err); err != nil {
 		return fmt.Errorf("a server can't use these settings: %w", err)
 	}
 	return nil

@@ -100,17 +100,15 @@ const demoSchemaFile = "demo/schema.yaml"
 
 // serve sets up the folder, prints the banner and serves.
 func (cmd *devCmd) serve(ctx context.Context, a *app, folder devFolder) (err error) {
-	trusted, err := trustedKeys(a.trustedKeys)
-	if err != nil {
-		return err
-	}
 	c := server.Config{
-		Data:        folder.dir,
-		Listen:      cmd.Listen,
-		Deadline:    cmd.Deadline,
-		TrustedKeys: trusted,
-		Logger:      a.logger(),
-		Version:     programVersion(),
+		Data:     folder.dir,
+		Listen:   cmd.Listen,
+		Deadline: cmd.Deadline,
+		Logger:   a.logger(),
+		Version:  programVersion(),
+	}
+	if err := a.strategies.apply(&c); err != nil {
+		return err
 	}
 	if err := c.Validate(); err != nil {
 		return err

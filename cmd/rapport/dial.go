@@ -75,17 +75,16 @@ func (a *app) open(ctx context.Context, data string) (*clients, error) {
 	if err := checkDataFolder(data); err != nil {
 		return nil, err
 	}
-	trusted, err := trustedKeys(a.trustedKeys)
-	if err != nil {
+	config := server.Config{
+		Data:     data,
+		Deadline: offlineDeadline,
+		Logger:   a.logger(),
+		Version:  programVersion(),
+	}
+	if err := a.strategies.apply(&config); err != nil {
 		return nil, err
 	}
-	s, err := server.Open(ctx, server.Config{
-		Data:        data,
-		Deadline:    offlineDeadline,
-		TrustedKeys: trusted,
-		Logger:      a.logger(),
-		Version:     programVersion(),
-	})
+	s, err := server.Open(ctx, config)
 	if err != nil {
 		return nil, err
 	}

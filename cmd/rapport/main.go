@@ -20,6 +20,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"rapport/sdk/abi"
 	"rapport/server"
 	"rapport/server/sandbox"
 )
@@ -38,11 +39,11 @@ func main() {
 
 // cli is the command line as kong reads it.
 type cli struct {
-	Server      string `help:"URL of a running server." placeholder:"URL" setting:"" group:"global"`
-	Data        string `help:"Data folder, for work without a server." placeholder:"DIR" setting:"" group:"global"`
-	TrustedKeys string `help:"Public keys of which one must have signed each strategy in a data folder: in base64 or hexadecimal, or files with one a line; separated by commas." placeholder:"KEYS" setting:"" group:"global"`
-	Config      string `help:"Configuration file; ./rapport.yaml if there is one." placeholder:"FILE" group:"global"`
-	JSON        bool   `name:"json" help:"Print JSON instead of tables." group:"global"`
+	Server string `help:"URL of a running server." placeholder:"URL" setting:"" group:"global"`
+	Data   string `help:"Data folder, for work without a server." placeholder:"DIR" setting:"" group:"global"`
+	Config string `help:"Configuration file; ./rapport.yaml if there is one." placeholder:"FILE" group:"global"`
+	JSON   bool   `name:"json" help:"Print JSON instead of tables." group:"global"`
+	strategyFlags
 
 	Dev      devCmd      `cmd:"" group:"run" help:"Run a demo server with synthetic customers."`
 	Serve    serveCmd    `cmd:"" group:"run" help:"Run the server on a data folder."`
@@ -70,7 +71,7 @@ type app struct {
 	settings *settings
 	target   target
 
-	trustedKeys string // the setting, see trustedKeys
+	strategies strategyFlags
 }
 
 // run is the whole program but for its process: it returns the exit code, 0 for
@@ -99,7 +100,7 @@ func run(ctx context.Context, args []string, con console, env func(string) (stri
 		}
 		return 2
 	}
-	a := &app{console: con, json: c.JSON, settings: set, trustedKeys: c.TrustedKeys}
+	a := &app{console: con, json: c.JSON, settings: set, strategies: c.strategyFlags}
 	a.target = newTarget(set, c.Server, c.Data)
 	if err := parsed.Run(a); err != nil {
 		return a.fail(ctx, parsed, err)
@@ -125,9 +126,12 @@ func newParser(ctx context.Context, c *cli, con console, set *settings, exit fun
 			{Key: "global", Title: "Flags of all commands:"},
 		}),
 		kong.Vars{
-			"listen":        server.DefaultListen,
-			"deadline":      server.DefaultDeadline.String(),
-			"cache_entries": strconv.Itoa(server.DefaultCacheEntries),
+			"listen":             server.DefaultListen,
+			"deadline":           server.DefaultDeadline.String(),
+			"cache_entries":      strconv.Itoa(server.DefaultCacheEntries),
+			"fuel":               strconv.FormatInt(abi.DefaultFuel().Base, 10),
+			"fuel_per_candidate": strconv.FormatInt(abi.DefaultFuel().PerCandidate, 10),
+			"memory_pages":       strconv.Itoa(sandbox.DefaultMemoryPages),
 		},
 		kong.Resolvers(set),
 		kong.Bind(set),

@@ -27,14 +27,10 @@ type serverFlags struct {
 }
 
 // config returns the server's configuration for a data folder.
-func (f *serverFlags) config(data, keys string, logTo io.Writer) (server.Config, error) {
+func (f *serverFlags) config(data string, strategies *strategyFlags, logTo io.Writer) (server.Config, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.LogLevel)); err != nil {
 		return server.Config{}, usagef("--log-level: %v", err)
-	}
-	trusted, err := trustedKeys(keys)
-	if err != nil {
-		return server.Config{}, err
 	}
 	options := &slog.HandlerOptions{Level: level}
 	var handler slog.Handler = slog.NewTextHandler(logTo, options)
@@ -49,10 +45,12 @@ func (f *serverFlags) config(data, keys string, logTo io.Writer) (server.Config,
 		CacheEntries:      f.CacheEntries,
 		MaxConcurrent:     f.MaxConcurrent,
 		StrategyInstances: f.StrategyInstances,
-		TrustedKeys:       trusted,
 		DrainDelay:        f.DrainDelay,
 		Logger:            slog.New(handler),
 		Version:           programVersion(),
+	}
+	if err := strategies.apply(&c); err != nil {
+		return server.Config{}, err
 	}
 	return c, c.Validate()
 }
@@ -82,7 +80,7 @@ func (cmd *serveCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	c, err := cmd.config(data, a.trustedKeys, a.err)
+	c, err := cmd.config(data, &a.strategies, a.err)
 	if err != nil {
 		return err
 	}
