@@ -194,9 +194,11 @@ func TestReloadUnderLoad(t *testing.T) {
 	const workers = 4
 	heavy, schema := os.Getenv("RAPPORT_HEAVY") != "", schemaYAML
 	if heavy {
-		schema += upsellFields
+		schema = strings.Replace(schema, "sources:\n", "sources:\n  - {id: upsell}\n", 1) + upsellFields
 	}
-	h := open(t, newDataOf(t, schema), func(c *server.Config) { c.MaxConcurrent = workers })
+	h := open(t, newDataOf(t, schema), func(c *server.Config) {
+		c.MaxConcurrent, c.Deadline = workers, 30*time.Second // a busy machine is no reason to refuse or degrade
+	})
 	s := &swapper{h: h, random: rand.New(rand.NewPCG(1, 2)), versions: []string{"1.0.0", "2.0.0", "3.0.0"}, kinds: make(map[string]int)}
 	s.catalogs = [2]string{rivals(20), rivals(21)}
 	if heavy {
@@ -334,11 +336,10 @@ func goStrategy(t testing.TB, version string) []byte {
 }
 
 // upsellFields are the profile fields that the strategy in Go reads.
-const upsellFields = `
-  - {name: value.arpu, type: number, batch: bi}
-  - {name: tag.high_traffic, type: flag, batch: bi}
-  - {name: general.customer_type, type: text, batch: crm}
-  - {name: general.customer_since, type: time, batch: crm}
+const upsellFields = `  - {name: value.arpu, type: number, batch: upsell}
+  - {name: tag.high_traffic, type: flag, batch: upsell}
+  - {name: general.customer_type, type: text, batch: upsell}
+  - {name: general.customer_since, type: time, batch: upsell}
 `
 
 // withUpsell adds a touchpoint to rivals whose offers the strategy in Go ranks.
