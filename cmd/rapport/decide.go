@@ -160,9 +160,22 @@ func printDecision(a *app, d *rapportv1.DecideResponse, serverMicros string) err
 		writef(a.out, "%s: %s\n", formatEnum(w.GetReason()), printable(strings.Join(w.GetOffers(), ", ")))
 	}
 	for _, g := range d.GetDegradations() {
-		writef(a.out, "degraded, %s\n", printable(strings.TrimSuffix(formatEnum(g.GetKind())+": "+g.GetDetail(), ": ")))
+		writef(a.out, "degraded, %s\n", printable(formatDegradation(g)))
 	}
 	return nil
+}
+
+// formatDegradation says what a decision had to do without, with the kind of fault
+// in parentheses if a strategy failed.
+func formatDegradation(g *rapportv1.Degradation) string {
+	text := formatEnum(g.GetKind())
+	if fault := g.GetFault(); fault != "" {
+		text += " (" + fault + ")"
+	}
+	if detail := g.GetDetail(); detail != "" {
+		text += ": " + detail
+	}
+	return text
 }
 
 func slateTable(slate []*rapportv1.Placement) *table {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -88,8 +89,11 @@ type strategyListCmd struct {
 // Help is shown by --help.
 func (strategyListCmd) Help() string {
 	return `RANKED and FAULTS count decisions since the server started; for a version in shadow, they count what
-it ranked beside the live version. With a name are printed too: the counts by kind, where the shadow
-differed, which versions a rollback goes back to, and what each version reads, its parameters and reasons.
+it ranked beside the live version. A version that keeps failing is suspended: the built-in arbitration
+ranks in its place, and after a while it is tried again, a call at a time. With a name are printed too: the
+counts by kind, the fuel used (about one unit an instruction), where the shadow differed, which versions a
+rollback goes back to, and what each version reads, its parameters, its reasons and the fuel that it asks
+for.
 
 Examples:
 
@@ -154,13 +158,22 @@ func formatStage(s *rapportv1.Strategy) string {
 		state = "share " + formatNumber(s.GetShare()) + "%"
 	case rapportv1.StrategyStage_STRATEGY_STAGE_UNSPECIFIED:
 	}
-	switch {
-	case s.GetProblem() == "":
+	trouble := ""
+	switch until := s.GetSuspendedUntil(); {
+	case s.GetProblem() != "":
+		trouble = "unusable"
+	case until != nil:
+		trouble = "suspended"
+		if left := time.Until(until.AsTime()).Round(time.Second); left > 0 {
+			trouble += " for " + left.String()
+		}
+	default:
 		return state
-	case state == none:
-		return "unusable"
 	}
-	return state + ", unusable"
+	if state == none {
+		return trouble
+	}
+	return state + ", " + trouble
 }
 
 func sum(counts map[string]uint64) (n uint64) {
@@ -172,12 +185,12 @@ func sum(counts map[string]uint64) (n uint64) {
 
 // printCounts prints what each version has done.
 func (a *app) printCounts(strategies []*rapportv1.Strategy) error {
-	t := newTable("VERSION", "COUNTED SINCE THE START", ">DECISIONS")
+	t := newTable("VERSION", "COUNTED SINCE THE START", ">DECISIONS", ">FUEL EACH")
 	for _, s := range strategies {
 		c, shadow := s.GetCounts(), s.GetCounts().GetShadow()
 		add := func(what string, n uint64) {
 			if n > 0 {
-				t.add(s.GetVersion(), what, n)
+				t.add(s.GetVersion(), what, n, none)
 			}
 		}
 		byKind := func(what string, counts map[string]uint64) {
@@ -185,14 +198,18 @@ func (a *app) printCounts(strategies []*rapportv1.Strategy) error {
 				add(what+kind, counts[kind])
 			}
 		}
-		add("ranked", c.GetRanked())
+		if n := c.GetRanked(); n > 0 {
+			t.add(s.GetVersion(), "ranked", n, c.GetFuel()/n)
+		}
 		add("busy", c.GetBusy())
 		byKind("fault: ", c.GetFaults())
+		add("suspended", c.GetSuspended())
 		add("shadow: compared", shadow.GetComparisons())
 		add("shadow: another winner", shadow.GetWinnerDiffers())
 		add("shadow: another slate", shadow.GetSlateDiffers())
 		add("shadow: another score", shadow.GetScoreDiffers())
 		byKind("shadow: fault: ", shadow.GetFaults())
+		add("shadow: suspended", shadow.GetSuspended())
 		add("shadow: dropped", shadow.GetDropped())
 	}
 	if len(t.rows) == 0 {
@@ -221,6 +238,10 @@ func (a *app) printManifests(strategies []*rapportv1.Strategy) error {
 		}
 		for _, name := range m.GetReasons() {
 			t.add("reason", name, none, none, none, none)
+		}
+		if f := m.GetFuel(); f != nil {
+			t.add("fuel", "a call", "number", f.GetBase(), none, none)
+			t.add("fuel", "a candidate", "number", f.GetPerCandidate(), none, none)
 		}
 		if err := t.write(a.out); err != nil {
 			return err
