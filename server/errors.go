@@ -58,6 +58,7 @@ var mappings = []mapping{
 	{sentinel(errVersionTaken), connect.CodeAlreadyExists, "STRATEGY_VERSION_TAKEN"},
 	{kind[*sandbox.UnfitError](), connect.CodeFailedPrecondition, "STRATEGY_UNFIT"},
 	{kind[*sandbox.InvalidError](), connect.CodeInvalidArgument, "STRATEGY_INVALID"},
+	{sentinel(errCompilerFailed), connect.CodeUnavailable, "COMPILER_FAILED"},
 	{sentinel(catalog.ErrVersionNotFound), connect.CodeNotFound, "CATALOG_NOT_FOUND"},
 	{sentinel(catalog.ErrVersionDamaged), connect.CodeDataLoss, "CATALOG_DAMAGED"},
 	{sentinel(profilestore.ErrSnapshotNotFound), connect.CodeNotFound, "SNAPSHOT_NOT_FOUND"},
@@ -72,6 +73,9 @@ var mappings = []mapping{
 
 // errJournalFailed is what callers are told when no more events are taken.
 var errJournalFailed = errors.New("events can't be made durable: the server takes none until it is restarted; send these again then")
+
+// errCompilerFailed is what callers are told when no strategy can be compiled.
+var errCompilerFailed = errors.New("strategies can't be compiled on this server now: its log says why")
 
 // argumentError is a request that no proto constraint could have caught.
 type argumentError struct{ field, message string }
@@ -88,6 +92,9 @@ func apiError(err error) *connect.Error {
 	}
 	if errors.Is(err, journal.ErrFailed) || errors.Is(err, profilestore.ErrStopped) {
 		err = errJournalFailed // what stands in the error, folders among it, is in the log
+	}
+	if errors.Is(err, sandbox.ErrCompiler) {
+		err = errCompilerFailed // likewise
 	}
 	for _, m := range mappings {
 		if !m.is(err) {
@@ -160,7 +167,7 @@ func (s *Server) errorInterceptor() connect.UnaryInterceptorFunc {
 			}
 			e := apiError(err)
 			s.metrics.errors.WithLabelValues(req.Spec().Procedure, e.Code().String()).Inc()
-			if e.Code() == connect.CodeInternal || e.Code() == connect.CodeDataLoss || errors.Is(err, journal.ErrFailed) {
+			if e.Code() == connect.CodeInternal || e.Code() == connect.CodeDataLoss || errors.Is(err, journal.ErrFailed) || errors.Is(err, sandbox.ErrCompiler) {
 				s.log.Error("request failed", "procedure", req.Spec().Procedure, "error", err, "took", time.Since(started))
 			}
 			return nil, e

@@ -3,11 +3,15 @@ package server_test
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"connectrpc.com/connect"
 
 	"rapport/server"
 	"rapport/server/sandbox/compilertest"
@@ -105,4 +109,42 @@ func TestServerWithoutACompiler(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), missing) {
 		t.Errorf("error %v", err)
 	}
+}
+
+// A server whose compiler can't be started any more says so, tells who uploads that it
+// is not the module's fault, and goes on with what it has.
+func TestUploadWithoutACompiler(t *testing.T) {
+	log := new(logText)
+	command, err := compilertest.Command()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := filepath.EvalSymlinks(command[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "compiler")
+	if err := os.Symlink(program, link); err != nil {
+		t.Fatal(err)
+	}
+	h := open(t, newData(t), func(c *server.Config) {
+		c.Compiler = append([]string{link}, command[1:]...)
+		c.Logger = slog.New(slog.NewTextHandler(log, nil))
+	})
+	h.upload(t, module(t, "2.0.0"), nil)
+	// It is there, or nothing would be looked for in the cache, and can't be executed.
+	if err := errors.Join(os.Remove(link), os.WriteFile(link, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = h.tryUpload(module(t, "3.0.0"), nil)
+	if connect.CodeOf(err) != connect.CodeUnavailable || errorReason(err) != "COMPILER_FAILED" || strings.Contains(err.Error(), link) {
+		t.Errorf("error %v", err)
+	}
+	if log.lines("level=ERROR", link, "permission denied") != 1 {
+		t.Error("the log does not say why")
+	}
+	if got := h.metric(t, `rapport_compiler_failures_total{reason="failed"}`); got != 1 {
+		t.Errorf("%v failures", got)
+	}
+	h.put(t, "2.0.0", live, 0)
 }

@@ -41,6 +41,10 @@ type compiler struct {
 // start another one.
 const compilerVariable = "RAPPORT_COMPILER_PROCESS"
 
+// ErrCompiler means that modules can't be compiled, whatever they are: the process
+// that does it can't be started, or fails.
+var ErrCompiler = errors.New("sandbox: the compiler process")
+
 // tooMuchMemory and the like begin messages.
 const (
 	tooMuchMemory = "compiling it takes more memory than the compiler may have"
@@ -141,23 +145,23 @@ func (c *compiler) verdict(ctx, limited context.Context, e ending) (*result, err
 		return nil, fmt.Errorf("sandbox: compiling was given up: %w", context.Cause(ctx))
 	case e.state == nil:
 		c.failed.Add(1)
-		return nil, fmt.Errorf("sandbox: the compiler process can't be started; its command is %q: %w", c.command, e.err)
+		return nil, fmt.Errorf("%w can't be started; its command is %q, and this server must be allowed to execute it: %w", ErrCompiler, c.command, e.err)
 	case e.err != nil && limited.Err() != nil:
 		c.byWall.Add(1)
 		return nil, invalid(ReasonCompileTime, "%s: it was stopped after %v: make the module smaller; if the machine was busy, try again", tooMuchTime, c.limits.Wall)
 	case !greeted:
 		c.failed.Add(1)
-		return nil, fmt.Errorf("sandbox: %q is no compiler of strategies: it ended with %v, and said %q", c.command, e.state, clip(firstLine(e.complaint), maxFaultMessage))
+		return nil, fmt.Errorf("%w %q is no compiler of strategies: it ended with %v, and said %q", ErrCompiler, c.command, e.state, clip(firstLine(e.complaint), maxFaultMessage))
 	case !e.state.Success():
 		return nil, c.died(e)
 	case e.err != nil:
 		c.failed.Add(1)
-		return nil, fmt.Errorf("sandbox: compiler process: %w", e.err)
+		return nil, fmt.Errorf("%w: %w", ErrCompiler, e.err)
 	}
 	var a answer
 	if err := json.Unmarshal([]byte(said), &a); err != nil {
 		c.failed.Add(1)
-		return nil, fmt.Errorf("sandbox: what the compiler process answered can't be read: %w", err)
+		return nil, fmt.Errorf("%w has given an answer that can't be read: %w", ErrCompiler, err)
 	}
 	switch {
 	case a.Refused != nil:
@@ -169,7 +173,7 @@ func (c *compiler) verdict(ctx, limited context.Context, e ending) (*result, err
 		return nil, &InvalidError{Reason: a.Refused.Reason, Message: a.Refused.Message}
 	case a.Result == nil:
 		c.failed.Add(1)
-		return nil, fmt.Errorf("sandbox: compiler process: %s", a.Failed)
+		return nil, fmt.Errorf("%w: %s", ErrCompiler, a.Failed)
 	}
 	return a.Result, nil
 }

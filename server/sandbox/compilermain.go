@@ -267,7 +267,7 @@ const compilerFlag = "-compile-strategy"
 func CompilerCommand() ([]string, error) {
 	program, err := os.Executable()
 	if err != nil {
-		return nil, fmt.Errorf("sandbox: where this program is: %w", err)
+		return nil, fmt.Errorf("sandbox: strategies are compiled by this program, started again, and where it is can't be told: is /proc mounted? %w", err)
 	}
 	if runtime.GOOS == "linux" {
 		program = "/proc/self/exe" // what runs, even if another version has taken its place

@@ -100,7 +100,7 @@ func (r *Runtime) cacheKey(digest string) (string, error) {
 func programOf(path string) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return "", fmt.Errorf("sandbox: the program that compiles strategies: %w", err)
+		return "", fmt.Errorf("%w's program: %w", ErrCompiler, err)
 	}
 	return fmt.Sprintf("%d bytes of %d", info.Size(), info.ModTime().UnixNano()), nil
 }

@@ -59,7 +59,8 @@ type StrategyServiceClient interface {
 	// with the module; ALREADY_EXISTS with reason STRATEGY_VERSION_TAKEN when
 	// another module has that name and version; PERMISSION_DENIED with reason
 	// LOOPBACK_ONLY, or, where the server has trusted keys, STRATEGY_UNSIGNED or
-	// STRATEGY_SIGNATURE_INVALID.
+	// STRATEGY_SIGNATURE_INVALID; UNAVAILABLE with reason COMPILER_FAILED when the
+	// server can compile nothing.
 	UploadStrategy(context.Context, *connect.Request[v1.UploadStrategyRequest]) (*connect.Response[v1.UploadStrategyResponse], error)
 	// ListStrategies lists the modules by name, newest first, and what of each
 	// name is in service.
@@ -165,7 +166,8 @@ type StrategyServiceHandler interface {
 	// with the module; ALREADY_EXISTS with reason STRATEGY_VERSION_TAKEN when
 	// another module has that name and version; PERMISSION_DENIED with reason
 	// LOOPBACK_ONLY, or, where the server has trusted keys, STRATEGY_UNSIGNED or
-	// STRATEGY_SIGNATURE_INVALID.
+	// STRATEGY_SIGNATURE_INVALID; UNAVAILABLE with reason COMPILER_FAILED when the
+	// server can compile nothing.
 	UploadStrategy(context.Context, *connect.Request[v1.UploadStrategyRequest]) (*connect.Response[v1.UploadStrategyResponse], error)
 	// ListStrategies lists the modules by name, newest first, and what of each
 	// name is in service.
