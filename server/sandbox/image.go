@@ -2,6 +2,9 @@ package sandbox
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -67,6 +70,16 @@ func takeImage(one, other *instance, p *pagemap) (*image, error) {
 	}
 	g.shared, g.bytes = shared, shared.view
 	return g, nil
+}
+
+// digest returns the SHA-256 of the image in hexadecimal.
+func (g *image) digest() string {
+	h := sha256.New()
+	h.Write(g.bytes[:g.length])
+	for _, v := range g.globals {
+		h.Write(binary.LittleEndian.AppendUint64(nil, v))
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // close frees the image. No instance may be left.

@@ -16,9 +16,10 @@ import (
 	"rapport/server/decide"
 )
 
-// textRoom is how many bytes of text a call has room for, for each text field
-// that the strategy reads. They are shared between the fields.
-const textRoom = 1 << 10
+// TextRoom is how many bytes of text a call has room for, for each text field of
+// the profile that the strategy reads. They are shared between the fields. A call
+// for which there are more is not made: it ends with [FaultInput].
+const TextRoom = 1 << 10
 
 // PoolOptions size the pool of a strategy.
 type PoolOptions struct {
@@ -183,7 +184,7 @@ func (s *Strategy) layOut(c *catalog.Compiled, sc *catalog.Scenario) (err error)
 		kind := c.Schema.Fields()[slot].Type.Kind()
 		s.fields = append(s.fields, field{slot, kind})
 		if kind == profilestore.KindText {
-			s.texts += textRoom
+			s.texts += TextRoom
 		}
 	}
 	for _, name := range m.Candidate {
@@ -315,6 +316,19 @@ func (s *Strategy) clone() (*instance, error) {
 
 // Info says who ranks. Reasons is indexed by code.
 func (s *Strategy) Info() decide.RankerInfo { return s.info }
+
+// ImageDigest returns the SHA-256, in hexadecimal, of what every call begins with:
+// the memory and the mutable globals. It is the same for the same module, catalogue
+// and scenario, in every process. It reads the whole image, which takes milliseconds
+// for a large one. Empty: the strategy is closed. It waits for Close.
+func (s *Strategy) ImageDigest() string {
+	s.closeMu.Lock()
+	defer s.closeMu.Unlock()
+	if s.closed {
+		return ""
+	}
+	return s.image.digest()
+}
 
 // Rank calls the strategy, as decide.Ranker has it. Errors are decide.ErrBusy,
 // decide.ErrSuspended, [ErrClosed] and [*FaultError].
