@@ -11,6 +11,13 @@ import (
 	"rapport/sdk/abi"
 )
 
+// LogFrom is the attribute that a log record has if a strategy has said it, and not
+// the host of one.
+const LogFrom = "from"
+
+// fromStrategy is the value of that attribute.
+const fromStrategy = "strategy"
+
 // Limits of what one call may log. Lines over them are counted and dropped.
 const (
 	maxLines    = 32
@@ -90,13 +97,13 @@ func (h *host) quiet() bool { return len(h.lines) == 0 && len(h.console) == 0 }
 // report logs what the guest said in the last call.
 func (h *host) report(to *logLimit) {
 	for _, l := range h.lines {
-		to.write(l.level, l.text, "from", "strategy")
+		to.write(l.level, l.text, LogFrom, fromStrategy)
 	}
 	if h.dropped > 0 {
-		to.write(slog.LevelWarn, linesUnkept, "from", "strategy", "lines", h.dropped)
+		to.write(slog.LevelWarn, linesUnkept, LogFrom, fromStrategy, "lines", h.dropped)
 	}
 	if len(h.console) > 0 {
-		to.write(slog.LevelInfo, "strategy output", "output", clip(string(h.console), maxConsole))
+		to.write(slog.LevelInfo, "strategy output", LogFrom, fromStrategy, "output", clip(string(h.console), maxConsole))
 	}
 	clear(h.lines)
 	h.lines, h.dropped, h.console = h.lines[:0], 0, h.console[:0]
