@@ -14,24 +14,10 @@ import (
 	"rapport/server/sandbox"
 )
 
-// A strategy in C reads everything through rapport.h. It needs clang, which is
-// not needed to use Rapport: without it the test is skipped, but not where the
-// environment says that the tools are there.
+// A strategy in C reads everything through rapport.h.
 func TestCStrategyReadsEverything(t *testing.T) {
 	const n = 70
-	out := filepath.Join(t.TempDir(), "reads.wasm")
-	build := exec.CommandContext(t.Context(), "clang", "--target=wasm32", "-std=c11", "-O2", "-ffp-contract=off", "-nostdlib",
-		"-Wall", "-Wextra", "-Werror", "-Wl,--no-entry", "-Wl,-z,stack-size=8192", "-o", out, "testdata/reads/reads.c")
-	if text, err := build.CombinedOutput(); err != nil {
-		if os.Getenv("RAPPORT_REQUIRE_TOOLS") == "" {
-			t.Skipf("no clang that builds for WebAssembly: %v", err)
-		}
-		t.Fatalf("%v\n%s", err, text)
-	}
-	wasm, err := os.ReadFile(out)
-	if err != nil {
-		t.Fatal(err)
-	}
+	wasm := readsWasm(t)
 	log := new(logBuffer)
 	m := compile(t, newRuntime(t, sandbox.Options{Logger: log.logger()}), wasm)
 	c, sc := fixture(t, n)
@@ -70,4 +56,21 @@ func TestCStrategyReadsEverything(t *testing.T) {
 	if got := strings.Count(log.String(), `level=WARN msg="all is read"`); got != 20 {
 		t.Errorf("%d lines in the log", got)
 	}
+}
+
+// readsWasm builds the strategy in C that reads everything. It needs clang, which is
+// not needed to use Rapport: without it the test is skipped, but not where the
+// environment says that the tools are there.
+func readsWasm(t testing.TB) []byte {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "reads.wasm")
+	build := exec.CommandContext(t.Context(), "clang", "--target=wasm32", "-std=c11", "-O2", "-ffp-contract=off", "-nostdlib",
+		"-Wall", "-Wextra", "-Werror", "-Wl,--no-entry", "-Wl,-z,stack-size=8192", "-o", out, "testdata/reads/reads.c")
+	if text, err := build.CombinedOutput(); err != nil {
+		if os.Getenv("RAPPORT_REQUIRE_TOOLS") == "" {
+			t.Skipf("no clang that builds for WebAssembly: %v", err)
+		}
+		t.Fatalf("%v\n%s", err, text)
+	}
+	return committed(t, out)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,7 +14,6 @@ import (
 
 	"rapport/profilestore"
 	"rapport/server/catalog"
-	"rapport/server/decide"
 	"rapport/server/sandbox"
 )
 
@@ -263,55 +261,5 @@ func TestGoGuestAllocatesWithoutGrowing(t *testing.T) {
 		if got := s.Stats(); got.Replaced != c.replaced || got.Calls != uint64(c.calls) || got.Faults != 0 {
 			t.Errorf("mode %d: stats %+v", c.mode, got)
 		}
-	}
-}
-
-// The same frames give the same bytes in another runtime, whatever was called
-// before.
-func TestDeterminism(t *testing.T) {
-	const n = 40
-	ctx := context.Background()
-	for name, c := range map[string]struct {
-		folder string
-		mode   float64
-	}{"upsell": {upsell, -1}, "random numbers": {tricky, 6}} {
-		t.Run(name, func(t *testing.T) {
-			m, wasm := goGuest(t, c.folder)
-			other, err := sandbox.New(ctx, withCompiler(t, sandbox.Options{CacheDir: filepath.Join(goGuests.dir, "cache"), CacheKey: goGuestKey, Fuel: goGuestFuel}))
-			if err != nil {
-				t.Fatal(err)
-			}
-			m2 := compile(t, other, wasm)
-			cat, sc := fixture(t, n)
-			if c.mode >= 0 {
-				sc.Strategy = &catalog.StrategyUse{Parameters: map[string]float64{"mode": c.mode}}
-			}
-			one, two := bindTo(t, m, cat, sc, sandbox.PoolOptions{Size: 2}), bindTo(t, m2, cat, sc, sandbox.PoolOptions{Size: 1})
-			random := rand.New(rand.NewPCG(3, 4))
-			var first []*decide.Ranking
-			for range 50 {
-				q := ranking(random, 1+random.IntN(n), n)
-				q.Profile = profile{
-					slotARPU:  profilestore.Number(100 * random.Float64()),
-					slotHeavy: profilestore.Flag(random.IntN(2) == 0),
-				}
-				rank(t, one, q)
-				first = append(first, q)
-			}
-			for _, i := range random.Perm(len(first)) {
-				q, again := first[i], *first[i]
-				again.Score, again.Reason, again.Veto = make([]float64, len(q.Score)), make([]uint32, len(q.Score)), make([]bool, len(q.Score))
-				rank(t, two, &again)
-				if !slices.Equal(q.Score, again.Score) || !slices.Equal(q.Reason, again.Reason) || !slices.Equal(q.Veto, again.Veto) {
-					t.Fatalf("ranking %d: %v, then %v", i, q.Score, again.Score)
-				}
-			}
-			if first[0].Score[0] == first[1].Score[0] {
-				t.Error("two rankings have the same score")
-			}
-			if err := errors.Join(one.Close(ctx), other.Close(ctx)); err != nil {
-				t.Error(err)
-			}
-		})
 	}
 }

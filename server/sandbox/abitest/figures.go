@@ -91,8 +91,11 @@ func fit(sizes []Size) Line {
 // anything that was seen.
 func declare(l Line, sizes []Size) sandbox.Fuel {
 	const more = 1.5
-	per := roundUp(more * max(0, l.PerCandidate))
-	base := 0.0
+	per, base := max(0, l.PerCandidate), 0.0
+	for _, s := range sizes { // more than a line takes the most for the largest
+		per = max(per, (float64(s.Fuel)-l.Base)/float64(s.Candidates))
+	}
+	per = roundUp(more * per)
 	for _, s := range sizes {
 		base = max(base, more*float64(s.Fuel)-per*float64(s.Candidates))
 	}

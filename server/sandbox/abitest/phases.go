@@ -20,6 +20,7 @@ const (
 	forRandom
 	forRepeats
 	forFigures
+	forSeeking
 )
 
 // Sizes of scenarios. Those of a few candidates are for what is tried many times;
@@ -464,8 +465,39 @@ func (c *checker) checkRandom(ctx context.Context) (bool, error) {
 				}
 				c.made = append(c.made, made{f, a})
 			}
-			return nil
+			return c.seek(ctx, s)
 		})
 	})
 	return true, err
+}
+
+// mostSought is how many decisions are tried with another value of a profile field
+// that has made no difference yet.
+const mostSought = 100
+
+// seek tries profile fields that have made no difference in more decisions: one may
+// matter only together with others.
+func (c *checker) seek(ctx context.Context, s *strategy) error {
+	random := c.random(forSeeking)
+	for i, in := range c.world.manifest.Profile {
+		for try := 0; try < mostSought && !c.inputs.profile[i].differs; try++ {
+			f := c.world.frame(random, atMost, atMost)
+			a, err := c.rank(ctx, s, f)
+			if err != nil {
+				return err
+			}
+			list := c.world.values.extremes(in.Type, sandbox.TextRoom/4)
+			v := list[random.IntN(len(list))]
+			if random.IntN(2) == 0 {
+				other := c.world.values.ordinary(random, in.Type)
+				v = variant{other, other.String(), false}
+			}
+			b, err := c.rank(ctx, s, c.world.withField(f, i, v))
+			if err != nil {
+				return err
+			}
+			c.inputs.compare(&c.inputs.profile[i], a, b)
+		}
+	}
+	return nil
 }

@@ -1,0 +1,51 @@
+package sandbox_test
+
+import (
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"rapport/plugins"
+	"rapport/server/sandbox"
+	"rapport/server/sandbox/abitest"
+)
+
+// Every strategy that ships, or that tests an SDK, meets every requirement. What
+// each is warned about is known.
+func TestStrategiesConform(t *testing.T) {
+	for name, c := range map[string]struct {
+		wasm    func(t testing.TB) []byte
+		cached  bool // compiled code, as it takes long to make
+		options abitest.Options
+		warned  []abitest.Requirement
+	}{
+		"pvcl":          {wasm: func(testing.TB) []byte { return plugins.PVCL() }},
+		"upsell, in Go": {wasm: goWasm(upsell), cached: true, options: abitest.Options{Texts: []string{"business"}}},
+		"tricky, in Go": {wasm: goWasm(tricky), cached: true, warned: []abitest.Requirement{abitest.Inputs}},
+		"reads, in C":   {wasm: readsWasm, warned: []abitest.Requirement{abitest.Logs}},
+		// It reads all that an earlier, longer frame could have left: much, for one
+		// candidate of ten thousand.
+		"remembers, in C": {wasm: func(t testing.TB) []byte { return committed(t, rememberC) }, warned: []abitest.Requirement{abitest.Budget}},
+		// It allocates for each candidate, and the SDK readies 1 MB.
+		"remembers, in AssemblyScript": {wasm: func(t testing.TB) []byte { return committed(t, rememberAS) }, options: abitest.Options{Candidates: 1000}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			wasm := c.wasm(t)
+			o := sandbox.Options{Compiler: command(t)}
+			if c.cached {
+				o.CacheDir, o.CacheKey = filepath.Join(goGuests.dir, "cache"), goGuestKey
+			}
+			r := abitest.Run(t, o, wasm, c.options)
+			var warned []abitest.Requirement
+			for _, f := range r.With(abitest.Warning) {
+				warned = append(warned, f.Requirement)
+			}
+			if !slices.Equal(warned, c.warned) {
+				t.Errorf("warned about %v, want %v", warned, c.warned)
+			}
+			if left := r.With(abitest.Unchecked); len(left) > 0 {
+				t.Errorf("unchecked: %+v", left)
+			}
+		})
+	}
+}
