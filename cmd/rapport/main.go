@@ -54,6 +54,7 @@ type cli struct {
 	Profile  profileCmd  `cmd:"" group:"data" help:"Show what is known of a customer."`
 	Catalog  catalogCmd  `cmd:"" group:"decide" help:"Check, publish and show catalogues."`
 	Strategy strategyCmd `cmd:"" group:"decide" help:"Upload, sign, list and release strategies, and take them back."`
+	Plugin   pluginCmd   `cmd:"" group:"author" help:"Check a strategy while it is being written."`
 	Decide   decideCmd   `cmd:"" group:"decide" help:"Decide what to offer one customer, or many."`
 	Audit    auditCmd    `cmd:"" group:"self" help:"Show who has changed what decisions are made from."`
 	Settings configCmd   `cmd:"" name:"config" group:"self" help:"Show each setting and where it comes from."`
@@ -122,6 +123,7 @@ func newParser(ctx context.Context, c *cli, con console, set *settings, exit fun
 			{Key: "run", Title: "Run:"},
 			{Key: "data", Title: "Customers:"},
 			{Key: "decide", Title: "Decisions:"},
+			{Key: "author", Title: "Authors of strategies:"},
 			{Key: "self", Title: "Rapport itself:"},
 			{Key: "global", Title: "Flags of all commands:"},
 		}),

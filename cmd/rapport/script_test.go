@@ -20,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"rapport/server/sandbox"
+	"rapport/server/sandbox/abitest/faulty"
 )
 
 func TestMain(m *testing.M) {
@@ -47,6 +48,7 @@ func TestMain(m *testing.M) {
 //	flip FILE            change one bit in the middle of a file
 //	replace FILE OLD NEW replace every occurrence in a file
 //	thousand TEXT FILE   write a file of a thousand equal lines
+//	faulty NAME FILE     write the strategy of package faulty that is called so
 //	same FILE N          check that a file has N lines, all equal
 //
 // $NAME.out and $NAME.err are files with what a started command has printed. The
@@ -67,6 +69,7 @@ func TestScript(t *testing.T) {
 			"start": startCmd, "signal": signalCmd, "finish": finishCmd,
 			"paste": pasteCmd, "get": getCmd, "until": untilCmd,
 			"await": awaitCmd, "append": appendCmd, "flip": flipCmd, "replace": replaceCmd, "thousand": thousandCmd, "same": sameCmd,
+			"faulty": faultyCmd,
 		},
 	})
 }
@@ -325,6 +328,17 @@ func thousandCmd(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("usage: thousand TEXT FILE")
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(strings.Repeat(args[0]+"\n", 1000)), 0o600))
+}
+
+func faultyCmd(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: faulty NAME FILE")
+	}
+	fault, ok := faulty.Get(args[0])
+	if !ok {
+		ts.Fatalf("no strategy is called %q, only %q", args[0], faulty.Names())
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), fault.Wasm, 0o600))
 }
 
 func sameCmd(ts *testscript.TestScript, _ bool, args []string) {

@@ -92,8 +92,10 @@ func fit(sizes []Size) Line {
 func declare(l Line, sizes []Size) sandbox.Fuel {
 	const more = 1.5
 	per, base := max(0, l.PerCandidate), 0.0
-	for _, s := range sizes { // more than a line takes the most for the largest
-		per = max(per, (float64(s.Fuel)-l.Base)/float64(s.Candidates))
+	for _, s := range sizes { // what grows faster than a line takes the most for the largest
+		if s.Candidates >= middle {
+			per = max(per, (float64(s.Fuel)-l.Base)/float64(s.Candidates))
+		}
 	}
 	per = roundUp(more * per)
 	for _, s := range sizes {

@@ -36,7 +36,7 @@ const (
 // sizes are the numbers of candidates that are tried: those around words of the
 // bitmaps, and large ones.
 func (c *checker) sizes() []int {
-	list := []int{1, 2, 63, 64, 65, 127, 1000, c.options.Candidates}
+	list := []int{1, 2, 10, 63, 64, 65, middle, 127, 1000, c.options.Candidates}
 	list = slices.DeleteFunc(list, func(n int) bool { return n > c.options.Candidates })
 	slices.Sort(list)
 	return slices.Compact(list)
