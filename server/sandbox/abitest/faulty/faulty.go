@@ -220,6 +220,7 @@ var faults = map[string]entry{
 	"near the limit":   {"budget", "% of the fuel that it may use", true, of(strategy{manifest: `,"fuel":{"base":100,"per_candidate":48}`})},
 	"grows":            {"memory", "a scenario of 1 candidates: the memory grew", false, of(strategy{before: "i32.const 1 memory.grow drop"})},
 	"talks":            {"logs", "1.0 lines a call", true, of(strategy{log: true, before: "i32.const 0 i32.const 1024 i32.const 9 call 0"})},
+	"shouts":           {"logs", "33.0 lines a call", true, of(strategy{log: true, before: strings.Repeat("i32.const 8 i32.const 1024 i32.const 1 call 0 ", 40)})},
 	"needless reason":  {"reasons", "RED", true, of(strategy{manifest: colour})},
 	"needless input":   {"inputs", "profile field value.arpu", true, of(strategy{manifest: arpu})},
 	"needless column":  {"inputs", "candidate column value", true, of(strategy{columns: `"propensity","value"`})},
