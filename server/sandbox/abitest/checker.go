@@ -39,7 +39,6 @@ type checker struct {
 	report   *Report
 	findings map[Requirement]*Finding
 	passed   map[Requirement]bool
-	why      string // the rest is unchecked
 
 	phase  Requirement // at present; empty: faults are answers like others
 	faults int         // in this phase

@@ -9,7 +9,7 @@ import (
 
 // CheckThrough is Check with something between it and the strategies.
 func CheckThrough(ctx context.Context, so sandbox.Options, wasm []byte, o Options, wrap func(rank Rank) Rank) (*Report, error) {
-	return check(ctx, so, wasm, o, func(r ranker) ranker { return Rank(wrap(r.Rank)) })
+	return check(ctx, so, wasm, o, func(r ranker) ranker { return wrap(r.Rank) })
 }
 
 // Rank makes a decision.

@@ -58,7 +58,7 @@ func (c *checker) repeatElsewhere(ctx context.Context) error {
 		return err
 	}
 	order := c.random(forRepeats + 100).Perm(len(c.made))
-	answers, errs := make([]*answer, len(c.made)), make([]error, goroutines)
+	answers, errs := make([]*answer, len(c.made)), make([]error, goroutines+1)
 	var all sync.WaitGroup
 	for g := range goroutines {
 		all.Go(func() {
@@ -68,7 +68,8 @@ func (c *checker) repeatElsewhere(ctx context.Context) error {
 		})
 	}
 	all.Wait()
-	if err := errors.Join(append(errs, s.Close(context.WithoutCancel(ctx)))...); err != nil {
+	errs[goroutines] = s.Close(context.WithoutCancel(ctx))
+	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	c.report.Figures.Calls += len(answers)
