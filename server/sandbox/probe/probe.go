@@ -39,6 +39,8 @@ func (m Mode) String() string {
 	return [...]string{Bare: "bare", Metered: "metered", Exact: "metered, every block", CloseOnDone: "close-on-done"}[m]
 }
 
+//go:generate go run ./generate
+
 //go:embed programs/*.wasm
 var programs embed.FS
 
