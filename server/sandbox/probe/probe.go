@@ -11,7 +11,6 @@ package probe
 import (
 	"context"
 	"embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -48,39 +47,57 @@ var programs embed.FS
 // the code lies.
 const Layouts = 4
 
+// Kind is what code does most.
+type Kind string
+
+// The kinds of the programs.
+const (
+	Loops Kind = "loops"
+	Calls Kind = "calls"
+)
+
 // Program is a function of programs.c and the argument with which it takes some
 // microseconds.
 type Program struct {
 	Name     string
 	Argument uint64
+	Kind     Kind
 }
 
 // Programs returns what there is in programs.c, each with what kind of code it
 // is in its comment there.
 func Programs() []Program {
 	return []Program{
-		{"chain", 2000}, {"product", 1500}, {"sort", 150}, {"branches", 1500}, {"divisions", 200},
-		{"work", 150}, {"indirect", 1000}, {"calls", 1000}, {"recursion", 16},
+		{"chain", 2000, Loops}, {"product", 1500, Loops}, {"sort", 150, Loops}, {"branches", 1500, Loops}, {"divisions", 200, Loops},
+		{"work", 150, Calls}, {"indirect", 1000, Calls}, {"calls", 1000, Calls}, {"recursion", 16, Calls},
 	}
+}
+
+// Module is code that is compiled, in one mode. It is not safe for concurrent use.
+type Module struct {
+	runtime  wazero.Runtime
+	compiled wazero.CompiledModule
 }
 
 // Probe is an instance of a module. It is not safe for concurrent use.
 type Probe struct {
-	runtime wazero.Runtime
-	module  api.Module
-	fuel    api.MutableGlobal
-	stack   [1]uint64
-	rank    api.Function
-	frame   uint64 // its length
-	memory  []byte // a copy
+	own    *Module // to be closed with it
+	module api.Module
+	fuel   api.MutableGlobal
+	stack  [1]uint64
+	rank   api.Function
+	frame  abi.Frame // a view of the memory
+	before []byte    // the frame, as it was configured
+	memory []byte    // a copy of all
+	score  []float64
 }
 
 // plenty is more fuel than any measurement uses.
 const plenty = 1 << 60
 
-// New makes an instance of a module. Its imports do nothing: there are no files,
-// all else succeeds, and the clock stands at 1, as Go takes 0 for a broken one.
-func New(ctx context.Context, b []byte, mode Mode) (_ *Probe, err error) {
+// Compile compiles a module. Its imports do nothing: there are no files, all else
+// succeeds, and the clock stands at 1, as Go takes 0 for a broken one.
+func Compile(ctx context.Context, b []byte, mode Mode) (*Module, error) {
 	if mode == Metered || mode == Exact {
 		m, err := wasm.Read(b, wasm.DefaultLimits())
 		if err != nil {
@@ -92,25 +109,49 @@ func New(ctx context.Context, b []byte, mode Mode) (_ *Probe, err error) {
 		}
 		b = metered.Wasm
 	}
-	p := &Probe{runtime: wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigCompiler().
+	m := &Module{runtime: wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigCompiler().
 		WithCoreFeatures(api.CoreFeaturesV2).WithMemoryLimitPages(1024).WithCloseOnContextDone(mode == CloseOnDone))}
-	compiled, err := p.runtime.CompileModule(ctx, b)
-	if err == nil {
-		err = p.answerImports(ctx, compiled)
-	}
-	if err == nil {
-		p.module, err = p.runtime.InstantiateModule(ctx, compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	var err error
+	if m.compiled, err = m.runtime.CompileModule(ctx, b); err == nil {
+		err = m.answerImports(ctx)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("probe: %w", errors.Join(err, p.Close(ctx)))
+		return nil, fmt.Errorf("probe: %w", errors.Join(err, m.Close(ctx)))
 	}
-	if g, ok := p.module.ExportedGlobal(wasm.FuelExport).(api.MutableGlobal); ok {
+	return m, nil
+}
+
+// New makes an instance. Instances share the code, and each has its memory.
+func (m *Module) New(ctx context.Context) (*Probe, error) {
+	instance, err := m.runtime.InstantiateModule(ctx, m.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	if err != nil {
+		return nil, fmt.Errorf("probe: %w", err)
+	}
+	p := &Probe{module: instance}
+	if g, ok := instance.ExportedGlobal(wasm.FuelExport).(api.MutableGlobal); ok {
 		p.fuel = g
 		g.Set(plenty)
 	}
-	if g, ok := p.module.ExportedGlobal(wasm.StackExport).(api.MutableGlobal); ok {
+	if g, ok := instance.ExportedGlobal(wasm.StackExport).(api.MutableGlobal); ok {
 		g.Set(1 << 30)
 	}
+	return p, nil
+}
+
+// Close frees the code and all instances.
+func (m *Module) Close(ctx context.Context) error { return m.runtime.Close(ctx) }
+
+// New compiles a module and makes its only instance.
+func New(ctx context.Context, b []byte, mode Mode) (*Probe, error) {
+	m, err := Compile(ctx, b, mode)
+	if err != nil {
+		return nil, err
+	}
+	p, err := m.New(ctx)
+	if err != nil {
+		return nil, errors.Join(err, m.Close(ctx))
+	}
+	p.own = m
 	return p, nil
 }
 
@@ -123,13 +164,13 @@ func NewProgram(ctx context.Context, layout int, mode Mode) (*Probe, error) {
 	return New(ctx, b, mode)
 }
 
-func (p *Probe) answerImports(ctx context.Context, compiled wazero.CompiledModule) error {
+func (m *Module) answerImports(ctx context.Context) error {
 	modules := make(map[string]wazero.HostModuleBuilder)
-	for _, f := range compiled.ImportedFunctions() {
+	for _, f := range m.compiled.ImportedFunctions() {
 		module, name, _ := f.Import()
 		b, ok := modules[module]
 		if !ok {
-			b = p.runtime.NewHostModuleBuilder(module)
+			b = m.runtime.NewHostModuleBuilder(module)
 			modules[module] = b
 		}
 		const badFile = 8
@@ -170,104 +211,3 @@ func (p *Probe) Fuel() int64 {
 	}
 	return plenty - int64(p.fuel.Get())
 }
-
-// Configure makes a strategy ready to rank n candidates, whose numbers are all 1
-// and whose other attributes are unknown, by the contract in sdk/ABI.md.
-func (p *Probe) Configure(ctx context.Context, n int) error {
-	call := func(name string, params ...uint64) (uint64, error) {
-		f := p.module.ExportedFunction(name)
-		if f == nil {
-			return 0, nil
-		}
-		results, err := f.Call(ctx, params...)
-		if err != nil || len(results) == 0 {
-			return 0, err
-		}
-		return results[0], nil
-	}
-	if _, err := call(abi.ExportInitialize); err != nil {
-		return err
-	}
-	span, err := call(abi.ExportDescribe)
-	if err != nil {
-		return err
-	}
-	at, size := abi.UnpackSpan(span)
-	text, _ := p.module.Memory().Read(at, size)
-	var m abi.Manifest
-	if err := json.Unmarshal(text, &m); err != nil {
-		return fmt.Errorf("probe: manifest: %w", err)
-	}
-	shape := abi.FrameShape{Candidates: n, Profile: len(m.Profile), Columns: len(m.Candidate)}
-	parameters := make([]float64, len(m.Parameters))
-	for i, d := range m.Parameters {
-		parameters[i] = d.Default
-	}
-	b := abi.NewStaticBuilder(n, parameters, len(m.Offer), len(m.Channel))
-	for row := range n {
-		setNumbers(&b.Offer, m.Offer, row)
-		setNumbers(&b.Channel, m.Channel, row)
-	}
-	layout := shape.Layout()
-	static := b.Build(layout.Size)
-	arena, err := call(abi.ExportArena, uint64(len(static)+layout.Size+abi.GuardSize))
-	if err != nil {
-		return err
-	}
-	block, err := abi.ParseStatic(static)
-	if err != nil {
-		return err
-	}
-	p.module.Memory().Write(uint32(arena), static)
-	if status, err := call(abi.ExportConfigure, arena, uint64(block.Size)); err != nil || status != abi.StatusOK {
-		return fmt.Errorf("probe: configure: status %d: %w", status, err)
-	}
-	head := abi.NewHead(len(m.Profile), 0)
-	head.Reset()
-	layout, bytes := head.Finish(n, len(m.Candidate), 1_772_366_400_000_000, 42)
-	view, ok := p.module.Memory().Read(uint32(arena)+uint32(block.FrameAt), uint32(layout.Size))
-	if !ok {
-		return fmt.Errorf("probe: an arena at %d that is too small", arena)
-	}
-	frame := layout.View(view)
-	copy(frame.Input(), bytes)
-	for i := range frame.Index() {
-		frame.Index()[i] = uint32(i)
-	}
-	for c := range m.Candidate {
-		for i := range frame.Column(c) {
-			frame.Column(c)[i] = 1 + float64(i)/1024
-		}
-	}
-	frame.ClearOutput()
-	p.rank, p.frame = p.module.ExportedFunction(abi.ExportRank), uint64(layout.Size)
-	all, _ := p.module.Memory().Read(0, p.module.Memory().Size())
-	p.memory = append([]byte(nil), all...)
-	return nil
-}
-
-func setNumbers(t *abi.Table, inputs []abi.Input, row int) {
-	for i, in := range inputs {
-		if in.Type == "number" {
-			t.Set(i, row, abi.NumberCell(1))
-		}
-	}
-}
-
-// Rank ranks the frame that Configure filled.
-func (p *Probe) Rank(ctx context.Context) error {
-	result, err := p.Call(ctx, p.rank, p.frame)
-	if err != nil {
-		return err
-	}
-	if status, detail := abi.UnpackStatus(result); status != abi.StatusOK {
-		return fmt.Errorf("probe: status %d, detail %d", status, detail)
-	}
-	return nil
-}
-
-// Restore puts the memory back to what it was when the strategy was configured.
-func (p *Probe) Restore() { p.module.Memory().Write(0, p.memory) }
-
-// Close frees the instance.
-func (p *Probe) Close(ctx context.Context) error { return p.runtime.Close(ctx) }

@@ -92,7 +92,8 @@ func TestProgramsAgree(t *testing.T) {
 	}
 }
 
-// A strategy ranks its frame in every mode, again and again, at the same price.
+// A strategy ranks its frame in every mode, again and again, at the same price and
+// with the same scores.
 func TestRankStrategy(t *testing.T) {
 	ctx := context.Background()
 	const n = 100
@@ -103,13 +104,19 @@ func TestRankStrategy(t *testing.T) {
 			t.Fatalf("%s: %v", mode, err)
 		}
 		var price int64
-		for i := range 3 {
+		for i, rank := range []func(context.Context) error{p.Rank, p.RankAnew, p.Rank} {
 			p.Restore()
 			before := p.Fuel()
-			if err := p.Rank(ctx); err != nil {
+			if err := rank(ctx); err != nil {
 				t.Fatalf("%s: %v", mode, err)
 			}
 			used := p.Fuel() - before
+			for k, got := range p.Scores() {
+				x := 1 + float64(k)/1024 // in each column
+				if want := x * x * x * x; got != want {
+					t.Fatalf("%s: score %d is %v, want %v", mode, k, got, want)
+				}
+			}
 			if i == 0 {
 				price = used
 			}
@@ -117,6 +124,34 @@ func TestRankStrategy(t *testing.T) {
 				t.Errorf("%s: call %d took %d units, the first %d", mode, i, used, price)
 			}
 		}
+	}
+}
+
+// Instances of a module have the same code and each its own memory.
+func TestInstancesAreApart(t *testing.T) {
+	ctx := context.Background()
+	m, err := probe.Compile(ctx, plugins.PVCL(), probe.Metered)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var probes []*probe.Probe
+	for n := range 3 {
+		p, err := m.New(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Configure(ctx, 10+n); err != nil {
+			t.Fatal(err)
+		}
+		probes = append(probes, p)
+	}
+	for n, p := range probes {
+		if err := p.Rank(ctx); err != nil || len(p.Scores()) != 10+n {
+			t.Errorf("%d scores of %d, error %v", len(p.Scores()), 10+n, err)
+		}
+	}
+	if err := m.Close(ctx); err != nil {
+		t.Error(err)
 	}
 }
 
