@@ -8,6 +8,7 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
@@ -17,6 +18,20 @@ type Subject struct {
 	Name string
 	// Run does the work once. It is called by one goroutine.
 	Run func() error
+	// After, if there is one, is called after each Run and not measured: it waits
+	// for what Run leaves to others.
+	After func()
+	// Batch is how many operations a Run is; 0 is 1. Figures are of one of them.
+	Batch int
+	Goal  Goal
+}
+
+// Goal is what a subject should keep to. Zero fields are no goals. Whether it is
+// met is information: nothing fails for being slow on a machine that others use.
+type Goal struct {
+	Ratio float64       // time, over that of the limit
+	Over  time.Duration // time, less that of the limit
+	P50   time.Duration
 }
 
 // Options say how much is measured. The zero value is a quick run.
@@ -46,7 +61,9 @@ type Ratio struct {
 type Comparison struct {
 	Limit    Figures
 	Subjects []Figures
-	Ratios   []Ratio // of mean times, by subject
+	Ratios   []Ratio         // of mean times, by subject
+	Over     []time.Duration // the median of the rounds' differences of mean times, by subject
+	Goals    []Goal          // by subject
 }
 
 // Compare measures subjects against a limit. In each round every one of them
@@ -55,9 +72,9 @@ type Comparison struct {
 // result. A change of the machine's speed meets all subjects of a round alike,
 // and a disturbance that meets one of them falls out with its round.
 //
-// Single operations are timed too, for the percentiles; the clock's own cost,
-// some 50 ns an operation, is in all of them. Allocations are counted in a pass
-// of their own, in which nothing else may allocate.
+// Runs are timed one by one, for the percentiles; the clock's own cost, some 50 ns
+// a run, is in all of them. Allocations are counted in a pass of their own, in
+// which nothing else may allocate.
 func Compare(ctx context.Context, o Options, limit Subject, subjects ...Subject) (*Comparison, error) {
 	if o.Rounds == 0 {
 		o.Rounds = 100
@@ -86,6 +103,8 @@ func Compare(ctx context.Context, o Options, limit Subject, subjects ...Subject)
 	for i := range subjects {
 		c.Subjects = append(c.Subjects, runs[i+1].figures())
 		c.Ratios = append(c.Ratios, ratio(runs[i+1].rounds, runs[0].rounds))
+		c.Over = append(c.Over, difference(runs[i+1].rounds, runs[0].rounds))
+		c.Goals = append(c.Goals, subjects[i].Goal)
 	}
 	return c, nil
 }
@@ -93,8 +112,8 @@ func Compare(ctx context.Context, o Options, limit Subject, subjects ...Subject)
 // run is the measuring of one subject.
 type run struct {
 	subject Subject
-	ops     int             // operations a round
-	times   []time.Duration // of single operations
+	ops     int             // runs a round
+	times   []time.Duration // of an operation of each run
 	rounds  []float64       // mean nanoseconds of each round
 	allocs  float64
 	bytes   float64
@@ -104,51 +123,60 @@ type run struct {
 // counts its allocations.
 func (r *run) prepare(s Subject, slice time.Duration) error {
 	r.subject = s
+	r.subject.Batch = max(1, s.Batch)
 	for started := time.Now(); time.Since(started) < 20*slice; r.ops++ {
-		if err := r.once(); err != nil {
+		if _, err := r.once(); err != nil {
 			return err
 		}
 	}
 	r.ops = max(1, r.ops/20)
 	var before, after runtime.MemStats
 	const counted = 200
+	runs := (counted + r.subject.Batch - 1) / r.subject.Batch
 	runtime.ReadMemStats(&before)
-	for range counted {
-		if err := r.once(); err != nil {
+	for range runs {
+		if _, err := r.once(); err != nil {
 			return err
 		}
 	}
 	runtime.ReadMemStats(&after)
-	r.allocs = float64(after.Mallocs-before.Mallocs) / counted
-	r.bytes = float64(after.TotalAlloc-before.TotalAlloc) / counted
+	ops := float64(runs * r.subject.Batch)
+	r.allocs = float64(after.Mallocs-before.Mallocs) / ops
+	r.bytes = float64(after.TotalAlloc-before.TotalAlloc) / ops
 	return nil
 }
 
-func (r *run) once() error {
-	if err := r.subject.Run(); err != nil {
-		return fmt.Errorf("bench: %s: %w", r.subject.Name, err)
+// once runs the subject once and returns how long that took.
+func (r *run) once() (time.Duration, error) {
+	begin := time.Now()
+	err := r.subject.Run()
+	took := time.Since(begin)
+	if err != nil {
+		return 0, fmt.Errorf("bench: %s: %w", r.subject.Name, err)
 	}
-	return nil
+	if r.subject.After != nil {
+		r.subject.After()
+	}
+	return took, nil
 }
 
 func (r *run) slice() error {
-	started := time.Now()
-	last := started
+	var sum time.Duration
 	for range r.ops {
-		if err := r.once(); err != nil {
+		took, err := r.once()
+		if err != nil {
 			return err
 		}
-		now := time.Now()
-		r.times = append(r.times, now.Sub(last))
-		last = now
+		r.times = append(r.times, took/time.Duration(r.subject.Batch))
+		sum += took
 	}
-	r.rounds = append(r.rounds, float64(last.Sub(started))/float64(r.ops))
+	r.rounds = append(r.rounds, float64(sum)/float64(r.ops*r.subject.Batch))
 	return nil
 }
 
 func (r *run) figures() Figures {
 	slices.Sort(r.times)
-	f := Figures{Name: r.subject.Name, Ops: len(r.times), Allocs: r.allocs, Bytes: r.bytes}
+	f := Figures{Name: r.subject.Name, Ops: len(r.times) * r.subject.Batch, Allocs: r.allocs, Bytes: r.bytes}
 	var sum time.Duration
 	for _, t := range r.times {
 		sum += t
@@ -173,6 +201,16 @@ func ratio(a, b []float64) Ratio {
 	return Ratio{Median: q[n/2], Low: q[max(0, n/2-half)], High: q[min(n-1, n/2+half)]}
 }
 
+// difference returns the median of a − b round by round.
+func difference(a, b []float64) time.Duration {
+	d := make([]float64, len(a))
+	for i := range a {
+		d[i] = a[i] - b[i]
+	}
+	slices.Sort(d)
+	return time.Duration(d[len(d)/2])
+}
+
 // Write prints a comparison as a table for people.
 func (c *Comparison) Write(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
@@ -181,13 +219,37 @@ func (c *Comparison) Write(w io.Writer) error {
 		_, err := fmt.Fprintf(t, format, args...)
 		errs = append(errs, err)
 	}
-	line("\tp50\tp99\tallocs/op\tB/op\t× limit\t95%%\t\n")
-	line("%s (limit)\t%s\t%s\t%.1f\t%.0f\t\t\t\n", c.Limit.Name, micros(c.Limit.P50), micros(c.Limit.P99), c.Limit.Allocs, c.Limit.Bytes)
+	line("\tp50\tp99\tallocs/op\tB/op\t− limit\t× limit\t95%%\tgoal\t\n")
+	line("%s (limit)\t%s\t%s\t%.1f\t%.0f\t\t\t\t\t\n", c.Limit.Name, micros(c.Limit.P50), micros(c.Limit.P99), c.Limit.Allocs, c.Limit.Bytes)
 	for i, f := range c.Subjects {
 		r := c.Ratios[i]
-		line("%s\t%s\t%s\t%.1f\t%.0f\t%.2f\t%.2f–%.2f\t\n", f.Name, micros(f.P50), micros(f.P99), f.Allocs, f.Bytes, r.Median, r.Low, r.High)
+		line("%s\t%s\t%s\t%.1f\t%.0f\t%s\t%.2f\t%.2f–%.2f\t%s\t\n", f.Name, micros(f.P50), micros(f.P99), f.Allocs, f.Bytes, micros(c.Over[i]), r.Median, r.Low, r.High, c.verdict(i))
 	}
 	return errors.Join(append(errs, t.Flush())...)
+}
+
+// verdict says of each goal of a subject whether it is met.
+func (c *Comparison) verdict(i int) string {
+	var out []string
+	say := func(goal string, met bool) { out = append(out, goal+" "+verdict(met)) }
+	g := c.Goals[i]
+	if g.Ratio > 0 {
+		say(fmt.Sprintf("≤ %g ×", g.Ratio), c.Ratios[i].Median <= g.Ratio)
+	}
+	if g.Over > 0 {
+		say(fmt.Sprintf("≤ +%v", g.Over), c.Over[i] <= g.Over)
+	}
+	if g.P50 > 0 {
+		say(fmt.Sprintf("p50 ≤ %v", g.P50), c.Subjects[i].P50 <= g.P50)
+	}
+	return strings.Join(out, ", ")
+}
+
+func verdict(met bool) string {
+	if met {
+		return "met"
+	}
+	return "missed"
 }
 
 func micros(d time.Duration) string { return fmt.Sprintf("%.2f µs", float64(d)/1000) }

@@ -8,14 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"time"
 
-	"rapport/plugins"
 	"rapport/profilestore"
 	"rapport/profilestore/badger"
 	"rapport/profilestore/rules"
-	"rapport/server/catalog"
 	"rapport/server/decide"
 	"rapport/server/sandbox"
 )
@@ -23,90 +20,56 @@ import (
 // Decision is the layer of the decision in process: the profile from the hot
 // cache, eligibility, ranking, slate; without RPC.
 type Decision struct {
-	store   *profilestore.Store
-	runtime *sandbox.Runtime
-	module  *sandbox.Module
-	ranker  *sandbox.Strategy
-	wasm    *decide.Decider
-	native  *decide.Decider
-	dir     string
+	guest  *Guest
+	scene  *scene
+	store  *profilestore.Store
+	ranker *sandbox.Strategy
+	wasm   *decide.Decider
+	native *decide.Decider
+	byName string // of the native ranker
+	dir    string
 
 	request decide.Request
 	answer  decide.Answer
 }
 
-const decisionSchema = `
-sources: [{id: bi}]
-fields:
-  - {name: value.arpu, type: number, batch: bi, decimals: 2}
-  - {name: tag.heavy_traffic, type: flag, batch: bi}
-  - {name: usage.data_mb, type: counter, batch: bi, decimals: 3, events: {on: 'event.type == "data"', add: event.mb}}
-  - {name: marketing.propensity, type: number, batch: bi, decimals: 4}
-`
-
-// NewDecision sets up one customer who is eligible for all of so many
-// candidates, each with a rule. wasm is the strategy; nil for the one that ships.
-// compiler is the command that compiles it, as in sandbox.Options.
-func NewDecision(ctx context.Context, candidates int, wasm []byte, compiler []string) (_ *Decision, err error) {
-	d := &Decision{}
+// NewDecision sets up one customer who is eligible for all of so many candidates,
+// each with a rule, ranked by a strategy.
+func NewDecision(ctx context.Context, g *Guest, candidates int) (_ *Decision, err error) {
+	d := &Decision{guest: g}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
 		}
 	}()
+	if d.scene, err = newScene(g, candidates); err != nil {
+		return nil, err
+	}
 	if d.dir, err = os.MkdirTemp("", "rapport-bench"); err != nil {
 		return nil, err
 	}
-	schema, problems := catalog.ReadSchema("schema.yaml", []byte(decisionSchema))
-	if len(problems) > 0 {
-		return nil, fmt.Errorf("bench: schema: %v", problems)
-	}
-	compiled, _, problems := catalog.Compile([]catalog.File{{Name: "catalog.yaml", Content: []byte(decisionCatalog(candidates))}}, schema, nil)
-	if len(problems) > 0 {
-		return nil, fmt.Errorf("bench: catalogue: %v", problems)
-	}
-	if err := d.openStore(ctx, schema); err != nil {
-		return nil, err
-	}
-	quiet := slog.New(slog.DiscardHandler)
-	if d.runtime, err = sandbox.New(ctx, sandbox.Options{Logger: quiet, Compiler: compiler}); err != nil {
-		return nil, err
-	}
-	if wasm == nil {
-		wasm = plugins.Builtin()[0]
-	}
-	if d.module, err = d.runtime.Compile(ctx, wasm); err != nil {
+	if err := d.openStore(ctx, d.scene.schema); err != nil {
 		return nil, err
 	}
 	// With a spare instance the next call need not wait for the last one's to be
 	// restored.
-	if d.ranker, err = d.module.Bind(ctx, compiled, compiled.Scenarios[0], sandbox.PoolOptions{Size: runtime.GOMAXPROCS(0) + 1}); err != nil {
+	if d.ranker, err = g.module.Bind(ctx, d.scene.compiled, d.scene.scenario, sandbox.PoolOptions{Size: runtime.GOMAXPROCS(0) + 1}); err != nil {
 		return nil, err
 	}
-	if d.wasm, err = decide.New(compiled, []decide.Ranker{d.ranker}); err != nil {
+	if d.wasm, err = decide.New(d.scene.compiled, []decide.Ranker{d.ranker}); err != nil {
 		return nil, err
 	}
-	if d.native, err = decide.New(compiled, []decide.Ranker{nil}); err != nil {
+	native, err := g.native(d.scene.compiled, d.scene.scenario)
+	if err != nil {
+		return nil, err
+	}
+	d.byName = native.Info().Name
+	if d.native, err = decide.New(d.scene.compiled, []decide.Ranker{native}); err != nil {
 		return nil, err
 	}
 	d.request = decide.Request{Now: time.Now().UnixMicro(), Seed: 1}
 	return d, nil
 }
-
-func decisionCatalog(candidates int) string {
-	var b strings.Builder
-	b.WriteString("channels: [{id: web, direction: inbound, cost: 0.01}]\n" +
-		"touchpoints: [{id: web.home, channel: web, slots: 3}]\n" +
-		"scenarios: [{id: inbound, touchpoints: [web.home], strategy: {name: pvcl}}]\noffers:\n")
-	for i := range candidates {
-		fmt.Fprintf(&b, "  - {id: offer%d, group: g%d, class: marketing, value: %d, boost: %d, propensity: {field: marketing.propensity, start: 0.05}, "+
-			"eligible: 'profile.value.arpu > %d && profile.usage.data_mb > %d', treatments: [{channel: web, content: text%d}]}\n",
-			i, i%7, 5+i%40, i%50, i%20, 10*(i%30), i)
-	}
-	return b.String()
-}
-
-const decisionCustomer = "customer:1"
 
 // openStore opens a store with one customer in it.
 func (d *Decision) openStore(ctx context.Context, schema *profilestore.Schema) error {
@@ -126,8 +89,7 @@ func (d *Decision) openStore(ctx context.Context, schema *profilestore.Schema) e
 		return err
 	}
 	csv := filepath.Join(d.dir, "bi.csv")
-	content := "customer,value.arpu,tag.heavy_traffic,usage.data_mb,marketing.propensity\n1,88.5,yes,4000.5,0.07\n"
-	if err := os.WriteFile(csv, []byte(content), 0o600); err != nil {
+	if err := os.WriteFile(csv, []byte(sceneCSV), 0o600); err != nil {
 		return err
 	}
 	report, err := profilestore.Load(ctx, profilestore.LoadOptions{
@@ -141,7 +103,7 @@ func (d *Decision) openStore(ctx context.Context, schema *profilestore.Schema) e
 		return err
 	}
 	_, err = d.store.Ingest(ctx, []*profilestore.Event{{
-		ID: "1", Type: "data", Identity: decisionCustomer, Time: time.Now().UnixMicro(), Attributes: map[string]any{"mb": 12.5},
+		ID: "1", Type: "data", Identity: sceneCustomer, Time: time.Now().UnixMicro(), Attributes: map[string]any{"mb": 12.5},
 	}})
 	return err
 }
@@ -149,15 +111,30 @@ func (d *Decision) openStore(ctx context.Context, schema *profilestore.Schema) e
 // Subjects returns the decision with the strategy written natively in Go, which
 // is the limit, and with the Wasm strategy.
 func (d *Decision) Subjects(ctx context.Context) (native, wasm Subject) {
-	return Subject{Name: "decision, native strategy", Run: d.decide(ctx, d.native, "builtin")},
-		Subject{Name: "decision, Wasm strategy", Run: d.decide(ctx, d.wasm, d.ranker.Info().Name)}
+	candidates := len(d.scene.scenario.Candidates)
+	return Subject{Name: fmt.Sprintf("decision of %d, %s natively", candidates, d.guest.Name), Run: d.decide(ctx, d.native, d.byName)},
+		Subject{Name: "in the sandbox", Run: d.decide(ctx, d.wasm, d.ranker.Info().Name), Goal: d.goal(candidates)}
+}
+
+// goal returns what the design asks for.
+func (d *Decision) goal(candidates int) Goal {
+	small := d.guest.Name == "pvcl"
+	switch {
+	case candidates == 100 && small:
+		return Goal{Ratio: 2}
+	case candidates == 100:
+		return Goal{P50: 40 * time.Microsecond}
+	case candidates == 10_000 && small:
+		return Goal{P50: 300 * time.Microsecond}
+	}
+	return Goal{}
 }
 
 // decide makes one decision and checks that it was ranked by whom it should be:
 // a degraded one would be fast and worthless.
 func (d *Decision) decide(ctx context.Context, by *decide.Decider, rankedBy string) func() error {
 	return func() error {
-		view, err := d.store.View(ctx, decisionCustomer)
+		view, err := d.store.View(ctx, sceneCustomer)
 		if err != nil {
 			return err
 		}
@@ -176,12 +153,6 @@ func (d *Decision) Close() error {
 	var errs []error
 	if d.ranker != nil {
 		errs = append(errs, d.ranker.Close(ctx))
-	}
-	if d.module != nil {
-		errs = append(errs, d.module.Close(ctx))
-	}
-	if d.runtime != nil {
-		errs = append(errs, d.runtime.Close(ctx))
 	}
 	if d.store != nil {
 		errs = append(errs, d.store.Close())
