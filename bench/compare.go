@@ -61,16 +61,18 @@ type Ratio struct {
 type Comparison struct {
 	Limit    Figures
 	Subjects []Figures
-	Ratios   []Ratio         // of mean times, by subject
-	Over     []time.Duration // the median of the rounds' differences of mean times, by subject
+	Ratios   []Ratio         // by subject
+	Over     []time.Duration // the median of the rounds' differences, by subject
 	Goals    []Goal          // by subject
 }
 
 // Compare measures subjects against a limit. In each round every one of them
 // runs for about Options.Slice, the order turning from round to round; a round
-// gives one ratio for each subject, and the median of the rounds' ratios is the
-// result. A change of the machine's speed meets all subjects of a round alike,
-// and a disturbance that meets one of them falls out with its round.
+// gives one ratio for each subject, that of the medians of its runs, and the median
+// of the rounds' ratios is the result. A change of the machine's speed meets all
+// subjects of a round alike, and a disturbance that meets one of them falls out
+// with its run or its round. What only few runs do is not in the ratio: the mean
+// and p99 show it.
 //
 // Runs are timed one by one, for the percentiles; the clock's own cost, some 50 ns
 // a run, is in all of them. Allocations are counted in a pass of their own, in
@@ -114,7 +116,7 @@ type run struct {
 	subject Subject
 	ops     int             // runs a round
 	times   []time.Duration // of an operation of each run
-	rounds  []float64       // mean nanoseconds of each round
+	rounds  []float64       // median nanoseconds of each round
 	allocs  float64
 	bytes   float64
 }
@@ -161,16 +163,17 @@ func (r *run) once() (time.Duration, error) {
 }
 
 func (r *run) slice() error {
-	var sum time.Duration
+	first := len(r.times)
 	for range r.ops {
 		took, err := r.once()
 		if err != nil {
 			return err
 		}
 		r.times = append(r.times, took/time.Duration(r.subject.Batch))
-		sum += took
 	}
-	r.rounds = append(r.rounds, float64(sum)/float64(r.ops*r.subject.Batch))
+	round := slices.Clone(r.times[first:])
+	slices.Sort(round)
+	r.rounds = append(r.rounds, float64(round[(r.ops-1)/2]+round[r.ops/2])/2)
 	return nil
 }
 
@@ -219,11 +222,11 @@ func (c *Comparison) Write(w io.Writer) error {
 		_, err := fmt.Fprintf(t, format, args...)
 		errs = append(errs, err)
 	}
-	line("\tp50\tp99\tallocs/op\tB/op\t− limit\t× limit\t95%%\tgoal\t\n")
-	line("%s (limit)\t%s\t%s\t%.1f\t%.0f\t\t\t\t\t\n", c.Limit.Name, micros(c.Limit.P50), micros(c.Limit.P99), c.Limit.Allocs, c.Limit.Bytes)
+	line("\tp50\tmean\tp99\tallocs/op\tB/op\t− limit\t× limit\t95%%\tgoal\t\n")
+	line("%s (limit)\t%s\t%s\t%s\t%.1f\t%.0f\t\t\t\t\t\n", c.Limit.Name, micros(c.Limit.P50), micros(c.Limit.Mean), micros(c.Limit.P99), c.Limit.Allocs, c.Limit.Bytes)
 	for i, f := range c.Subjects {
 		r := c.Ratios[i]
-		line("%s\t%s\t%s\t%.1f\t%.0f\t%s\t%.2f\t%.2f–%.2f\t%s\t\n", f.Name, micros(f.P50), micros(f.P99), f.Allocs, f.Bytes, micros(c.Over[i]), r.Median, r.Low, r.High, c.verdict(i))
+		line("%s\t%s\t%s\t%s\t%.1f\t%.0f\t%s\t%.2f\t%.2f–%.2f\t%s\t\n", f.Name, micros(f.P50), micros(f.Mean), micros(f.P99), f.Allocs, f.Bytes, micros(c.Over[i]), r.Median, r.Low, r.High, c.verdict(i))
 	}
 	return errors.Join(append(errs, t.Flush())...)
 }

@@ -161,7 +161,7 @@ func WriteMetering(w io.Writer, list []Metering) error {
 	}
 	kinds, medians := MeteringMedians(list)
 	for i, kind := range kinds {
-		line("%s\tmedian\t%.2f\t≤ %.2f %s\t\t\t\t\t\n", kind, medians[i], MeteringGoal, verdict(medians[i] <= MeteringGoal))
+		line("%s\tmedian\t%.3f\t≤ %.2f %s\t\t\t\t\t\n", kind, medians[i], MeteringGoal, verdict(medians[i] <= MeteringGoal))
 	}
 	return errors.Join(append(errs, t.Flush())...)
 }

@@ -47,7 +47,7 @@ func TestMeteringMedians(t *testing.T) {
 	if err := bench.WriteMetering(&out, list); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"1.00–9.00", "1.10     ≤ 1.10 met", "1.50  ≤ 1.10 missed"} {
+	for _, want := range []string{"1.00–9.00", "1.100     ≤ 1.10 met", "1.500  ≤ 1.10 missed"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}
