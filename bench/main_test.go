@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 // options are those of benchmarks.
 func options() bench.Options {
 	if *full {
-		return bench.Options{Rounds: 200}
+		return bench.Options{Rounds: 100}
 	}
 	return bench.Options{Rounds: 15, Slice: 500_000}
 }

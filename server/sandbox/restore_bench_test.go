@@ -21,6 +21,9 @@ import (
 // bare call's: what restoring costs, with the page faults that it leaves to the
 // next call. "initialize-ns" is how long it takes to make an instance without an
 // image.
+//
+// What the whole of the sandbox adds to a call, which a user of the package can
+// see, is measured in package bench.
 func BenchmarkRestore(b *testing.B) {
 	const n = 100
 	r := newRuntime(b, sandbox.Options{})
