@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"strings"
@@ -18,9 +19,11 @@ type Subject struct {
 	Name string
 	// Run does the work once. It is called by one goroutine.
 	Run func() error
-	// After, if there is one, is called after each Run and not measured: it waits
-	// for what Run leaves to others.
-	After func()
+	// Settle, if there is one, waits for what a Run leaves to others. It is not
+	// measured. It is called when the next subject's turn comes, and if Settled is
+	// set after each Run.
+	Settle  func()
+	Settled bool
 	// Batch is how many operations a Run is; 0 is 1. Figures are of one of them.
 	Batch int
 	Goal  Goal
@@ -67,7 +70,7 @@ type Comparison struct {
 }
 
 // Compare measures subjects against a limit. In each round every one of them
-// runs for about Options.Slice, the order turning from round to round; a round
+// runs for about Options.Slice, in an order that is drawn for the round; a round
 // gives one ratio for each subject, that of the medians of its runs, and the median
 // of the rounds' ratios is the result. A change of the machine's speed meets all
 // subjects of a round alike, and a disturbance that meets one of them falls out
@@ -91,12 +94,15 @@ func Compare(ctx context.Context, o Options, limit Subject, subjects ...Subject)
 			return nil, err
 		}
 	}
-	for round := range o.Rounds {
+	// In a fixed order, each would always run in the caches, and beside the garbage
+	// collection, of the same other one.
+	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // it only has to mix
+	for range o.Rounds {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		for k := range runs {
-			if err := runs[(round+k)%len(runs)].slice(); err != nil {
+		for _, k := range random.Perm(len(runs)) {
+			if err := runs[k].slice(); err != nil {
 				return nil, err
 			}
 		}
@@ -156,8 +162,8 @@ func (r *run) once() (time.Duration, error) {
 	if err != nil {
 		return 0, fmt.Errorf("bench: %s: %w", r.subject.Name, err)
 	}
-	if r.subject.After != nil {
-		r.subject.After()
+	if r.subject.Settled {
+		r.subject.Settle()
 	}
 	return took, nil
 }
@@ -170,6 +176,9 @@ func (r *run) slice() error {
 			return err
 		}
 		r.times = append(r.times, took/time.Duration(r.subject.Batch))
+	}
+	if r.subject.Settle != nil {
+		r.subject.Settle()
 	}
 	round := slices.Clone(r.times[first:])
 	slices.Sort(round)

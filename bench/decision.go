@@ -113,7 +113,7 @@ func (d *Decision) openStore(ctx context.Context, schema *profilestore.Schema) e
 func (d *Decision) Subjects(ctx context.Context) (native, wasm Subject) {
 	candidates := len(d.scene.scenario.Candidates)
 	return Subject{Name: fmt.Sprintf("decision of %d, %s natively", candidates, d.guest.Name), Run: d.decide(ctx, d.native, d.byName)},
-		Subject{Name: "in the sandbox", Run: d.decide(ctx, d.wasm, d.ranker.Info().Name), Goal: d.goal(candidates)}
+		Subject{Name: "in the sandbox", Run: d.decide(ctx, d.wasm, d.ranker.Info().Name), Settle: settle(d.ranker), Goal: d.goal(candidates)}
 }
 
 // goal returns what the design asks for.

@@ -34,7 +34,7 @@ func MeasureRank(ctx context.Context, o Options, g *Guest, candidates int) (_ *C
 	}
 	return Compare(ctx, o,
 		Subject{Name: fmt.Sprintf("%s natively, %d candidates", g.Name, candidates), Run: func() error { return native.Rank(ctx, q) }},
-		Subject{Name: "in the sandbox", Run: func() error { return strategy.Rank(ctx, q) }, After: settled(strategy)},
+		Subject{Name: "in the sandbox", Run: func() error { return strategy.Rank(ctx, q) }, Settle: settle(strategy), Settled: true},
 	)
 }
 
@@ -47,8 +47,8 @@ func closing(s *sandbox.Strategy, err *error) {
 	}
 }
 
-// settled returns what waits until all instances of a strategy are ready for a call.
-func settled(s *sandbox.Strategy) func() {
+// settle returns what waits until all instances of a strategy are ready for a call.
+func settle(s *sandbox.Strategy) func() {
 	return func() {
 		for now := s.Stats(); now.Free < now.Size; now = s.Stats() {
 			runtime.Gosched()

@@ -23,8 +23,8 @@ type Restore struct {
 	// Latency is of calls that find the memory ready, as where there are more
 	// instances than calls at once: what is left to keepers is done in between.
 	Latency *Comparison
-	// BackToBack is of calls of the only instance, each of which waits until what
-	// the last one left is done.
+	// BackToBack is of calls of the only instance, each with the wait until what it
+	// left is done.
 	BackToBack *Comparison
 	// Throughput is of calls by as many goroutines as there are processors, each
 	// with an instance to have: the time divided by the number of all their calls.
@@ -56,15 +56,31 @@ func MeasureRestore(ctx context.Context, o Options, g *Guest, candidates int) (_
 		b.rankings = append(b.rankings, b.scene.ranking(random()))
 	}
 	r := &Restore{}
-	if r.Latency, err = b.compare(2, true, b.alone); err != nil {
-		return nil, err
+	for _, part := range []struct {
+		into    **Comparison
+		size    int
+		settled settled
+		subject func(string, func(int) error) Subject
+	}{
+		{&r.Latency, 2, settledAfter, b.alone},
+		{&r.BackToBack, 1, settledIn, b.alone},
+		{&r.Throughput, b.workers, settledNever, b.together},
+	} {
+		if *part.into, err = b.compare(part.size, part.settled, part.subject); err != nil {
+			return nil, err
+		}
 	}
-	if r.BackToBack, err = b.compare(1, false, b.alone); err != nil {
-		return nil, err
-	}
-	r.Throughput, err = b.compare(b.workers, false, b.together)
-	return r, err
+	return r, nil
 }
+
+// settled says when a call waits until all instances are ready for the next.
+type settled int
+
+const (
+	settledNever settled = iota // only when others are measured
+	settledAfter                // after it was measured
+	settledIn                   // and the wait is measured too
+)
 
 // restoring is what MeasureRestore measures with.
 type restoring struct {
@@ -95,9 +111,8 @@ func (b *restoring) bind(size int, kind sandbox.Restore) (*sandbox.Strategy, err
 	return b.guest.module.Bind(b.ctx, b.scene.compiled, b.scene.scenario, sandbox.PoolOptions{Size: size, Restore: kind})
 }
 
-// compare compares with pools of that size, whose calls wait, or do not, until all
-// instances are ready.
-func (b *restoring) compare(size int, settle bool, subject func(string, func(worker int) error) Subject) (_ *Comparison, err error) {
+// compare compares the ways to restore, with pools of that size.
+func (b *restoring) compare(size int, when settled, subject func(string, func(worker int) error) Subject) (_ *Comparison, err error) {
 	subjects := []Subject{subject("bare call, metered", func(i int) error { return b.metered[i].RankAnew(b.ctx) })}
 	for i, kind := range b.kinds {
 		s, e := b.bind(size, kind)
@@ -105,11 +120,16 @@ func (b *restoring) compare(size int, settle bool, subject func(string, func(wor
 			return nil, e
 		}
 		defer closing(s, &err)
-		x := subject("sandboxed, restored by "+kind.String(), func(i int) error { return s.Rank(b.ctx, b.rankings[i]) })
-		if settle {
-			x.After = settled(s)
-		}
-		if i == 0 {
+		ready := settle(s)
+		x := subject("sandboxed, restored by "+kind.String(), func(i int) error {
+			err := s.Rank(b.ctx, b.rankings[i])
+			if when == settledIn {
+				ready()
+			}
+			return err
+		})
+		x.Settle, x.Settled = ready, when == settledAfter
+		if i == 0 && x.Batch == 0 {
 			x.Goal.Over = restoreGoal
 		}
 		subjects = append(subjects, x)
@@ -151,7 +171,7 @@ func (r *Restore) Write(w io.Writer) error {
 		c     *Comparison
 	}{
 		{"a call that finds its memory ready", r.Latency},
-		{"calls back to back, of one instance", r.BackToBack},
+		{"calls back to back of one instance, with all that they leave to do", r.BackToBack},
 		{"a processor for each of as many callers", r.Throughput},
 	} {
 		_, err := fmt.Fprintf(w, "%s:\n", part.title)
