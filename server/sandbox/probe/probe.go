@@ -68,8 +68,15 @@ type Program struct {
 // is in its comment there.
 func Programs() []Program {
 	return []Program{
-		{"chain", 2000, Loops}, {"product", 1500, Loops}, {"sort", 150, Loops}, {"branches", 1500, Loops}, {"divisions", 200, Loops},
-		{"work", 150, Calls}, {"indirect", 1000, Calls}, {"calls", 1000, Calls}, {"recursion", 16, Calls},
+		{"chain", 2000, Loops},
+		{"product", 1500, Loops},
+		{"sort", 150, Loops},
+		{"branches", 1500, Loops},
+		{"divisions", 200, Loops},
+		{"work", 150, Calls},
+		{"indirect", 1000, Calls},
+		{"calls", 1000, Calls},
+		{"recursion", 16, Calls},
 	}
 }
 

@@ -43,8 +43,9 @@ func run(t *testing.T, p *probe.Probe, program probe.Program) (result uint64, fu
 
 // A program does the same in every mode and every layout, or what is compared is
 // not the same work. Metered, it is charged for at least what it did, which Exact
-// counts, and for less than twice that: see wasm.Module.Meter. Layouts differ in
-// the function pad alone, so fuel does not.
+// counts, and at most for four times that: each fork may cost 64 units for the way
+// not taken (see wasm.Module.Meter), and the sort has the most forks. Layouts differ
+// in the function pad alone, so fuel does not.
 func TestProgramsAgree(t *testing.T) {
 	ctx := context.Background()
 	type outcome struct {
@@ -79,7 +80,7 @@ func TestProgramsAgree(t *testing.T) {
 					}
 				}
 			}
-			if o.exact <= int64(program.Argument) || o.metered < o.exact || o.metered >= 2*o.exact {
+			if o.exact <= int64(program.Argument) || o.metered < o.exact || o.metered > 4*o.exact {
 				t.Errorf("layout %d, %s: %d units, and %d exactly", layout, program.Name, o.metered, o.exact)
 			}
 			if layout == 0 {
