@@ -62,6 +62,12 @@ type SavedGlobal struct {
 // ([PriceBytes], [PriceItem], [PricePage]), and checked, before they run. What is
 // done outside, in an imported function, its host charges: it sees the counter.
 //
+// Some work is in no instruction. Where two paths meet, a compiler moves each local
+// that was written on either, and each result; and for a call, parameters and
+// results. That is charged for too ([PriceMoves]): a loop around a single `if` that
+// is never taken, with 4,000 locals written in it, took 116 ns a unit before, and
+// the 256 results of a function that only passes them on 9 ns; now both take 1.
+//
 // A processor takes about five cycles from one charge to the next, as each loads
 // what the last stored, and in code of short blocks and short functions nothing
 // else is as slow. So there are fewer charges than blocks: a block of up to 64

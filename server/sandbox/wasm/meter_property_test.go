@@ -405,12 +405,19 @@ func straight(m *wasmgen.Module) int64 {
 	most := int64(0)
 	for _, f := range m.Funcs {
 		params, _, _ := strings.Cut(f.Type, ":")
-		n := int64(entry + (len(params)+len(f.Locals))/wasm.PriceLocals)
+		locals := len(params) + len(f.Locals)
+		n := int64(entry + locals/wasm.PriceLocals)
 		for _, i := range f.Body {
 			n += int64(wasm.Price(op(i.Op)))
+			switch i.Op.Class() {
+			case "block", "loop", "if", "end": // locals and results are moved
+				n += int64(movesPrice(2*locals + slots(i.Type)))
+			}
 			switch i.Op.String() {
 			case "call":
-				n += call
+				n += call + int64(callMoves(m.FuncType(uint32(i.Imm[0]))))
+			case "call_indirect":
+				n += int64(callMoves(i.Type))
 			case "if", "else", "end", "br_if", "loop":
 				n += ahead // a block begins
 			}
@@ -423,7 +430,7 @@ func straight(m *wasmgen.Module) int64 {
 // widest returns an upper bound of what the meter takes off the stack for one
 // function.
 func widest(m *wasmgen.Module) int64 {
-	const call, values = 16, 10 // what a call takes, and what an instruction may make
+	const call, values = 32, 10 // what a call takes, and what an instruction may make
 	most := int64(0)
 	for _, f := range m.Funcs {
 		params, _, _ := strings.Cut(f.Type, ":")

@@ -5,6 +5,11 @@ const (
 	// PriceLocals is how many locals of a function are set to zero, when it is
 	// called, for one unit.
 	PriceLocals = 8
+	// PriceMoves is how many values, in slots of 8 bytes, are moved for one unit
+	// where paths meet that have different ones, and for a call's parameters and
+	// results, these twice. FreeMoves of them cost nothing: they are in registers.
+	PriceMoves = 4
+	FreeMoves  = 8
 	// PriceBytes is how many bytes memory.fill, memory.copy and memory.init write
 	// for one unit.
 	PriceBytes = 8
@@ -41,6 +46,9 @@ var prices = func() (table [ops]uint8) {
 	set(10, opTableGet, OpTableSet, opTableSize, opRefFunc)
 	return table
 }()
+
+// moves returns the price of moving so many values.
+func moves(n int) uint32 { return uint32(max(0, n-FreeMoves)) / PriceMoves }
 
 // Price returns the fuel that an instruction costs, without what is charged by
 // length or for the locals of a function that is called.

@@ -106,8 +106,8 @@ func TestStackIsGivenBack(t *testing.T) {
 		}
 	}
 	// What began at the bottom of another has only what that one left: 20 functions
-	// and 20 more, of 17 slots at least.
-	if passes(bottom, 40*17-1, 20) || !passes(bottom, 100*17, 20) {
+	// and 20 more, of 33 slots at least.
+	if passes(bottom, 40*33-1, 20) || !passes(bottom, 100*33, 20) {
 		t.Error("two recursions don't share the stack")
 	}
 }

@@ -53,6 +53,7 @@ func twin(m *wasmgen.Module, census bool) *wasmgen.Module {
 			}
 		}
 	}
+	t.module = m
 	for i, f := range out.Funcs {
 		out.Funcs[i] = t.function(f, add(fmt.Sprint(activeExport, i)))
 	}
@@ -63,6 +64,7 @@ func twin(m *wasmgen.Module, census bool) *wasmgen.Module {
 type twinning struct {
 	count, dearest, depth, recurs, active uint64
 
+	module  *wasmgen.Module
 	classes map[string]uint64
 	code    []wasmgen.Instr
 }
@@ -106,18 +108,21 @@ func (t *twinning) function(f wasmgen.Func, active uint64) wasmgen.Func {
 	t.most(t.depth, t.active)
 	t.code = append(t.code, wasmgen.Instr{Op: 0x02, Type: ":" + results})
 	nesting := uint64(0)
-	for _, i := range f.Body {
+	moves := movesOf(f)
+	for at, i := range f.Body {
 		switch i.Op.String() {
 		case "else", "end": // nothing is executed
 			if i.Op.String() == "end" {
 				nesting--
 			}
 			t.code = append(t.code, i)
+			t.pay(t.count, moves[at])
 			continue
 		case "loop": // is paid for each time round
 			t.code = append(t.code, i)
 			nesting++
 			t.payFor(i)
+			t.pay(t.count, moves[at])
 			continue
 		case "block", "if":
 			nesting++
@@ -140,10 +145,89 @@ func (t *twinning) function(f wasmgen.Func, active uint64) wasmgen.Func {
 }
 
 func (t *twinning) payFor(i wasmgen.Instr) {
-	t.pay(t.count, uint64(wasm.Price(op(i.Op))))
+	price := uint64(wasm.Price(op(i.Op)))
+	switch i.Op.String() {
+	case "call":
+		price += callMoves(t.module.FuncType(uint32(i.Imm[0])))
+	case "call_indirect":
+		price += callMoves(i.Type)
+	}
+	t.pay(t.count, price)
 	if class, ok := t.classes[i.Op.Class()]; ok {
 		t.pay(class, 1)
 	}
+}
+
+// slots returns how many slots of 8 bytes values take, by the letters of their types.
+func slots(letters string) int { return len(letters) + strings.Count(letters, "v") }
+
+// movesPrice returns the price of moving so many slots.
+func movesPrice(n int) uint64 { return uint64(max(0, n-wasm.FreeMoves)) / wasm.PriceMoves }
+
+// callMoves returns the price of a call's parameters and results.
+func callMoves(t string) uint64 {
+	params, results, _ := strings.Cut(t, ":")
+	return movesPrice(slots(params) + 2*slots(results))
+}
+
+// scope is a block, loop or if, for movesOf.
+type scope struct {
+	op                          string
+	at                          int // of its instruction
+	label                       int // slots of the values that a branch to it takes along
+	written                     map[uint64]bool
+	dead, unreachable, targeted bool
+}
+
+// movesOf returns what is to be paid for values that are moved where paths meet,
+// by the instruction: the end of a block, or the head of a loop. Each scope keeps
+// the whole set of the locals that are written in it.
+func movesOf(f wasmgen.Func) map[int]uint64 {
+	prices := make(map[int]uint64)
+	params, _, _ := strings.Cut(f.Type, ":")
+	locals := params + f.Locals
+	open := []*scope{{written: make(map[uint64]bool)}}
+	for at, i := range f.Body {
+		top := open[len(open)-1]
+		live := !top.dead && !top.unreachable
+		name := i.Op.String()
+		switch name {
+		case "block", "loop", "if":
+			params, results, _ := strings.Cut(i.Type, ":")
+			s := &scope{op: name, at: at, label: slots(results), written: make(map[uint64]bool), dead: !live}
+			if name == "loop" {
+				s.label = slots(params)
+			}
+			open = append(open, s)
+		case "else":
+			top.unreachable = false
+		case "end":
+			open = open[:len(open)-1]
+			n := top.label
+			for local := range top.written {
+				open[len(open)-1].written[local] = true
+				n += slots(locals[local : local+1])
+			}
+			switch {
+			case top.dead:
+			case top.op == "if" || top.op == "block" && top.targeted:
+				prices[at] = movesPrice(n)
+			case top.targeted:
+				prices[top.at] = movesPrice(n)
+			}
+		case "local.set", "local.tee":
+			top.written[i.Imm[0]] = true
+		case "br", "br_if", "br_table":
+			for _, label := range i.Imm {
+				target := open[len(open)-1-int(label)]
+				target.targeted = target.targeted || live
+			}
+			top.unreachable = top.unreachable || name != "br_if"
+		case "return", "unreachable":
+			top.unreachable = true
+		}
+	}
+	return prices
 }
 
 // lengthPrice returns the instructions that turn the operand on top of the stack

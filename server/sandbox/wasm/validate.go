@@ -1,6 +1,9 @@
 package wasm
 
-import "slices"
+import (
+	"slices"
+	"sort"
+)
 
 // validator checks the body of one function after the other, by the algorithm of
 // the specification's appendix: a stack of operand types, and a stack of control
@@ -21,10 +24,14 @@ type validator struct {
 
 	segment int // the site of the basic block that is open; -1 in code that can't be reached
 	pending []pending
-	written []bool
 	weight  weight
-	labels  int // of all br_table
-	table   int // counts br_tables
+
+	// What is written where, in slots: see wrote.
+	writes int   // so far in the function
+	last   []int // for each local, the number of the last write; 0: none
+	inside int   // the sum of frame.written
+	labels int   // of all br_table
+	table  int   // counts br_tables
 }
 
 // frame is a block, loop, if, or the function itself.
@@ -39,6 +46,11 @@ type frame struct {
 	seen        int  // the last br_table with a label for it
 	entered     int  // the site of the basic block that leads into it
 	sources     int  // the blocks that lead to its end: where in validator.pending the list begins, 0: nowhere
+	header      int  // of a loop: its own site, -1 in code that can't be reached
+
+	began   int // validator.writes when it was entered
+	base    int // validator.inside when it was entered
+	written int // slots of the locals whose last write was in no frame above the one below
 }
 
 // label returns the types that a branch to the frame takes.
@@ -49,8 +61,14 @@ func (f *frame) label() []ValType {
 	return f.results
 }
 
-// weight estimates from above how much of the call stack a function takes.
-type weight struct{ locals, values, blocks, written int }
+// weight estimates from above how much of the call stack a function takes, in
+// slots.
+type weight struct {
+	locals int
+	values int // of instructions
+	joins  int // values that differ by the path, where paths meet
+	area   int // parameters and results of the call with the most
+}
 
 // body is what the rewriter has to know of a function.
 type body struct {
@@ -119,9 +137,10 @@ func (v *validator) function(index int) body {
 		}
 	}
 	b.codeAt, b.locals = r.at, uint32(len(v.locals))
-	v.written = append(v.written[:0], make([]bool, len(v.locals))...)
+	v.last = append(v.last[:0], make([]int, len(v.locals))...)
+	v.writes, v.inside = 0, 0
 	v.stack, v.control, v.results = v.stack[:0], v.control[:0], t.Results
-	v.weight = weight{locals: len(v.locals)}
+	v.weight = weight{locals: slots(v.locals)}
 	v.labels = 0
 	v.pending = v.pending[:0]
 	v.open(siteCheck)
@@ -140,12 +159,52 @@ func (v *validator) function(index int) body {
 }
 
 // slots is an upper bound of the frame that a compiler needs for a function, in
-// slots of 8 bytes: it may keep a slot for each value that an instruction makes
-// and, where paths meet, one for each local that has several. Plus what a call
-// takes.
+// slots of 8 bytes: it may keep every value that an instruction makes and, where
+// paths meet, each that differs by the path. Plus what a call takes: registers
+// that are saved, parameters and results.
 func (w weight) slots() int {
-	const call = 16
-	return call + w.locals + w.values + w.blocks*w.written
+	const call = 32
+	return call + w.locals + w.values + w.joins + w.area
+}
+
+// slots returns how many slots of 8 bytes values take.
+func slots(types []ValType) int {
+	n := len(types)
+	for _, t := range types {
+		if t == V128 {
+			n++
+		}
+	}
+	return n
+}
+
+// wrote notes that a local was written. Where the paths through a block meet, a
+// compiler has to move each local that was written in it; so each frame has to
+// know how many those are, which are the ones whose last write is not older than
+// the frame. A write is new to all frames that were entered since the last one of
+// the same local, and those are on top of the stack: it is counted once, at the
+// lowest of them, and what a frame saw is what was counted since it was entered at
+// itself and below. Frames that are left take what was counted at them along.
+func (v *validator) wrote(n uint32) {
+	last := v.last[n]
+	lowest := sort.Search(len(v.control), func(i int) bool { return v.control[i].began >= last })
+	if lowest < len(v.control) {
+		count := slots(v.locals[n : n+1])
+		v.control[lowest].written += count
+		v.inside += count
+	}
+	v.writes++
+	v.last[n] = v.writes
+}
+
+// moved charges the site for the values that are moved where paths meet: at the
+// end of a block, or at the head of a loop.
+func (v *validator) moved(f *frame, site int) {
+	n := slots(f.label()) + v.inside - f.base
+	v.weight.joins += n
+	if site >= 0 {
+		v.m.sites[site].n += moves(n)
+	}
 }
 
 // open begins a basic block at the instruction that comes next.
@@ -238,7 +297,7 @@ func (v *validator) expectAll(at int, want []ValType) {
 
 // enter pushes a frame whose parameters were taken off the stack.
 func (v *validator) enter(op Op, params, results []ValType) {
-	f := frame{op: op, params: params, results: results, height: len(v.stack), entered: v.segment}
+	f := frame{op: op, params: params, results: results, height: len(v.stack), entered: v.segment, header: -1, began: v.writes, base: v.inside}
 	if n := len(v.control); n > 0 {
 		around := &v.control[n-1]
 		f.dead = around.dead || around.unreachable
@@ -469,7 +528,6 @@ func (v *validator) block(at int, o Op) {
 	}
 	v.expectAll(at, params)
 	v.enter(o, params, results)
-	v.weight.blocks++
 	if v.segment < 0 {
 		return
 	}
@@ -478,6 +536,7 @@ func (v *validator) block(at int, o Op) {
 		before := v.segment
 		v.open(siteCheck)
 		v.m.sites[before].enters = v.segment
+		v.control[len(v.control)-1].header = v.segment
 		v.charge(opLoop)
 	case opIf:
 		v.follow(v.segment)
@@ -496,10 +555,8 @@ func (v *validator) otherwise(at int) {
 		return
 	}
 	v.leads(&f)
-	v.control = append(v.control, frame{
-		op: opElse, params: f.params, results: f.results, height: f.height, dead: f.dead, targeted: f.targeted,
-		entered: f.entered, sources: f.sources,
-	})
+	f.op, f.unreachable = opElse, false
+	v.control = append(v.control, f)
 	v.pushAll(f.params)
 	if !f.dead {
 		v.follow(f.entered)
@@ -517,17 +574,32 @@ func (v *validator) end(at int) {
 		return
 	}
 	v.pushAll(f.results)
-	if len(v.control) == 0 || f.dead {
-		return
+	if len(v.control) > 0 && !f.dead {
+		v.close(&f)
 	}
+	v.inside -= f.written
+}
+
+// close begins the basic block behind a frame, if another path leads there too.
+func (v *validator) close(f *frame) {
 	switch {
 	case f.op == opIf: // without an else
-		v.leads(&f)
-		v.meet(&f)
+		v.leads(f)
+		v.meet(f)
 		v.m.flows = append(v.m.flows, flow{f.entered, v.segment})
-	case f.op == opElse || f.targeted && f.op != opLoop || v.segment < 0:
-		v.leads(&f)
-		v.meet(&f)
+		v.moved(f, v.segment)
+	case f.op == opElse || f.targeted && f.op != opLoop:
+		v.leads(f)
+		v.meet(f)
+		v.moved(f, v.segment)
+	default:
+		if v.segment < 0 {
+			v.leads(f)
+			v.meet(f)
+		}
+		if f.targeted {
+			v.moved(f, f.header)
+		}
 	}
 }
 
@@ -634,6 +706,11 @@ func (v *validator) call(at int, o Op) {
 	}
 	s.to = r.at
 	v.note(s)
+	params, results := slots(t.Params), slots(t.Results)
+	v.weight.area = max(v.weight.area, params+results)
+	if v.segment >= 0 {
+		v.m.sites[v.segment].n += moves(params + 2*results)
+	}
 	v.expectAll(at, t.Params)
 	for _, result := range t.Results {
 		v.value(result)
@@ -682,10 +759,7 @@ func (v *validator) local(at int, o Op) {
 		v.push(t)
 		return
 	}
-	if !v.written[n] {
-		v.written[n] = true
-		v.weight.written++
-	}
+	v.wrote(n)
 	v.expect(at, t)
 	if o == opLocalTee {
 		v.push(t)
