@@ -84,7 +84,7 @@ func (r *Runtime) Compile(ctx context.Context, wasm []byte) (*Module, error) {
 // try runs a module as far as can be without a catalogue: its manifest is read,
 // and it is configured for a scenario without candidates.
 func (m *Module) try() error {
-	in, err := m.initialize(nil)
+	in, err := m.initialize(m.runtime.pages)
 	if err != nil {
 		return err
 	}
