@@ -83,12 +83,13 @@ func (h *host) begin(now int64, seed uint64) {
 	h.lines, h.dropped, h.console = h.lines[:0], 0, h.console[:0]
 }
 
-func (h *host) log(level slog.Level, text string) {
+// log keeps a line. What it does not keep costs no memory.
+func (h *host) log(level slog.Level, text []byte) {
 	if len(h.lines) == maxLines {
 		h.dropped++
 		return
 	}
-	h.lines = append(h.lines, line{level, text})
+	h.lines = append(h.lines, line{level, clip(string(text), maxLine)})
 }
 
 // quiet reports whether the guest said nothing in the last call.
@@ -133,7 +134,7 @@ func hostLog(ctx context.Context, mod api.Module, stack []uint64) {
 	h.charge(priceHostCall + priceHostLine)
 	if text, ok := mod.Memory().Read(uint32(stack[1]), size); ok {
 		level := slog.Level(int32(stack[0]))
-		h.log(max(slog.LevelDebug, min(level, slog.LevelError)), clip(string(text), maxLine))
+		h.log(max(slog.LevelDebug, min(level, slog.LevelError)), text)
 	}
 }
 
