@@ -111,3 +111,19 @@ func (s *Strategy) Bare(q *decide.Ranking, restore bool) (call, restored time.Du
 	}
 	return called.Sub(begin), end.Sub(called), nil
 }
+
+// Left ranks as Rank does, without the breaker, and returns what the fuel counter
+// says after the call; below 0 it is spent.
+func (s *Strategy) Left(q *decide.Ranking) (left int64, err error) {
+	in, err := s.acquire(context.Background(), time.Time{})
+	if err != nil {
+		return 0, err
+	}
+	defer s.release(in)
+	fault := s.call(in, q, s.fuelLimit(len(q.Candidates)))
+	left = in.left()
+	if fault != nil {
+		return left, fault
+	}
+	return left, nil
+}
