@@ -35,6 +35,11 @@ type host struct {
 
 	fuel api.MutableGlobal // of the instance; nil before it is there
 
+	words
+}
+
+// words are what a guest said in a call.
+type words struct {
 	lines   []line
 	dropped int
 	console []byte // what was written to file descriptors 1 and 2
@@ -80,35 +85,37 @@ func hostOf(ctx context.Context) *host {
 func (h *host) begin(now int64, seed uint64) {
 	h.now, h.random = now, seed
 	h.monotonic = 1 // Go takes 0 for a broken clock.
-	h.lines, h.dropped, h.console = h.lines[:0], 0, h.console[:0]
+	h.forget()
 }
 
 // log keeps a line. What it does not keep costs no memory.
-func (h *host) log(level slog.Level, text []byte) {
-	if len(h.lines) == maxLines {
-		h.dropped++
+func (w *words) log(level slog.Level, text []byte) {
+	if len(w.lines) == maxLines {
+		w.dropped++
 		return
 	}
-	h.lines = append(h.lines, line{level, clip(string(text), maxLine)})
+	w.lines = append(w.lines, line{level, clip(string(text), maxLine)})
 }
 
 // quiet reports whether the guest said nothing in the last call.
-func (h *host) quiet() bool { return len(h.lines) == 0 && len(h.console) == 0 }
+func (w *words) quiet() bool { return len(w.lines) == 0 && len(w.console) == 0 }
 
 // report logs what the guest said in the last call.
-func (h *host) report(to *logLimit) {
-	for _, l := range h.lines {
+func (w *words) report(to *logLimit) {
+	for _, l := range w.lines {
 		to.write(l.level, l.text, LogFrom, fromStrategy)
 	}
-	if h.dropped > 0 {
-		to.write(slog.LevelWarn, linesUnkept, LogFrom, fromStrategy, "lines", h.dropped)
+	if w.dropped > 0 {
+		to.write(slog.LevelWarn, linesUnkept, LogFrom, fromStrategy, "lines", w.dropped)
 	}
-	if len(h.console) > 0 {
-		to.write(slog.LevelInfo, "strategy output", LogFrom, fromStrategy, "output", clip(string(h.console), maxConsole))
+	if len(w.console) > 0 {
+		to.write(slog.LevelInfo, "strategy output", LogFrom, fromStrategy, "output", clip(string(w.console), maxConsole))
 	}
-	clear(h.lines)
-	h.lines, h.dropped, h.console = h.lines[:0], 0, h.console[:0]
+	clear(w.lines)
+	w.forget()
 }
+
+func (w *words) forget() { w.lines, w.dropped, w.console = w.lines[:0], 0, w.console[:0] }
 
 // addHost adds the modules that strategies import from.
 func addHost(ctx context.Context, r wazero.Runtime) error {

@@ -26,20 +26,24 @@ func (s *Strategy) release(in *instance) {
 	s.used <- in
 }
 
-// keep makes instances ready for the next call until the strategy is closed.
+// keep makes instances ready for the next call until the strategy is closed. What
+// there is to log comes last, so that no call waits for the log.
 func (s *Strategy) keep() {
+	var said words
 	for in := range s.used {
-		in.host.report(s.guestLog)
-		if in.fault != nil {
-			s.guestLog.write(slog.LevelWarn, "strategy fault", "kind", string(in.fault.Kind), "fault", in.fault.Message)
-			in.fault = nil
-		}
+		said, in.host.words = in.host.words, said
+		fault := in.fault
+		in.fault = nil
 		if in.spent {
 			in = s.replace(in)
 		} else {
 			in.restore(s.image)
 		}
 		s.free <- in
+		said.report(s.guestLog)
+		if fault != nil {
+			s.guestLog.write(slog.LevelWarn, "strategy fault", "kind", string(fault.Kind), "fault", fault.Message)
+		}
 	}
 }
 
