@@ -51,7 +51,8 @@ type checker struct {
 	talked, talks int // calls that were listened to, and those in which something was logged
 
 	inputs  *inputs
-	reasons []bool // given, by code
+	reasons []bool        // given, by code
+	most    map[int]int64 // fuel that calls took, by number of candidates
 	digest  hash.Hash
 }
 
@@ -63,7 +64,7 @@ type ranker interface {
 func newChecker(o Options, so sandbox.Options, wasm []byte, wrap func(ranker) ranker) *checker {
 	c := &checker{
 		options: o, sandbox: so, wasm: wasm, wrap: wrap,
-		findings: make(map[Requirement]*Finding), passed: make(map[Requirement]bool),
+		findings: make(map[Requirement]*Finding), passed: make(map[Requirement]bool), most: make(map[int]int64),
 		digest: sha256.New(),
 	}
 	next := slog.DiscardHandler
@@ -203,6 +204,9 @@ func (c *checker) rank(ctx context.Context, s *strategy, f *frame) (*answer, err
 	a.addTo(c.digest)
 	for _, code := range a.reason {
 		c.reasons[code] = true
+	}
+	if a.fault == nil {
+		c.most[len(f.candidates)] = max(c.most[len(f.candidates)], a.used)
 	}
 	if share := float64(a.used) / float64(a.limit); share > c.report.Figures.Share {
 		c.report.Figures.Share, c.report.Figures.ShareAt = share, f.what

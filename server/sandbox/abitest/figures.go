@@ -64,7 +64,7 @@ func (c *checker) measure(ctx context.Context) (bool, error) {
 		return nil
 	})
 	c.report.Figures.Fuel = fit(c.report.Figures.Sizes)
-	c.report.Figures.Declare = declare(c.report.Figures.Fuel, c.report.Figures.Sizes)
+	c.report.Figures.Declare = declare(c.report.Figures.Fuel, c.most)
 	return true, err
 }
 
@@ -88,21 +88,22 @@ func fit(sizes []Size) Line {
 	return Line{Base: (y - slope*x) / w, PerCandidate: slope}
 }
 
-// declare returns round figures that are half as much again as a line, and as
-// anything that was seen.
-func declare(l Line, sizes []Size) sandbox.Fuel {
+// declare returns round figures that are half as much again as a line, and as all
+// that calls of each number of candidates took.
+func declare(l Line, most map[int]int64) sandbox.Fuel {
 	const more = 1.5
-	per, base := max(0, l.PerCandidate), 0.0
-	for _, s := range sizes { // what grows faster than a line takes the most for the largest
-		if s.Candidates >= middle {
-			per = max(per, (float64(s.Fuel)-l.Base)/float64(s.Candidates))
+	per, base := max(0, l.PerCandidate), max(0, l.Base)
+	for n, fuel := range most { // what grows faster than a line takes the most for the largest
+		if n >= middle {
+			per = max(per, (float64(fuel)-base)/float64(n))
 		}
 	}
 	per = roundUp(more * per)
-	for _, s := range sizes {
-		base = max(base, more*float64(s.Fuel)-per*float64(s.Candidates))
+	base *= more
+	for n, fuel := range most {
+		base = max(base, more*float64(fuel)-per*float64(n))
 	}
-	return sandbox.Fuel{Base: int64(roundUp(max(base, more*l.Base, 1))), PerCandidate: int64(per)}
+	return sandbox.Fuel{Base: int64(roundUp(max(base, 1))), PerCandidate: int64(per)}
 }
 
 // roundUp returns the next number with two digits.

@@ -90,7 +90,7 @@ type Figures struct {
 	Share   float64 `json:"share"`
 	ShareAt string  `json:"shareAt"`
 	// Declare is what a manifest should say of fuel: half as much again as the most
-	// that was seen.
+	// that any call took.
 	Declare sandbox.Fuel `json:"declare"`
 	// Lines is how many lines a call logs.
 	Lines float64 `json:"lines"`
