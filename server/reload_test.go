@@ -187,10 +187,13 @@ func (s *swapper) swap(t testing.TB, i int) {
 // and degrade no decision, and leave nothing behind: as many file descriptors and
 // memory maps are in use at the end as after the first of them, and no more memory.
 //
-// The long form, with RAPPORT_HEAVY, has a strategy in Go in service too, whose
-// instances are 30 times as large.
+// Under the race detector they are two hundred. The long form, with RAPPORT_HEAVY, has
+// a strategy in Go in service too, whose instances are 30 times as large.
 func TestReloadUnderLoad(t *testing.T) {
-	const swaps, warm, every = 1000, 200, 100
+	swaps, warm, every := 1000, 200, 100
+	if raceDetector || testing.Short() {
+		swaps, warm, every = 200, 100, 50
+	}
 	const workers = 4
 	heavy, schema := os.Getenv("RAPPORT_HEAVY") != "", schemaYAML
 	if heavy {
