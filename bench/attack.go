@@ -98,14 +98,11 @@ type siege struct {
 }
 
 func newSiege(ctx context.Context, o AttackOptions) (_ *siege, err error) {
-	schema, problems := catalog.ReadSchema("schema.yaml", []byte(decisionSchema))
-	if len(problems) > 0 {
-		return nil, fmt.Errorf("bench: schema: %v", problems)
+	sc, err := newScene(&Guest{Name: "pvcl"}, attackCandidates)
+	if err != nil {
+		return nil, err
 	}
-	s := new(siege)
-	if s.compiled, _, problems = catalog.Compile([]catalog.File{{Name: "catalog.yaml", Content: []byte(decisionCatalog(attackCandidates))}}, schema, nil); len(problems) > 0 {
-		return nil, fmt.Errorf("bench: catalogue: %v", problems)
-	}
+	s := &siege{compiled: sc.compiled}
 	if s.runtime, err = sandbox.New(ctx, sandbox.Options{Compiler: o.Compiler, Logger: slog.New(slog.DiscardHandler), NoBreaker: true}); err != nil {
 		return nil, err
 	}
@@ -179,7 +176,7 @@ func (s *siege) attack(ctx context.Context, a *hostile.Attack, rounds int) (_ *A
 		}
 		attacks, calls = append(attacks, w), append(calls, w.to.Sub(w.from))
 		b.catchUp(ctx)
-		loops = append(loops, native(w.to.Sub(w.from)))
+		loops = append(loops, spin(w.to.Sub(w.from)))
 		b.catchUp(ctx)
 	}
 	if e := b.stop(); e != nil || err != nil {
@@ -195,8 +192,8 @@ func (s *siege) attack(ctx context.Context, a *hostile.Attack, rounds int) (_ *A
 // due.
 type window struct{ from, to time.Time }
 
-// native runs Go code for so long.
-func native(long time.Duration) window {
+// spin runs Go code for so long.
+func spin(long time.Duration) window {
 	w := window{from: time.Now()}
 	x := uint64(1)
 	for {

@@ -22,8 +22,12 @@ var dearUploads = []string{
 func BenchmarkAttack(b *testing.B) {
 	var list []bench.AttackFigures
 	var err error
+	rounds := 5
+	if *full {
+		rounds = 20
+	}
 	for b.Loop() {
-		list, err = bench.MeasureAttacks(context.Background(), bench.AttackOptions{Compiler: compiler(b), Only: func(a *hostile.Attack) bool {
+		list, err = bench.MeasureAttacks(context.Background(), bench.AttackOptions{Compiler: compiler(b), Rounds: rounds, Only: func(a *hostile.Attack) bool {
 			return a.Fault == sandbox.FaultFuel || a.Fault == sandbox.FaultStack || slices.Contains(dearUploads, a.Name)
 		}})
 		if err != nil {

@@ -50,15 +50,22 @@ func (g *guests) get(t testing.TB) *bench.Guests {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.all == nil {
-		command, err := compilertest.Command()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if g.all, err = bench.NewGuests(context.Background(), command); err != nil {
+		var err error
+		if g.all, err = bench.NewGuests(context.Background(), compiler(t)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return g.all
+}
+
+// compiler returns the command that compiles strategies.
+func compiler(t testing.TB) []string {
+	t.Helper()
+	command, err := compilertest.Command()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return command
 }
 
 func (g *guests) close() error {
