@@ -38,7 +38,7 @@ func (s *Strategy) call(in *instance, r *decide.Ranking, fuel int64) *FaultError
 	in.supply(fuel)
 	in.stack[0] = uint64(layout.Size)
 	err := in.rank.CallWithStack(in.ctx, in.stack[:])
-	in.restorer.end()
+	in.ran = in.restorer.end()
 	r.FuelLimit, r.FuelUsed = fuel, min(fuel, fuel-in.left())
 	if err != nil {
 		in.spent = true

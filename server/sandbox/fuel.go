@@ -15,11 +15,26 @@ const (
 	stackSlots = 1 << 20
 	// fuelPerMicrosecond is how much fuel a call is given for each microsecond that
 	// is left until the deadline. Code takes 0.03 to 0.2 ns a unit; code that does
-	// nothing but wait for memory, which a hostile strategy may be, 2 ns.
+	// nothing but wait for memory, which a hostile strategy may be, far more: see slow.
 	fuelPerMicrosecond = 500
 	// leastFuel is the fuel with which a call is not begun.
 	leastFuel = 10_000
+	// A call is slow if its thread ran for slowLeast, and slowTimes as long as its
+	// fuel is worth.
+	slowLeast = time.Millisecond
+	slowTimes = 4
 )
+
+// worth returns how long a call may take that uses so much fuel.
+func worth(fuel int64) time.Duration {
+	return time.Duration(fuel) * time.Microsecond / fuelPerMicrosecond
+}
+
+// slow reports whether a call took much longer than its fuel is worth: whether it
+// waits for memory all the time, to which fuel is blind. Its answer is as good as
+// any, but the version is held to be at fault. What counts is the time that the
+// thread ran, so a machine that is busy with others makes no call slow.
+func slow(ran time.Duration, fuel int64) bool { return ran > slowLeast && ran > slowTimes*worth(fuel) }
 
 // fuelLimit returns the fuel that a call for n candidates may use, without regard
 // to the time: the lower of the host's limit and the strategy's.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/tetratelabs/wazero/api"
 )
@@ -118,9 +119,10 @@ func (g *image) attach(in *instance, how Restore) (restorer, error) {
 type restorer interface {
 	// begin is called before the host writes into the memory for a call, and end
 	// when the guest has returned, by the same goroutine. Nothing else writes into
-	// the memory, but restore.
+	// the memory, but restore. end returns how long the thread ran in between; 0 if
+	// that is not known.
 	begin()
-	end()
+	end() time.Duration
 	// intact reports whether size bytes from an address are as in the image.
 	intact(from, size uint32) bool
 	// cost is about how many bytes restore would copy.
@@ -138,10 +140,10 @@ type copying struct {
 	memory api.Memory
 }
 
-func (c *copying) begin()    {}
-func (c *copying) end()      {}
-func (c *copying) close()    {}
-func (c *copying) cost() int { return c.image.length }
+func (c *copying) begin()             {}
+func (c *copying) end() time.Duration { return 0 }
+func (c *copying) close()             {}
+func (c *copying) cost() int          { return c.image.length }
 
 func (c *copying) intact(from, size uint32) bool {
 	b, ok := c.memory.Read(from, size)

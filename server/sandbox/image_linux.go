@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"time"
 	"unsafe"
 
 	"github.com/tetratelabs/wazero/experimental"
@@ -203,12 +204,13 @@ func (p *pages) begin() {
 	p.faults.begin()
 }
 
-func (p *pages) end() {
+func (p *pages) end() time.Duration {
 	if p.faults.moved() {
 		p.stale = true
 	}
 	p.open = false
 	runtime.UnlockOSThread()
+	return p.faults.ran()
 }
 
 // settle brings the private pages up to date.
@@ -302,9 +304,9 @@ type dropping struct {
 	memory []byte
 }
 
-func (d *dropping) begin() {}
-func (d *dropping) end()   {}
-func (d *dropping) close() { d.memory = nil }
+func (d *dropping) begin()             {}
+func (d *dropping) end() time.Duration { return 0 }
+func (d *dropping) close()             { d.memory = nil }
 
 // cost says that it is long enough to be left to a keeper.
 func (d *dropping) cost() int { return len(d.memory) }
@@ -325,9 +327,20 @@ func (d *dropping) restore() {
 type faultCounter struct {
 	usage  unix.Rusage
 	before int64
+	since  time.Duration // processor time of the thread at begin
 }
 
-func (f *faultCounter) begin() { f.before = f.count() }
+func (f *faultCounter) begin() {
+	f.before = f.count()
+	f.since = f.used()
+}
+
+// ran returns the processor time that the thread has used from begin to moved.
+func (f *faultCounter) ran() time.Duration { return f.used() - f.since }
+
+func (f *faultCounter) used() time.Duration {
+	return time.Duration(f.usage.Utime.Nano() + f.usage.Stime.Nano())
+}
 
 func (f *faultCounter) moved() bool {
 	now := f.count()

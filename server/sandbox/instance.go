@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -32,8 +33,9 @@ type instance struct {
 	head  *abi.Head // the part of the frame that is built outside
 	stack [1]uint64 // parameter and result of rank
 
-	spent bool        // to be replaced, not restored
-	fault *FaultError // of the last call, to be logged
+	ran   time.Duration // how long the last call's thread ran; 0 if that is not known
+	spent bool          // to be replaced, not restored
+	fault *FaultError   // of the last call, to be logged
 }
 
 // instantiate makes an instance in which nothing of the guest has run. With a

@@ -48,10 +48,11 @@ func TestSpecificationIsTrue(t *testing.T) {
 	has("20, and 1 for each %d bytes |", wasm.PriceBytes)
 	has("20, and %s for each page |", thousands(wasm.PricePage))
 	has("1 for each %d of its locals |", wasm.PriceLocals)
+	has("| loads and stores | %d |", wasm.PriceMemory)
 	has("%s bytes for each text field that is declared", thousands(sandbox.TextRoom))
 	has("names that begin with `%s`", wasm.ReservedPrefix)
 	for price, ops := range map[uint32][]wasm.Op{
-		1: {0x20, 0x28, 0x6a, 0xa0}, 0: {0x01, 0x02, 0x05, 0x0b, 0x1a, 0x00}, 2: {0x0e}, 3: {0x10, 0xa8, 0xb1, 0x100, 0x107},
+		1: {0x20, 0x6a, 0xa0}, 0: {0x01, 0x02, 0x05, 0x0b, 0x1a, 0x00}, 2: {0x0e}, 3: {0x10, 0x28, 0x3e, 0x200, 0x25d, 0xa8, 0xb1, 0x100, 0x107},
 		6: {0x11}, 10: {0x6d, 0x82, 0x25}, 4: {0x95, 0xa3, 0x9f}, 20: {wasm.OpDataDrop},
 	} {
 		for _, o := range ops {

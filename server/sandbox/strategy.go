@@ -78,7 +78,7 @@ type Strategy struct {
 	closed  bool
 	missing int // instances that Close has still to take
 
-	calls, busy, suspended, faults, fuel, replaced, grown, trapped atomic.Uint64
+	calls, busy, suspended, slow, faults, fuel, replaced, grown, trapped atomic.Uint64
 }
 
 // field is a profile field that the strategy reads.
@@ -375,6 +375,11 @@ func (s *Strategy) Rank(ctx context.Context, r *decide.Ranking) error {
 	fault := s.call(in, r, fuel)
 	s.fuel.Add(uint64(r.FuelUsed))
 	switch {
+	case fault == nil && slow(in.ran, r.FuelUsed):
+		s.slow.Add(1)
+		s.guestLog.write(slog.LevelWarn, "strategy is slow", "took", in.ran, "fuel", r.FuelUsed, "worth", worth(r.FuelUsed))
+		breaker.done(true)
+		return nil
 	case fault == nil:
 		breaker.done(false)
 		return nil
@@ -448,6 +453,7 @@ type Stats struct {
 	Calls     uint64 // calls that found an instance
 	Busy      uint64 // calls that found none in time
 	Suspended uint64 // calls that were not made, since the module kept failing
+	Slow      uint64 // calls that succeeded and took much longer than their fuel is worth
 	Faults    uint64 // calls that failed
 	Fuel      uint64 // that all calls together used
 	Replaced  uint64 // instances that were thrown away and made anew
@@ -469,7 +475,7 @@ func (s *Strategy) Stats() Stats {
 	return Stats{
 		Size: cap(s.free), Free: len(s.free),
 		Calls: s.calls.Load(), Busy: s.busy.Load(), Suspended: s.suspended.Load(),
-		Faults: s.faults.Load(), Fuel: s.fuel.Load(), Replaced: s.replaced.Load(),
+		Slow: s.slow.Load(), Faults: s.faults.Load(), Fuel: s.fuel.Load(), Replaced: s.replaced.Load(),
 		Grown: s.grown.Load(), Faulted: s.trapped.Load(),
 		Restore: s.restore, Image: s.image.length, Private: c.private.Load(), Rescans: c.rescans.Load(),
 		RestoredPages: c.paged.Load(), RestoredCopy: c.copied.Load(), RestoredByDrop: c.dropped.Load(),
