@@ -188,7 +188,7 @@ func TestShadowAffectsNothing(t *testing.T) {
 
 // done returns of how many decisions a shadow knows the outcome.
 func done(c *rapportv1.ShadowCounts) uint64 {
-	n := c.GetComparisons() + c.GetDropped()
+	n := c.GetComparisons() + c.GetDropped() + c.GetSuspended()
 	for _, faults := range c.GetFaults() {
 		n += faults
 	}
