@@ -93,6 +93,19 @@ func newDataOf(t testing.TB, schema string) string {
 	return dir
 }
 
+// copyOf copies a data folder that no server has open.
+func copyOf(t testing.TB, data string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(data)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(dir, "keys", "cache.key"), 0o600); err != nil { // CopyFS lets all read what it copies
+		t.Fatal(err)
+	}
+	return dir
+}
+
 func load(t testing.TB, dir, source, csv string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), source+".csv")

@@ -485,10 +485,7 @@ func TestDamagedStrategies(t *testing.T) {
 		{"the release is cut", write("RELEASE", []byte(`{"live":"2.0`)), true, "strategies/pvcl/RELEASE"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dir := t.TempDir()
-			if err := os.CopyFS(dir, os.DirFS(base.dir)); err != nil {
-				t.Fatal(err)
-			}
+			dir := copyOf(t, base.dir)
 			if err := c.damage(dir); err != nil {
 				t.Fatal(err)
 			}

@@ -153,10 +153,7 @@ func TestSignatureAtStart(t *testing.T) {
 		{"a signature of their key", edit("2.0.0.json", signature, base64.StdEncoding.EncodeToString(server.SignStrategy(theirs, wasm))), trust(oursText), "", "no trusted key made this signature"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dir := t.TempDir()
-			if err := os.CopyFS(dir, os.DirFS(base.dir)); err != nil {
-				t.Fatal(err)
-			}
+			dir := copyOf(t, base.dir)
 			if c.change != nil {
 				c.change(t, dir)
 			}
