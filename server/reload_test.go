@@ -260,7 +260,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 	const someMaps, someHeap, someMemory = 20, 2 << 20, 16 << 20
 	if last.descriptors > first.descriptors || last.goroutines > first.goroutines || last.maps > first.maps+someMaps ||
-		last.heap > first.heap+someHeap || last.resident > first.resident+someMemory {
+		last.heap > first.heap+someHeap || last.resident > first.resident+someMemory && !raceDetector { // which keeps some for itself
 		t.Errorf("after %d swaps: %v\nafter %d swaps: %v", warm, first, swaps, last)
 	}
 }

@@ -158,7 +158,7 @@ func formatStage(s *rapportv1.Strategy) string {
 		state = "share " + formatNumber(s.GetShare()) + "%"
 	case rapportv1.StrategyStage_STRATEGY_STAGE_UNSPECIFIED:
 	}
-	trouble := ""
+	var trouble string
 	switch until := s.GetSuspendedUntil(); {
 	case s.GetProblem() != "":
 		trouble = "unusable"

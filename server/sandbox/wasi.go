@@ -135,10 +135,11 @@ func wasiFileStatus(_ *host, mem api.Memory, p []uint64) errno {
 }
 
 // maxVectors is how many pieces of one fd_write are looked at; each is a record of
-// vectorSize bytes.
+// vectorSize bytes, and costs priceVector.
 const (
-	maxVectors = 1024
-	vectorSize = 8
+	maxVectors  = 1024
+	vectorSize  = 8
+	priceVector = 10
 )
 
 // wasiWrite keeps what is written to descriptors 1 and 2, up to a limit, and
@@ -157,7 +158,8 @@ func wasiWrite(h *host, mem api.Memory, p []uint64) errno {
 		if !ok {
 			return errnoFault
 		}
-		h.chargeBytes(vectorSize + min(len(text), maxConsole))
+		h.charge(priceVector)
+		h.chargeBytes(min(len(text), maxConsole))
 		written += uint32(len(text))
 		h.console = append(h.console, text[:min(len(text), maxConsole-len(h.console))]...)
 	}

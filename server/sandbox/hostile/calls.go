@@ -109,6 +109,8 @@ func memories() []Attack {
 		lengthy("memory.init of everything", strategy{before: again("i32.const 65536 i32.const 0 i32.const 65536 memory.init 1"), edit: passive}),
 		spends("a write to each page of 32 MB", strategy{pages: 512, before: again("local.get 4 i32.const 1 i32.store " + next)}),
 		spends("a read of each page of 32 MB", strategy{pages: 512, before: again("local.get 4 i32.load drop " + next)}),
+		spends("stores all over 16 MB", strategy{pages: 512, before: again(repeat(32,
+			"local.get 4 i32.const 1664525 i32.mul i32.const 1013904223 i32.add local.tee 4 i32.const 0xffffc0 i32.and local.get 6 i64.store offset=0x800000"))}),
 		spends("pointers through 16 MB", chase(256)),
 		spends("pointers through 1 MB", chase(16)),
 	}
@@ -184,7 +186,7 @@ func codes() []Attack {
 		spends("table.get", strategy{before: again(repeat(64, "i32.const 0 table.get 0 drop")), edit: addressed()}),
 		spends("divisions", strategy{before: "i64.const -1 local.set 6 " + again("local.get 6 "+repeat(64, "i64.const 3 i64.div_s i64.const 0x7fffffffffffffff i64.xor")+"local.set 6")}),
 		spends("square roots", strategy{before: "f64.const 1.5 local.set 7 " + again("local.get 7 "+repeat(256, "f64.sqrt")+"local.set 7")}),
-		spends("denormal numbers", strategy{before: "f64.const 1e-310 local.set 7 " + again("local.get 7 "+repeat(256, "f64.const 0.99 f64.mul")+"drop")}),
+		spends("denormal numbers", strategy{before: "f64.const 1e-310 local.set 7 " + again("local.get 7 "+repeat(128, "f64.const 0.999 f64.mul f64.const 1.001 f64.mul")+"local.set 7")}),
 		spends("multiplications of vectors", strategy{before: "v128.const 3 5 local.set 8 " + again("local.get 8 "+repeat(128, "local.get 8 i64x2.mul")+"local.set 8")}),
 		spends("minima of vectors", strategy{before: again("local.get 8 " + repeat(128, "local.get 8 f32x4.min") + "local.set 8")}),
 		spends("loads across pages", strategy{before: again("local.get 4 " + repeat(64, "i32.load offset=12285") + "local.set 4")}),
