@@ -126,7 +126,7 @@ func (s decisions) begin(ctx context.Context, started time.Time, m *rapportv1.De
 	if dry.GetTime() != nil {
 		r.Now = dry.GetTime().AsTime().UnixMicro()
 	}
-	r.Seed = dry.GetSeed()
+	r.Seed, r.Dry = dry.GetSeed(), true
 	r.Deadline = started.Add(dryRunDeadline)
 	if hasDeadline && deadline.Before(r.Deadline) {
 		r.Deadline = deadline

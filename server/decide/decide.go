@@ -102,7 +102,7 @@ func (d *Decider) qualify(s *scratch, t *catalog.Touchpoint, r *Request, a *Answ
 		slots = min(slots, r.Slots)
 	}
 	*q = Ranking{
-		Now: r.Now, Seed: r.Seed, Profile: profile, Deadline: r.Deadline, Slots: slots, Fuel: r.Fuel,
+		Now: r.Now, Seed: r.Seed, Profile: profile, Deadline: r.Deadline, Slots: slots, Fuel: r.Fuel, Dry: r.Dry,
 		Candidates: q.Candidates[:0],
 		Propensity: q.Propensity[:0], Value: q.Value[:0], Weight: q.Weight[:0], Lever: q.Lever[:0],
 		Score: q.Score, Reason: q.Reason, Veto: q.Veto,

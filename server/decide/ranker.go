@@ -65,6 +65,10 @@ type Ranking struct {
 	// decision had.
 	Fuel int64
 
+	// Dry says that nothing of the call counts: it is neither suspended nor a reason
+	// to suspend.
+	Dry bool
+
 	// Candidates are those to rank, by their place in Scenario.Candidates,
 	// ascending. The four columns of standard arbitration and all outputs have
 	// one cell for each.

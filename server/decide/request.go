@@ -31,6 +31,8 @@ type Request struct {
 	// Fuel is the most that the strategy may use; 0: what its limit and the
 	// deadline allow. It is what Answer.FuelLimit was, for a replay.
 	Fuel int64
+
+	Dry bool // a dry run: it has no effect on any other decision
 }
 
 // Reason says what became of a candidate. It is one byte, carried through the

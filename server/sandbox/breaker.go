@@ -55,6 +55,9 @@ type breaker struct {
 	trials int           // that went well
 }
 
+// alwaysClosed is for calls of which nothing counts.
+var alwaysClosed = &breaker{off: true}
+
 // allow reports whether a call may be made; if so, done must follow.
 func (b *breaker) allow() bool {
 	if b.level.Load() < breakAt {

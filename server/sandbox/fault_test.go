@@ -202,3 +202,39 @@ func TestGuestLogs(t *testing.T) {
 		t.Logf("log:\n%s", text)
 	}
 }
+
+// A dry run neither suspends a version nor is kept from one that is.
+func TestDryCallsDoNotCount(t *testing.T) {
+	r, err := sandbox.New(context.Background(), sandbox.Options{Compiler: command(t), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := r.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	s := bind(t, r, guest{before: unreachable}.bytes(), 3, sandbox.PoolOptions{Size: 1})
+	call := func(dry bool) error {
+		q := simple(3)
+		q.Dry = dry
+		return s.Rank(context.Background(), q)
+	}
+	fault := new(sandbox.FaultError)
+	for range 30 {
+		if err := call(true); !errors.As(err, &fault) {
+			t.Fatalf("a dry call: %v", err)
+		}
+	}
+	for range 10 {
+		if err := call(false); !errors.As(err, &fault) {
+			t.Fatalf("after dry calls: %v", err)
+		}
+	}
+	if err := call(false); !errors.Is(err, decide.ErrSuspended) {
+		t.Errorf("the eleventh fault: %v", err)
+	}
+	if err := call(true); !errors.As(err, &fault) {
+		t.Errorf("a dry call of a suspended version: %v", err)
+	}
+}

@@ -356,6 +356,9 @@ func (s *Strategy) Rank(ctx context.Context, r *decide.Ranking) error {
 		return nil
 	}
 	breaker := s.breaker
+	if r.Dry {
+		breaker = alwaysClosed
+	}
 	if !breaker.allow() {
 		s.suspended.Add(1)
 		return fmt.Errorf("strategy %s: %w: it kept failing", s.module.title(), decide.ErrSuspended)
