@@ -138,7 +138,7 @@ func (d *Decision) decide(ctx context.Context, by *decide.Decider, rankedBy stri
 		if err != nil {
 			return err
 		}
-		d.request.Profile = view
+		d.request.Profile = view.At(d.request.Now)
 		by.Decide(ctx, &d.request, &d.answer)
 		if len(d.answer.Degradations) > 0 || d.answer.RankedBy.Name != rankedBy || len(d.answer.Slate) != 3 {
 			return fmt.Errorf("a degraded decision: ranked by %s, %d offers, %v", d.answer.RankedBy.Name, len(d.answer.Slate), d.answer.Degradations)

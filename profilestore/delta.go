@@ -4,10 +4,8 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/fnv"
-	"math"
 	"slices"
 	"time"
 )
@@ -22,11 +20,18 @@ const (
 	// IDHorizon is how long the id of an event is remembered: sent again within
 	// it, the event changes nothing.
 	IDHorizon = 48 * time.Hour
+
+	// LateHorizon is how late an event may be, after the newest of its customer was
+	// logged, for those few meanings that depend on the order of events: the reset
+	// of a counter and a move in or out of a place. Later, it does not change these
+	// fields. Amounts, registers, sets, max and min take an event however late.
+	LateHorizon = 48 * time.Hour
 )
 
 const (
 	cellMicros    = int64(CellWidth / time.Microsecond)
 	horizonMicros = int64(IDHorizon / time.Microsecond)
+	lateMicros    = int64(LateHorizon / time.Microsecond)
 )
 
 // delta is what events have made of one identity: the decoded form of the record
@@ -37,22 +42,45 @@ const (
 // and the ids of recent events, so that a second sending is. An engine therefore
 // needs to be atomic per key and no more.
 //
-// A register keeps the value of the event that happened last, ties decided by
-// event id, so the order of arrival does not matter. A counter keeps sums in
-// cells by two times: when the events happened and when they were logged. A batch
-// job with as-of time A and ingest cut C saw exactly the events that happened
-// before A and were logged before C, so the view adds to the batch value the
-// cells outside that rectangle, and is right under every snapshot, an older one
-// after a rollback too. One time axis can't be: by happening alone, an event that
-// arrives after the job ran is lost; by logging alone, an event of after A that
-// the job did not look at is.
+// How each type of field is merged, that is, how a view under a snapshot with
+// as-of time A and ingest cut C is had from the batch value and this record:
+//
+//   - A register keeps the value of the event that happened last, ties decided by
+//     event id, so the order of arrival does not matter. It stands if it happened at
+//     A or later, else the batch value.
+//   - Max and min keep the extreme of all events. It is joined with the batch value:
+//     joining twice what the batch had seen changes nothing, so no time is needed.
+//   - A counter keeps sums in cells by two times: when the events happened and when
+//     they were logged. The batch job saw exactly the events that happened before A
+//     and were logged before C, so the view adds to the batch value the cells outside
+//     that rectangle, and is right under every snapshot, an older one after a rollback
+//     too. One time axis can't be: by happening alone, an event that arrives after the
+//     job ran is lost; by logging alone, one of after A that the job did not look at.
+//   - A counter with a window has the same cells, and its batch value is a list of
+//     hops, the sums of the buckets before A. A cell or hop counts while all of it is
+//     younger than the window, so nothing older than the window ever counts, and what
+//     counts reaches back to at most one bucket less. A cell that begins after the
+//     time of reading does not count yet.
+//   - A counter that begins again keeps the time of the last reset and the amounts
+//     since, by the microsecond as long as a reset may still come between them (see
+//     LateHorizon), as one sum before that.
+//   - A set keeps, for each element, whether the event that happened last added or
+//     removed it. That stands if it happened at A or later, else what the batch says.
+//   - A dwell keeps what events said of the customer's place, and when. The time from
+//     one that says in to the next that says out is a stay; the last stay is open and
+//     lasts until the time of reading.
+//
+// What no retained snapshot will ever ask for again is pruned, see horizon.
 type delta struct {
 	applied uint64 // journal sequence number of the newest event in here
 	version uint64 // how many events have changed this record
 	newest  int64  // latest time of logging seen, microseconds
+	latest  int64  // latest time of happening seen, likewise
 	seen    []seenEvent
 	regs    []register // ascending by key
 	cells   []cell     // ascending by key, happened, logged
+	sets    []element  // ascending by key, text
+	moves   []move     // ascending by key, time, id
 }
 
 // seenEvent remembers an event by the hash of its id.
@@ -69,12 +97,19 @@ type fieldKey uint32
 func keyOf(f *Field) fieldKey {
 	h := fnv.New32a()
 	_, _ = fmt.Fprintf(h, "%s %s", f.Name, f.Type) // a hash never fails to write
-	if f.Type == TypeCounter {
-		_, _ = fmt.Fprintf(h, " %d", f.Decimals)
+	switch f.form() {
+	case formCounter, formSince:
+		_, _ = fmt.Fprintf(h, " %d %d %t", f.Decimals, f.form(), f.Batch != "")
+	case formWindow:
+		_, _ = fmt.Fprintf(h, " %d %d %t %d %d", f.Decimals, f.form(), f.Batch != "", f.Window, f.Bucket)
+	case formDwell:
+		_, _ = fmt.Fprintf(h, " %d", f.Window)
+	case formRegister, formMax, formMin, formSet:
 	}
 	return fieldKey(h.Sum32())
 }
 
+// register is the value of a register, max or min, or the last reset of a counter.
 type register struct {
 	key   fieldKey
 	time  int64  // when the event happened, microseconds
@@ -82,13 +117,40 @@ type register struct {
 	value Value
 }
 
-// cell is the sum of the events of one field that happened in one quarter of an
-// hour and were logged in one.
+// cell is the sum of the events of one field that happened in one stretch of time
+// and were logged in one. A field with a batch source has cells of a quarter of an
+// hour. Without, all are logged in 0, and happened counts buckets of a window, or
+// microseconds where the counter begins again, or is 0: see slot.cell.
 type cell struct {
 	key      fieldKey
-	happened int64 // quarters of an hour since the epoch
+	happened int64 // cells since the epoch
 	logged   int64 // likewise
 	sum      int64 // scaled by the field's decimals
+}
+
+// element is what the last event that named an element of a set said of it.
+type element struct {
+	key  fieldKey
+	text string
+	time int64 // when the event happened, microseconds
+	id   uint64
+	in   bool
+}
+
+func (e element) compare(f element) int {
+	return cmp.Or(cmp.Compare(e.key, f.key), cmp.Compare(e.text, f.text))
+}
+
+// move is what an event said of the customer's place.
+type move struct {
+	key  fieldKey
+	time int64 // when the event happened, microseconds
+	id   uint64
+	in   bool
+}
+
+func (m move) compare(n move) int {
+	return cmp.Or(cmp.Compare(m.key, n.key), cmp.Compare(m.time, n.time), cmp.Compare(m.id, n.id))
 }
 
 func (c cell) compare(d cell) int {
@@ -96,7 +158,7 @@ func (c cell) compare(d cell) int {
 }
 
 // covered reports whether a batch job with these limits (microseconds) saw all
-// events of the cell.
+// events of a cell of a field with a batch source.
 func (c cell) covered(asOf, ingestCut int64) bool {
 	return (c.happened+1)*cellMicros <= asOf && (c.logged+1)*cellMicros <= ingestCut
 }
@@ -126,338 +188,38 @@ func (d *delta) cellsOf(key fieldKey) []cell {
 	if d == nil {
 		return nil
 	}
-	from, _ := slices.BinarySearchFunc(d.cells, key, func(c cell, k fieldKey) int { return cmp.Compare(c.key, k) })
-	to := from
-	for to < len(d.cells) && d.cells[to].key == key {
-		to++
-	}
-	return d.cells[from:to]
+	return rangeOf(d.cells, key, func(c *cell) fieldKey { return c.key })
 }
 
-// edit returns a copy of the record that can be changed, of the empty record if d
-// is nil. It shares nothing that is written with d.
-func (d *delta) edit() *deltaEdit {
-	e := &deltaEdit{delta: &delta{}}
-	if d != nil {
-		*e.delta = *d
-		e.seen, e.regs, e.cells = slices.Clone(d.seen), slices.Clone(d.regs), slices.Clone(d.cells)
-	}
-	return e
-}
-
-// deltaEdit applies a stretch of the journal to one record. The record is copied
-// once for all of it, so the work for an event does not grow with what the
-// customer has behind it.
-type deltaEdit struct {
-	*delta
-	ids map[uint64]int64 // time of logging by id: an index of seen, once it pays
-}
-
-// indexFrom is how many ids are searched one by one before an index is made.
-const indexFrom = 64
-
-// maxWeight bounds a record: an upper bound of its encoded size in bytes. Engines
-// take values of a megabyte; and nobody has 50,000 events in two days.
-const maxWeight = 900 << 10
-
-// applied says what became of an event.
-type applied uint8
-
-const (
-	appliedNew  applied = iota
-	appliedSeen         // it was in the record already
-	appliedFull         // the record has no room for it
-)
-
-// apply applies one more event of the journal. What it does is a function of the
-// record and the event alone, also when it is that the record is full: a replay
-// comes to the same end.
-func (d *deltaEdit) apply(seq uint64, e *Event, changes []Change, s *Schema) applied {
-	if seq <= d.applied {
-		return appliedSeen
-	}
-	id := eventHash(e.ID)
-	if d.has(id, e.Logged) {
-		return appliedSeen
-	}
-	d.forget(e.Logged)
-	if d.weight()+weightOf(changes) > maxWeight {
-		return appliedFull
-	}
-	d.applied, d.newest = seq, max(d.newest, e.Logged)
-	d.version++
-	d.seen = append(d.seen, seenEvent{id: id, logged: e.Logged})
-	if d.ids != nil {
-		d.ids[id] = e.Logged
-	}
-	for _, c := range changes {
-		slot := &s.slots[c.Slot]
-		if !slot.counter {
-			d.set(register{key: slot.key, time: e.Time, id: id, value: c.Value})
-			continue
-		}
-		x := cell{key: slot.key, sum: scaleAmount(c.Value.Number(), slot.decimals)}
-		if slot.source >= 0 {
-			x.happened, x.logged = floorDiv(e.Time, cellMicros), floorDiv(e.Logged, cellMicros)
-		} // else no batch will ever cover a part of it, and one cell is enough
-		d.add(x)
-	}
-	return appliedNew
-}
-
-// has reports whether an event was applied within the horizon before logged.
-func (d *deltaEdit) has(id uint64, logged int64) bool {
-	if d.ids == nil && len(d.seen) >= indexFrom {
-		d.ids = make(map[uint64]int64, 2*len(d.seen))
-		for _, x := range d.seen {
-			d.ids[x.id] = x.logged
-		}
-	}
-	if d.ids != nil {
-		at, ok := d.ids[id]
-		return ok && at >= logged-horizonMicros
-	}
-	return slices.ContainsFunc(d.seen, func(x seenEvent) bool { return x.id == id && x.logged >= logged-horizonMicros })
-}
-
-// forget drops the ids that are past the horizon, when there are so many that it
-// pays. It never decides whether an event counts: has looks at the time. Where
-// there are few they stay, so a clock that was ahead for a moment, which makes
-// all others look old, costs a customer with few events nothing.
-func (d *deltaEdit) forget(logged int64) {
-	if len(d.seen) < 1024 || d.seen[0].logged >= logged-horizonMicros {
-		return
-	}
-	d.seen = slices.DeleteFunc(d.seen, func(x seenEvent) bool { return x.logged < logged-horizonMicros })
-	d.ids = nil
-}
-
-// weight returns an upper bound of the encoded size.
-func (d *delta) weight() int {
-	n := 64 + 18*len(d.seen) + 36*len(d.cells)
-	for i := range d.regs {
-		n += 36 + len(d.regs[i].value.text)
-	}
-	return n
-}
-
-// weightOf returns how much an event with these changes adds to a weight at most.
-func weightOf(changes []Change) int {
-	n := 18 + 36*len(changes)
-	for _, c := range changes {
-		n += len(c.Value.text)
-	}
-	return n
-}
-
-// set puts a register in if it is newer than what is there.
-func (d *deltaEdit) set(r register) {
-	i, ok := slices.BinarySearchFunc(d.regs, r.key, func(x register, k fieldKey) int { return cmp.Compare(x.key, k) })
-	if !ok {
-		d.regs = slices.Insert(d.regs, i, r)
-		return
-	}
-	if old := d.regs[i]; cmp.Or(cmp.Compare(r.time, old.time), cmp.Compare(r.id, old.id)) >= 0 {
-		d.regs[i] = r
-	}
-}
-
-// add adds to a cell.
-func (d *deltaEdit) add(c cell) {
-	i, ok := slices.BinarySearchFunc(d.cells, c, cell.compare)
-	if !ok {
-		d.cells = slices.Insert(d.cells, i, c)
-		return
-	}
-	d.cells[i].sum = addSaturating(d.cells[i].sum, c.sum)
-}
-
-// scaleAmount rounds an amount to the decimals of its counter.
-func scaleAmount(f float64, decimals int) int64 {
-	scaled := math.RoundToEven(f * pow10[decimals])
-	switch {
-	case scaled >= math.MaxInt64:
-		return math.MaxInt64
-	case scaled <= math.MinInt64:
-		return math.MinInt64
-	}
-	return int64(scaled)
-}
-
-// addSaturating adds and stays at the limit instead of wrapping around.
-func addSaturating(a, b int64) int64 {
-	switch s := a + b; {
-	case a > 0 && b > 0 && s < 0:
-		return math.MaxInt64
-	case a < 0 && b < 0 && s >= 0:
-		return math.MinInt64
-	default:
-		return s
-	}
-}
-
-func floorDiv(a, b int64) int64 {
-	q := a / b
-	if a%b < 0 {
-		q--
-	}
-	return q
-}
-
-// deltaFormat is the first byte of a record.
-const deltaFormat = 1
-
-var errDelta = errors.New("profilestore: delta record is damaged")
-
-// encode returns the record.
-func (d *delta) encode() []byte {
-	le := binary.LittleEndian
-	dst := make([]byte, 0, 64+12*len(d.seen)+24*len(d.regs)+8*len(d.cells))
-	dst = append(dst, deltaFormat)
-	dst = binary.AppendUvarint(dst, d.applied)
-	dst = binary.AppendUvarint(dst, d.version)
-	dst = binary.AppendVarint(dst, d.newest)
-	dst = binary.AppendUvarint(dst, uint64(len(d.seen)))
-	for _, x := range d.seen {
-		dst = le.AppendUint64(dst, x.id)
-		dst = binary.AppendVarint(dst, d.newest-x.logged)
-	}
-	dst = binary.AppendUvarint(dst, uint64(len(d.regs)))
-	for _, r := range d.regs {
-		dst = le.AppendUint32(dst, uint32(r.key))
-		dst = binary.AppendVarint(dst, r.time)
-		dst = le.AppendUint64(dst, r.id)
-		dst = append(dst, byte(r.value.kind))
-		if r.value.kind == KindText {
-			dst = binary.AppendUvarint(dst, uint64(len(r.value.text)))
-			dst = append(dst, r.value.text...)
-		} else {
-			dst = le.AppendUint64(dst, r.value.num)
-		}
-	}
-	dst = binary.AppendUvarint(dst, uint64(len(d.cells)))
-	var last cell
-	for _, c := range d.cells {
-		dst = binary.AppendUvarint(dst, uint64(c.key-last.key)) // ascending
-		dst = binary.AppendVarint(dst, c.happened-last.happened)
-		dst = binary.AppendVarint(dst, c.logged-c.happened)
-		dst = binary.AppendVarint(dst, c.sum)
-		last = c
-	}
-	return dst
-}
-
-// decodeDelta reads a record. It keeps nothing of b.
-func decodeDelta(b []byte) (*delta, error) {
-	if len(b) == 0 {
-		return nil, errDelta
-	}
-	if b[0] != deltaFormat {
-		return nil, fmt.Errorf("%w: format %d is not known to this version of Rapport", errDelta, b[0])
-	}
-	r := reader{b: b[1:]}
-	d := &delta{applied: r.uvarint(), version: r.uvarint(), newest: r.varint()}
-	d.seen = make([]seenEvent, r.count(9))
-	for i := range d.seen {
-		d.seen[i] = seenEvent{id: r.uint64(), logged: d.newest - r.varint()}
-	}
-	d.regs = make([]register, r.count(14))
-	for i := range d.regs {
-		x := register{key: fieldKey(r.uint32()), time: r.varint(), id: r.uint64()}
-		x.value.kind = Kind(r.byte())
-		if x.value.kind == KindText {
-			x.value.text = string(r.bytes(r.count(1)))
-		} else {
-			x.value.num = r.uint64()
-		}
-		if i > 0 && x.key <= d.regs[i-1].key || x.value.kind > KindTime || x.value.kind == KindUnknown {
-			r.bad = true
-		}
-		d.regs[i] = x
-	}
-	d.cells = make([]cell, r.count(4))
-	var last cell
-	for i := range d.cells {
-		c := cell{key: last.key + fieldKey(r.uvarint())}
-		c.happened = last.happened + r.varint()
-		c.logged = c.happened + r.varint()
-		c.sum = r.varint()
-		if i > 0 && c.compare(last) <= 0 {
-			r.bad = true
-		}
-		d.cells[i], last = c, c
-	}
-	if r.bad || len(r.b) != 0 {
-		return nil, errDelta
-	}
-	return d, nil
-}
-
-// reader takes a byte string apart. After the first mistake it is bad and returns
-// zeros.
-type reader struct {
-	b   []byte
-	bad bool
-}
-
-func (r *reader) bytes(n int) []byte {
-	if r.bad || n > len(r.b) {
-		r.bad, r.b = true, nil
+// elementsOf returns what events said of the elements of a set.
+func (d *delta) elementsOf(key fieldKey) []element {
+	if d == nil {
 		return nil
 	}
-	out := r.b[:n]
-	r.b = r.b[n:]
-	return out
+	return rangeOf(d.sets, key, func(e *element) fieldKey { return e.key })
 }
 
-func (r *reader) byte() byte {
-	if b := r.bytes(1); b != nil {
-		return b[0]
+// movesOf returns the moves of a dwell.
+func (d *delta) movesOf(key fieldKey) []move {
+	if d == nil {
+		return nil
 	}
-	return 0
+	return rangeOf(d.moves, key, func(m *move) fieldKey { return m.key })
 }
 
-func (r *reader) uint32() uint32 {
-	if b := r.bytes(4); b != nil {
-		return binary.LittleEndian.Uint32(b)
+// rangeOf returns the stretch of a sorted list that has a key.
+func rangeOf[T any](list []T, key fieldKey, of func(*T) fieldKey) []T {
+	lo, hi := 0, len(list)
+	for lo < hi {
+		if mid := (lo + hi) / 2; of(&list[mid]) < key {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
 	}
-	return 0
-}
-
-func (r *reader) uint64() uint64 {
-	if b := r.bytes(8); b != nil {
-		return binary.LittleEndian.Uint64(b)
+	to := lo
+	for to < len(list) && of(&list[to]) == key {
+		to++
 	}
-	return 0
-}
-
-func (r *reader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.b)
-	if n <= 0 {
-		r.bad, r.b = true, nil
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) varint() int64 {
-	v, n := binary.Varint(r.b)
-	if n <= 0 {
-		r.bad, r.b = true, nil
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-// count reads a count of things of at least size bytes each, so that a damaged
-// one can't make the caller allocate more than the record could hold.
-func (r *reader) count(size int) int {
-	n := r.uvarint()
-	if n > uint64(len(r.b)/size) {
-		r.bad, r.b = true, nil
-		return 0
-	}
-	return int(n)
+	return list[lo:to]
 }

@@ -16,10 +16,23 @@ type Event struct {
 
 // Change is what an event does to one field.
 type Change struct {
-	Slot int // the field, by its place in Schema.Fields
-	// Value is the new value of a register, or the number added to a counter.
+	Slot int      // the field, by its place in Schema.Fields
+	Op   ChangeOp // Assign, except for what begins a counter again or leaves a set
+	// Value is the new value of a register, what a max or min is joined with, the
+	// number added to a counter, the text that is put into a set or taken out, or
+	// for a dwell the flag that says whether the customer is there. A Reset has none.
 	Value Value
 }
+
+// ChangeOp is a way to change a field.
+type ChangeOp uint8
+
+// The ways to change a field.
+const (
+	Assign ChangeOp = iota // what events do to fields of the type
+	Remove                 // takes an element out of a set
+	Reset                  // begins a counter again
+)
 
 // EventMapper says what events do to fields. It is safe for concurrent use, and
 // a pure function of the event: replaying the journal gives the same changes.

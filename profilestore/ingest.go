@@ -54,7 +54,7 @@ func (e *EventError) Error() string { return fmt.Sprintf("event %.80q: %s", e.ID
 // Ingest takes events. When it returns without error, those accepted or
 // duplicate are durable and visible to the next View, and those refused have
 // changed nothing; results are in the order of events. Logged is set to the
-// current time in events that have none.
+// current time in events that have none, or one in the future.
 //
 // After an error none is known to be taken, and some may be: sending them all
 // again is safe. An error that wraps journal.ErrFailed lasts until a restart.
@@ -67,7 +67,7 @@ func (s *Store) Ingest(ctx context.Context, events []*Event) ([]IngestResult, er
 	if err := s.Err(); err != nil {
 		return nil, err
 	}
-	call := &ingestCall{results: make([]IngestResult, len(events))}
+	call := &ingestCall{results: make([]IngestResult, len(events)), fates: make([]eventFate, len(events))}
 	entries := make([]*journal.Entry, 0, len(events))
 	now := s.clock()
 	for i, e := range events {
@@ -80,7 +80,7 @@ func (s *Store) Ingest(ctx context.Context, events []*Event) ([]IngestResult, er
 		entries = append(entries, &journal.Entry{Payload: payload, Tag: p})
 	}
 	if len(entries) == 0 {
-		s.refused.Add(uint64(len(events)))
+		s.fates.count(call)
 		return call.results, nil
 	}
 	call.wait.Add(len(entries))
@@ -91,16 +91,7 @@ func (s *Store) Ingest(ctx context.Context, events []*Event) ([]IngestResult, er
 	if err := s.Err(); err != nil {
 		return nil, err
 	}
-	for _, r := range call.results {
-		switch r.Outcome {
-		case Accepted:
-			s.accepted.Add(1)
-		case Duplicate:
-			s.duplicates.Add(1)
-		case Refused:
-			s.refused.Add(1)
-		}
-	}
+	s.fates.count(call)
 	return call.results, nil
 }
 
@@ -120,11 +111,14 @@ func (s *Store) prepare(e *Event, now int64) (*pendingEvent, []byte, error) {
 		return refuse("%v", err)
 	}
 	if limit := now + MaxFuture.Microseconds(); e.Time < minTime || e.Time > limit {
+		if e.Time > limit {
+			s.fates.refusedFuture.Add(1)
+		}
 		return refuse("its time %s is more than %v in the future, or before the year 1: check the sender's clock", Time(e.Time), MaxFuture)
 	}
 	e.Identity = identity
-	if e.Logged == 0 {
-		e.Logged = now
+	if e.Logged == 0 || e.Logged > now {
+		e.Logged = now // one from the future would make the past look older than it is
 	}
 	changes, err := s.mapper.Map(e, nil)
 	if err != nil {
@@ -133,14 +127,18 @@ func (s *Store) prepare(e *Event, now int64) (*pendingEvent, []byte, error) {
 	for _, c := range changes {
 		switch c.Value.kind {
 		case KindText:
-			if len(c.Value.text) > MaxTextBytes {
+			if s.schema.fields[c.Slot].Type == TypeSet {
+				if err := CheckElement(c.Value.text); err != nil {
+					return refuse("%s: the element %.80q %v", s.schema.fields[c.Slot].Name, c.Value.text, err)
+				}
+			} else if len(c.Value.text) > MaxTextBytes {
 				return refuse("%s would be a text of %d bytes: at most %d", s.schema.fields[c.Slot].Name, len(c.Value.text), MaxTextBytes)
 			}
 		case KindTime:
 			if at := c.Value.Micros(); at < minTime || at > maxTime {
 				return refuse("%s would be a time outside the years 1 to 9999", s.schema.fields[c.Slot].Name)
 			}
-		case KindUnknown, KindNumber, KindFlag:
+		case KindUnknown, KindNumber, KindFlag, KindSet:
 		}
 	}
 	payload, err := encodeEvent(nil, e)
@@ -156,6 +154,7 @@ func (s *Store) prepare(e *Event, now int64) (*pendingEvent, []byte, error) {
 // ingestCall is one call of Ingest, waiting for its events to be applied.
 type ingestCall struct {
 	results []IngestResult
+	fates   []eventFate // of those accepted
 	wait    sync.WaitGroup
 }
 
@@ -245,17 +244,21 @@ func (s *Store) applyBatch(ctx context.Context, shard *cacheShard, batch []*pend
 		events[i] = append(events[i], p)
 	}
 	deltas := make([]*delta, len(identities))
+	pruned := make([]int, len(identities))
 	bad := make([]error, len(identities))
 	ops := make([]Op, len(identities))
 	for i := range ops {
 		ops[i] = Op{Key: []byte(identities[i]), Change: func(old []byte) []byte {
 			var encoded []byte
-			deltas[i], encoded, bad[i] = s.change(old, events[i])
+			deltas[i], encoded, pruned[i], bad[i] = s.change(old, events[i])
 			return encoded
 		}}
 	}
 	if err := errors.Join(s.engine.Apply(ctx, ops), errors.Join(bad...)); err != nil {
 		return err
+	}
+	for _, n := range pruned {
+		s.pruned.Add(uint64(n))
 	}
 	if shard != nil {
 		shard.wrote(identities, deltas)
@@ -263,27 +266,32 @@ func (s *Store) applyBatch(ctx context.Context, shard *cacheShard, batch []*pend
 	return nil
 }
 
-// change applies events to one encoded record. It returns no encoded record
+// change applies events to one encoded record and prunes it. It returns no encoded record
 // where nothing changed. It may be called again with the same events.
-func (s *Store) change(old []byte, events []*pendingEvent) (d *delta, encoded []byte, err error) {
+func (s *Store) change(old []byte, events []*pendingEvent) (d *delta, encoded []byte, pruned int, err error) {
 	if old != nil {
 		if d, err = decodeDelta(old); err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", events[0].event.Identity, err)
+			return nil, nil, 0, fmt.Errorf("%s: %w", events[0].event.Identity, err)
 		}
 	}
-	edit := d.edit()
+	edit, past := d.edit(), s.snapshots.horizon.Load()
 	changed := false
 	for _, p := range events {
 		became := edit.apply(p.seq, p.event, p.changes, s.schema)
+		if became == appliedFull {
+			pruned += edit.prune(s.schema, past)
+			became = edit.apply(p.seq, p.event, p.changes, s.schema)
+		}
 		changed = changed || became == appliedNew
 		if p.call != nil { // else it is a replay
-			p.call.results[p.index] = resultOf(became, p.event)
+			p.call.results[p.index], p.call.fates[p.index] = resultOf(became, p.event), edit.fate
 		}
 	}
 	if !changed {
-		return d, nil, nil
+		return d, nil, 0, nil
 	}
-	return edit.delta, edit.encode(), nil
+	pruned += edit.prune(s.schema, past)
+	return edit.delta, edit.encode(), pruned, nil
 }
 
 func resultOf(became applied, e *Event) IngestResult {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 )
 
 const (
@@ -63,6 +64,9 @@ type rowColumn struct {
 	// Width is the bytes of a value: 1, 2, 3, 4 or 8; 0 for a flag, which is a
 	// bit, and for a text without dictionary.
 	Width int `json:"width,omitempty"`
+	// Window and Bucket are those of a counter whose values are hops.
+	Window time.Duration `json:"window,omitempty"`
+	Bucket time.Duration `json:"bucket,omitempty"`
 	// Dictionary holds the texts that the column's codes stand for.
 	Dictionary []string `json:"dictionary,omitempty"`
 }
@@ -126,18 +130,30 @@ const (
 	rowText
 )
 
+// isText reports whether the column's values are kept as texts: those of a text, a
+// set, and the hops of a windowed counter.
+func (c *rowColumn) isText() bool {
+	return c.Type == TypeText || c.Type == TypeSet || c.Bucket > 0
+}
+
+// newRowColumn returns the column of a field, its width and dictionary open.
+func newRowColumn(f *Field) rowColumn {
+	return rowColumn{Field: f.Name, Type: f.Type, Decimals: f.Decimals, Window: f.Window, Bucket: f.Bucket}
+}
+
 func (c *rowColumn) form() rowForm {
 	switch c.Type {
 	case TypeFlag:
 		return rowFlag
 	case TypeTime:
 		return rowTime
-	case TypeText:
-		if c.Dictionary != nil {
+	case TypeNumber, TypeCounter, TypeMax, TypeMin, TypeText, TypeSet, TypeDwell:
+		switch {
+		case c.isText() && c.Dictionary != nil:
 			return rowCode
+		case c.isText():
+			return rowText
 		}
-		return rowText
-	case TypeNumber, TypeCounter:
 		if c.Decimals == NoDecimals {
 			return rowFloat
 		}
@@ -275,7 +291,10 @@ func (c *rowColumn) check() error {
 	if c.Decimals < NoDecimals || c.Decimals > 9 || c.Decimals != NoDecimals && c.Type.Kind() != KindNumber {
 		return fmt.Errorf("%d decimals of a %s", c.Decimals, c.Type)
 	}
-	if c.Dictionary != nil && c.Type != TypeText {
+	if c.Window < 0 || c.Bucket < 0 || (c.Window > 0) != (c.Bucket > 0) || c.Bucket > 0 && c.Type != TypeCounter || c.Type == TypeDwell {
+		return fmt.Errorf("a %s with window %v and bucket %v", c.Type, c.Window, c.Bucket)
+	}
+	if c.Dictionary != nil && !c.isText() {
 		return fmt.Errorf("a dictionary of a %s", c.Type)
 	}
 	_, known := rowClassOfWidth[c.Width]

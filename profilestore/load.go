@@ -77,7 +77,8 @@ type LoadedField struct {
 // on disk, because only then is known how wide a column has to be. Values are
 // trimmed of spaces, and what is then empty is absent.
 //
-// A file with mistakes gives a *LoadError. After any error, and also after the
+// A file with mistakes gives a *LoadError, and an as-of time or ingest cut before
+// what the source's delta records have forgotten gives ErrSnapshotPruned. After any error, and also after the
 // death of the process, the snapshots of the source are as they were; what the
 // load has left behind is removed by the next one.
 func Load(ctx context.Context, o LoadOptions) (*LoadReport, error) {
@@ -114,6 +115,13 @@ func Load(ctx context.Context, o LoadOptions) (*LoadReport, error) {
 	defer unlock()
 	if err := l.folder.removeLeftovers(); err != nil {
 		return nil, err
+	}
+	h, err := l.folder.readHorizon()
+	if err != nil {
+		return nil, err
+	}
+	if err := h.check(o.Source, o.AsOf, o.IngestCut); err != nil {
+		return nil, fmt.Errorf("nothing was loaded: %w", err)
 	}
 	if err := checkFreeSpace(l.folder.dir, l.size); err != nil { // with what that has freed
 		return nil, fmt.Errorf("load of %s: %w", o.Path, err)

@@ -31,7 +31,9 @@ type (
 	loadPlan struct {
 		place    int32 // in the file's records
 		form     rowForm
+		texts    textForm
 		decimals int8
+		hops     int16 // that a text may have
 	}
 	loadStats struct {
 		present  int64
@@ -87,9 +89,15 @@ func newLoadRows(fields []*Field, places []int) *loadRows {
 		stats: make([]loadStats, len(fields)), cells: make([]rowCell, len(fields)),
 	}
 	for i, f := range fields {
-		column := rowColumn{Type: f.Type, Decimals: f.Decimals}
+		column := newRowColumn(f)
 		r.columns[i].field = f
 		r.plan[i] = loadPlan{place: int32(places[i]), form: column.form(), decimals: int8(f.Decimals)}
+		switch {
+		case f.Type == TypeSet:
+			r.plan[i].texts = setText
+		case f.Bucket > 0:
+			r.plan[i].texts, r.plan[i].hops = hopsText, int16(f.Window/f.Bucket)
+		}
 		r.stats[i] = loadStats{min: math.MaxInt64, max: math.MinInt64}
 		if f.Type == TypeFlag {
 			r.flags++
@@ -143,10 +151,27 @@ func (p loadPlan) parse(value []byte, cell *rowCell) (err error) {
 	case rowTime:
 		cell.num, err = parseTime(value)
 	case rowText, rowCode:
-		cell.text, err = value, checkText(value)
+		switch p.texts {
+		case plainText:
+			cell.text, err = value, checkText(value)
+		case setText:
+			cell.text, err = parseSet(value)
+			cell.present = len(cell.text) > 0
+		case hopsText:
+			cell.text, err = parseHops(value, int(p.decimals), int(p.hops))
+		}
 	}
 	return err
 }
+
+// textForm is what a text of a row means.
+type textForm uint8
+
+const (
+	plainText textForm = iota
+	setText
+	hopsText
+)
 
 // add keeps the row that was parsed last.
 func (r *loadRows) add(line int64, key string) {
@@ -347,7 +372,7 @@ func (r *loadRows) layout() (*rowLayout, error) {
 	var longest int64 // all texts of a row
 	for i := range r.columns {
 		f, stats := r.columns[i].field, r.stats[i]
-		column := rowColumn{Field: f.Name, Type: f.Type, Decimals: f.Decimals}
+		column := newRowColumn(f)
 		switch r.plan[i].form {
 		case rowFlag:
 		case rowFloat, rowTime:

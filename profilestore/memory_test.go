@@ -1,11 +1,13 @@
 package profilestore_test
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"rapport/profilestore"
 )
@@ -56,3 +58,36 @@ func (g *memoryGeneration) Each(fn func(key, row []byte) error) error {
 	}
 	return nil
 }
+
+// memoryEngine keeps delta records in memory too. It outlives Close, as a disk does.
+type memoryEngine struct {
+	memoryGenerations
+	mu      sync.Mutex
+	records map[string][]byte
+}
+
+func newMemoryEngine() *memoryEngine {
+	return &memoryEngine{memoryGenerations: make(memoryGenerations), records: make(map[string][]byte)}
+}
+
+func (m *memoryEngine) Get(_ context.Context, key, dst []byte) ([]byte, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	record, ok := m.records[string(key)]
+	return append(dst, record...), ok, nil
+}
+
+func (m *memoryEngine) Apply(_ context.Context, ops []profilestore.Op) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, op := range ops {
+		if record := op.Change(m.records[string(op.Key)]); record != nil {
+			m.records[string(op.Key)] = slices.Clone(record)
+		}
+	}
+	return nil
+}
+
+func (m *memoryEngine) Barrier(context.Context) error { return nil }
+
+func (m *memoryEngine) Close() error { return nil }

@@ -23,6 +23,7 @@ type checkpointState struct {
 	Journal string `json:"journal"` // the content of the journal's ID file
 	Schema  string `json:"schema"`  // the id of the schema that they were derived by
 	Applied uint64 `json:"applied"` // sequence number
+	Format  int    `json:"format"`  // of the records
 }
 
 // ErrForeignDeltas means that the delta records were not made from the journal
@@ -39,8 +40,11 @@ func (s *Store) replay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if state == nil {
-		state = &checkpointState{Journal: id, Schema: s.schema.ID()}
+	if state == nil { // there are no records
+		if err := s.snapshots.resetHorizon(); err != nil {
+			return err
+		}
+		state = &checkpointState{Journal: id, Schema: s.schema.ID(), Format: deltaFormat}
 		if err := s.writeCheckpoint(*state); err != nil {
 			return err
 		}
@@ -48,6 +52,7 @@ func (s *Store) replay(ctx context.Context) error {
 	if state.Journal != id || state.Applied >= s.journal.Next() {
 		return fmt.Errorf("profilestore: %s: %w", s.dir, ErrForeignDeltas)
 	}
+	s.snapshots.advance(ctx)
 	started := time.Now()
 	var batch []*pendingEvent
 	var unmapped int
@@ -99,17 +104,17 @@ func (s *Store) checkpoint(ctx context.Context, applied uint64) error {
 	if err != nil {
 		return err
 	}
-	return s.writeCheckpoint(checkpointState{Journal: id, Schema: s.schema.ID(), Applied: applied})
+	return s.writeCheckpoint(checkpointState{Journal: id, Schema: s.schema.ID(), Applied: applied, Format: deltaFormat})
 }
 
 // DropForeignDeltas removes the delta records of a data folder if they were
-// derived by another schema than this: they are a view of the journal, and what
-// events mean has changed. Opening the store then derives them anew, so a field
+// derived by another schema than this, or are of another format: they are a view of
+// the journal, and what events mean has changed. Opening the store then derives them anew, so a field
 // that is new has what events have said of it since the journal began. It is
 // called before the engine is opened.
 func DropForeignDeltas(dir string, schema *Schema) (dropped bool, err error) {
 	state, err := readCheckpoint(dir)
-	if err != nil || state == nil || state.Schema == schema.ID() {
+	if err != nil || state == nil || state.Schema == schema.ID() && state.Format == deltaFormat {
 		return false, err
 	}
 	return true, os.RemoveAll(filepath.Join(dir, "deltas"))

@@ -242,7 +242,7 @@ func TestLayoutRefuses(t *testing.T) {
 		{`{"format":2,"columns":[]}`, "format 2 is not known"},
 		{`{"format":1,"columns":[]}`, "0 columns"},
 		{`{"format":1,"columns":[{"field":"a","type":"flag","decimals":-1},{"field":"a","type":"flag","decimals":-1}]}`, "there twice"},
-		{`{"format":1,"columns":[{"field":"a","type":"set","decimals":-1}]}`, `type "set"`},
+		{`{"format":1,"columns":[{"field":"a","type":"bag","decimals":-1}]}`, `type "bag"`},
 		{`{"format":1,"columns":[{"field":"a","type":"number","decimals":2,"width":5}]}`, "width 5"},
 		{`{"format":1,"columns":[{"field":"a","type":"number","decimals":10,"width":4}]}`, "10 decimals"},
 		{`{"format":1,"columns":[{"field":"a","type":"number","decimals":-1,"width":4}]}`, "width 4"},

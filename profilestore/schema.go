@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Type is what a field holds and how it changes. The names are those of schema
@@ -22,13 +23,17 @@ const (
 	TypeText    Type = "text"    // a register of a string
 	TypeTime    Type = "time"    // a register of a moment, microseconds UTC
 	TypeCounter Type = "counter" // a number that events add to, on top of its batch value
+	TypeMax     Type = "max"     // the greatest number that was ever seen
+	TypeMin     Type = "min"     // the least
+	TypeSet     Type = "set"     // texts, each there or not
+	TypeDwell   Type = "dwell"   // minutes for which a condition has held until now
 )
 
 // Kind returns the kind of the type's values, KindUnknown for a type that does
 // not exist.
 func (t Type) Kind() Kind {
 	switch t {
-	case TypeNumber, TypeCounter:
+	case TypeNumber, TypeCounter, TypeMax, TypeMin, TypeDwell:
 		return KindNumber
 	case TypeFlag:
 		return KindFlag
@@ -36,9 +41,14 @@ func (t Type) Kind() Kind {
 		return KindText
 	case TypeTime:
 		return KindTime
+	case TypeSet:
+		return KindSet
 	}
 	return KindUnknown
 }
+
+// typeNames are the types as a message lists them.
+const typeNames = "number, flag, text, time, counter, max, min, set or dwell"
 
 // Groups are the parts of a profile: the first word of every field's name.
 var Groups = []string{"general", "value", "service", "marketing", "preference", "usage", "location", "tag"}
@@ -54,20 +64,37 @@ type Source struct {
 // rules.
 type EventRule struct {
 	On  string `json:"on"`
-	Set string `json:"set,omitempty"` // the new value of a register
-	Add string `json:"add,omitempty"` // the amount added to a counter
+	Set string `json:"set,omitempty"` // the new value of a register; what a max or min compares with
+	Add string `json:"add,omitempty"` // the amount added to a counter, the element added to a set
+
+	// Reset is the condition under which a counter begins again at zero. An event
+	// that also adds is counted after it.
+	Reset string `json:"reset,omitempty"`
+	// RemoveOn is the condition under which an event takes an element out of a set,
+	// and Remove the element; Add if empty.
+	RemoveOn string `json:"remove_on,omitempty"`
+	Remove   string `json:"remove,omitempty"`
+	// In is what a dwell measures the time of: true for an event that finds the
+	// customer there, false for one that finds the customer elsewhere.
+	In string `json:"in,omitempty"`
 }
 
 // Field is one typed, named part of a profile.
 type Field struct {
-	Name        string     `json:"name"` // group.name
-	Type        Type       `json:"type"`
-	Batch       string     `json:"batch,omitempty"`   // the id of the batch source, if any
-	Column      string     `json:"column,omitempty"`  // the column in its files
-	Decimals    int        `json:"decimals"`          // digits after the point, or NoDecimals
-	Default     bool       `json:"default,omitempty"` // of a flag
-	Events      *EventRule `json:"events,omitempty"`
-	Description string     `json:"description,omitempty"`
+	Name     string `json:"name"` // group.name
+	Type     Type   `json:"type"`
+	Batch    string `json:"batch,omitempty"`   // the id of the batch source, if any
+	Column   string `json:"column,omitempty"`  // the column in its files
+	Decimals int    `json:"decimals"`          // digits after the point, or NoDecimals
+	Default  bool   `json:"default,omitempty"` // of a flag
+	// Window is the time before the moment of reading that a counter or dwell looks
+	// at; 0 for all time, and for a dwell for the present stay alone.
+	Window time.Duration `json:"window,omitempty"`
+	// Bucket is how finely the window of a counter moves: the width of its cells,
+	// or, where a batch source feeds it, of the batch's hops.
+	Bucket      time.Duration `json:"bucket,omitempty"`
+	Events      *EventRule    `json:"events,omitempty"`
+	Description string        `json:"description,omitempty"`
 }
 
 const (
@@ -86,15 +113,67 @@ type Schema struct {
 	fields  []Field
 	slots   []slot // what reading and applying need of each field
 	index   map[string]int
+	keys    map[fieldKey]int // the slot of each key
 }
 
 // slot is a field as the hot paths see it.
 type slot struct {
 	key      fieldKey
 	source   int // in sources, or −1
-	counter  bool
+	form     fieldForm
 	decimals int
+	window   int64 // microseconds; 0 for all time
+	bucket   int64 // likewise; 0 without window
 	initial  Value // where a source that covers it, or the events, have said nothing
+}
+
+// fieldForm is how a field is kept in delta records and merged.
+type fieldForm uint8
+
+const (
+	formRegister fieldForm = iota
+	formMax
+	formMin
+	formCounter
+	formWindow // a counter over a sliding window
+	formSince  // a counter that begins again
+	formSet
+	formDwell
+)
+
+func (f *Field) form() fieldForm {
+	switch f.Type {
+	case TypeMax:
+		return formMax
+	case TypeMin:
+		return formMin
+	case TypeSet:
+		return formSet
+	case TypeDwell:
+		return formDwell
+	case TypeCounter:
+		switch {
+		case f.Window > 0:
+			return formWindow
+		case f.Events != nil && f.Events.Reset != "":
+			return formSince
+		}
+		return formCounter
+	case TypeNumber, TypeFlag, TypeText, TypeTime:
+	}
+	return formRegister
+}
+
+// cell returns the width of the field's cells in microseconds; 0 where one cell
+// holds everything.
+func (x *slot) cell() int64 {
+	switch {
+	case x.source >= 0:
+		return cellMicros
+	case x.form == formSince:
+		return 1
+	}
+	return x.bucket
 }
 
 var (
@@ -119,134 +198,6 @@ func (e SchemaErrors) Error() string {
 		lines[i] = m.Error()
 	}
 	return strings.Join(lines, "\n")
-}
-
-// NewSchema checks sources and fields and returns their schema, or
-// [SchemaErrors] with every mistake. Expressions of event rules are checked
-// where they are compiled, by package rules.
-func NewSchema(sources []Source, fields []Field) (*Schema, error) {
-	var errs SchemaErrors
-	fail := func(path, format string, args ...any) {
-		errs = append(errs, &SchemaError{Path: path, Message: fmt.Sprintf(format, args...)})
-	}
-	s := &Schema{sources: slices.Clone(sources), fields: slices.Clone(fields), index: make(map[string]int, len(fields))}
-	known := make(map[string]bool, len(sources))
-	for i := range s.sources {
-		src := &s.sources[i]
-		path := fmt.Sprintf("sources[%d].id", i)
-		switch {
-		case !sourceName.MatchString(src.ID):
-			fail(path, "%q is not a source name: use a-z, 0-9 and _, beginning with a letter, at most 32", src.ID)
-		case known[src.ID]:
-			fail(path, "source %q is declared twice", src.ID)
-		}
-		known[src.ID] = true
-		if src.Key == "" {
-			src.Key = "customer"
-		}
-	}
-	columns := make(map[[2]string]string, len(fields))
-	for i := range s.fields {
-		f := &s.fields[i]
-		path := fmt.Sprintf("fields[%d]", i)
-		group, _, _ := strings.Cut(f.Name, ".")
-		if !fieldName.MatchString(f.Name) || !slices.Contains(Groups, group) {
-			fail(path+".name", "%q is not a field name: use GROUP.NAME with a group of %s", f.Name, strings.Join(Groups, ", "))
-		} else if at, ok := s.index[f.Name]; ok {
-			fail(path+".name", "%q is declared twice, first as fields[%d]", f.Name, at)
-		} else {
-			s.index[f.Name] = i
-		}
-		if f.Type.Kind() == KindUnknown {
-			fail(path+".type", "%q is not a type: use number, flag, text, time or counter", f.Type)
-		}
-		if f.Type == TypeCounter && f.Decimals == NoDecimals {
-			f.Decimals = CounterDecimals
-		}
-		if f.Type.Kind() != KindNumber {
-			if f.Decimals > 0 {
-				fail(path+".decimals", "only a number or counter has decimals, %s is a %s", f.Name, f.Type)
-			}
-			f.Decimals = NoDecimals
-		} else if f.Decimals < NoDecimals || f.Decimals > 9 {
-			fail(path+".decimals", "%d is out of range: use 0 to 9", f.Decimals)
-		}
-		if f.Default && f.Type != TypeFlag {
-			fail(path+".default", "only a flag has a default, %s is a %s", f.Name, f.Type)
-		}
-		s.checkOrigin(f, path, known, columns, fail)
-	}
-	if len(fields) == 0 {
-		fail("fields", "a schema needs at least one field")
-	}
-	if len(errs) > 0 {
-		return nil, errs
-	}
-	s.id = s.hash()
-	s.slots = make([]slot, len(s.fields))
-	names := make(map[fieldKey]string, len(s.fields))
-	for i := range s.fields {
-		f := &s.fields[i]
-		x := slot{key: keyOf(f), source: -1, counter: f.Type == TypeCounter, decimals: f.Decimals}
-		if f.Batch != "" {
-			x.source, _ = s.Source(f.Batch)
-		}
-		switch f.Type {
-		case TypeFlag:
-			x.initial = Flag(f.Default)
-		case TypeCounter:
-			x.initial = Number(0)
-		case TypeNumber, TypeText, TypeTime:
-		}
-		if other, ok := names[x.key]; ok {
-			fail(fmt.Sprintf("fields[%d].name", i), "%s and %s have the same hash in delta records: rename one", f.Name, other)
-		}
-		names[x.key] = f.Name
-		s.slots[i] = x
-	}
-	if len(errs) > 0 {
-		return nil, errs
-	}
-	return s, nil
-}
-
-// checkOrigin checks where a field's values come from: batch, events, or both.
-func (s *Schema) checkOrigin(f *Field, path string, known map[string]bool, columns map[[2]string]string, fail func(path, format string, args ...any)) {
-	if f.Batch == "" && f.Events == nil {
-		fail(path, "%s has neither batch nor events, so nothing could ever give it a value", f.Name)
-	}
-	switch {
-	case f.Batch == "" && f.Column != "":
-		fail(path+".column", "%s has a column but no batch source", f.Name)
-	case f.Batch != "":
-		if !known[f.Batch] {
-			fail(path+".batch", "source %q is not declared under sources", f.Batch)
-		}
-		if f.Column == "" {
-			f.Column = f.Name
-		}
-		at := [2]string{f.Batch, f.Column}
-		if other, ok := columns[at]; ok {
-			fail(path+".column", "column %q of source %q already feeds %s", f.Column, f.Batch, other)
-		}
-		columns[at] = f.Name
-		for _, src := range s.sources {
-			if src.ID == f.Batch && src.Key == f.Column {
-				fail(path+".column", "column %q is the customer of source %q", f.Column, f.Batch)
-			}
-		}
-	}
-	if f.Events == nil {
-		return
-	}
-	switch {
-	case f.Events.On == "":
-		fail(path+".events.on", "a condition is needed")
-	case f.Type == TypeCounter && (f.Events.Add == "" || f.Events.Set != ""):
-		fail(path+".events", "a counter takes add, not set")
-	case f.Type != TypeCounter && (f.Events.Set == "" || f.Events.Add != ""):
-		fail(path+".events", "a %s takes set, not add", f.Type)
-	}
 }
 
 // canonical is the form that is hashed and stored.

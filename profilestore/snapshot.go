@@ -153,7 +153,10 @@ func fitSnapshot(schema *Schema, source string, layout *rowLayout) ([]snapshotSl
 			continue
 		case f.Type != c.Type:
 			return nil, fmt.Errorf("%w: field %s is a %s in the schema and a %s in the snapshot: load the source again", ErrSnapshotUnfit, f.Name, f.Type, c.Type)
-		case f.Type == TypeCounter && f.Decimals < c.Decimals:
+		case f.Bucket != c.Bucket || f.Window > c.Window:
+			return nil, fmt.Errorf("%w: counter %s has a window of %v in buckets of %v in the schema, and of %v in buckets of %v in the snapshot: load the source again",
+				ErrSnapshotUnfit, f.Name, f.Window, f.Bucket, c.Window, c.Bucket)
+		case f.Type == TypeCounter && (f.Decimals < c.Decimals || f.Bucket > 0 && f.Decimals != c.Decimals):
 			return nil, fmt.Errorf("%w: counter %s has %d decimals in the schema and %d in the snapshot: load the source again", ErrSnapshotUnfit, f.Name, f.Decimals, c.Decimals)
 		}
 		slots[slot].place = &layout.places[i]
@@ -205,7 +208,8 @@ func (s *Snapshot) Covers(slot int) bool {
 // Value reads the field at a slot of the schema that the snapshots were opened
 // with. It is unknown if the row leaves it blank, except that a flag has the
 // schema's default then; if the snapshot has no column for it; and if row is not
-// a row of this snapshot.
+// a row of this snapshot. A set and the hops of a windowed counter come as the texts
+// that rows hold.
 //
 // The row must not be changed afterwards: the text of a value may be a view of
 // it, and then keeps it in memory. Value does not allocate.

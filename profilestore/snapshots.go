@@ -31,7 +31,8 @@ type Snapshots struct {
 
 	changing sync.Mutex // held by whoever replaces current, for seconds
 	current  atomic.Pointer[SnapshotSet]
-	closed   bool // guarded by changing
+	horizon  atomic.Pointer[horizon] // how far delta records may be pruned
+	closed   bool                    // guarded by changing
 
 	mu       sync.Mutex       // held for a moment
 	problems map[string]error // by source; guarded by mu
@@ -68,6 +69,9 @@ func OpenSnapshots(dir string, schema *Schema, engine GenerationEngine, log *slo
 	}
 	set.hold()
 	s.current.Store(set)
+	if err := s.openHorizon(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	return s, nil
 }
 
@@ -237,7 +241,7 @@ func sourceNames(schema *Schema) string {
 // returns the number of the one before, 0 if there was none. It reads all files
 // of the snapshot, to compare them with what was sealed; the source's current one
 // serves meanwhile, and stays if there is an error: ErrSnapshotNotFound,
-// ErrSnapshotUnfit or ErrSnapshotDamaged. Activating the current one again
+// ErrSnapshotUnfit, ErrSnapshotPruned or ErrSnapshotDamaged. Activating the current one again
 // verifies it and changes nothing.
 func (s *Snapshots) Activate(ctx context.Context, source string, generation int64) (active SnapshotInfo, previous int64, err error) {
 	return s.change(ctx, source, func(folder sourceFolder, c *current) error {
@@ -320,6 +324,10 @@ func (s *Snapshots) change(ctx context.Context, source string, decide func(sourc
 	if err := decide(folder, &c); err != nil {
 		return fail(err)
 	}
+	place, _ := s.schema.Source(source)
+	if err := s.checkHorizon(folder, place, c.Active); err != nil {
+		return fail(err)
+	}
 	snapshot, m, err := openSnapshot(ctx, folder, c.Active, s.schema, s.engine, true)
 	if err != nil {
 		return fail(err)
@@ -331,7 +339,19 @@ func (s *Snapshots) change(ctx context.Context, source string, decide func(sourc
 	delete(s.problems, source)
 	s.mu.Unlock()
 	s.replace(source, snapshot)
+	if err := s.advanceLocked(folder, place); err != nil {
+		s.log.Warn("the delta records can't be pruned further", "source", source, "error", err)
+	}
 	return m.info(true), previous, nil
+}
+
+// checkHorizon returns ErrSnapshotPruned if a generation can't be used any more.
+func (s *Snapshots) checkHorizon(folder sourceFolder, source int, generation int64) error {
+	m, err := folder.manifest(generation)
+	if err != nil {
+		return nil //nolint:nilerr // opening it says what is wrong with it
+	}
+	return s.horizon.Load().sources[source].check(folder.source, m.AsOf.UnixMicro(), m.IngestCut.UnixMicro())
 }
 
 // replace makes a new set current that has snapshot for a source.

@@ -61,11 +61,11 @@ type Store struct {
 	closing sync.RWMutex // held for reading while an Ingest is under way
 	closed  bool
 
-	hits, misses         atomic.Uint64
-	accepted, duplicates atomic.Uint64
-	refused              atomic.Uint64
-	replayed             uint64
-	failed               atomic.Pointer[error]
+	hits, misses atomic.Uint64
+	fates        fates
+	pruned       atomic.Uint64
+	replayed     uint64
+	failed       atomic.Pointer[error]
 }
 
 // ErrClosed is returned by calls on a closed store.
@@ -154,6 +154,24 @@ func (s *Store) CachedView(identity string) *View {
 // viewSlow reads a view from the engine and the snapshots. What the cache holds
 // of another choice of snapshots still has the right delta record.
 func (s *Store) viewSlow(ctx context.Context, identity string, shard *cacheShard, old *View, writes uint64) (*View, error) {
+	for {
+		v, err := s.readView(ctx, identity, old)
+		if err != nil {
+			return nil, err
+		}
+		// Snapshots that were replaced before the delta record was read may no longer
+		// have been retained then, and the record lack what they do not cover.
+		if v.epoch != s.snapshots.Epoch() {
+			continue
+		}
+		if v.Known() {
+			shard.put(identity, v, writes)
+		}
+		return v, nil
+	}
+}
+
+func (s *Store) readView(ctx context.Context, identity string, old *View) (*View, error) {
 	set := s.snapshots.Acquire()
 	defer set.Release()
 	v := &View{
@@ -188,9 +206,6 @@ func (s *Store) viewSlow(ctx context.Context, identity string, shard *cacheShard
 			return nil, fmt.Errorf("profilestore: %s: delta record: %w", identity, err)
 		}
 	}
-	if v.Known() {
-		shard.put(identity, v, writes)
-	}
 	return v, nil
 }
 
@@ -200,23 +215,6 @@ func (s *Store) Err() error {
 		return *err
 	}
 	return s.journal.Err()
-}
-
-// Stats are counts since the store was opened.
-type Stats struct {
-	CacheHits, CacheMisses        uint64
-	Accepted, Duplicates, Refused uint64 // events
-	Replayed                      uint64 // events read from the journal at the start
-	JournalNext                   uint64 // the sequence number that the next event will get
-}
-
-// Stats returns the store's counts.
-func (s *Store) Stats() Stats {
-	return Stats{
-		CacheHits: s.hits.Load(), CacheMisses: s.misses.Load(),
-		Accepted: s.accepted.Load(), Duplicates: s.duplicates.Load(), Refused: s.refused.Load(),
-		Replayed: s.replayed, JournalNext: s.journal.Next(),
-	}
 }
 
 // Close waits for what is under way, makes everything durable and closes the

@@ -7,13 +7,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
-
-	"pgregory.net/rapid"
 
 	"rapport/profilestore"
 	"rapport/profilestore/badger"
@@ -66,6 +63,7 @@ type house struct {
 	now    int64
 	cache  int
 	mapper profilestore.EventMapper // balanceAndUse if nil
+	memory *memoryEngine            // Badger if nil
 }
 
 func (h *house) open() error {
@@ -73,7 +71,7 @@ func (h *house) open() error {
 	if mapper == nil {
 		mapper = balanceAndUse{}
 	}
-	engine, err := badger.Open(filepath.Join(h.dir, "deltas"), badger.Options{Logger: quiet()})
+	engine, err := h.engine()
 	if err != nil {
 		return err
 	}
@@ -82,6 +80,23 @@ func (h *house) open() error {
 		Clock: func() int64 { return h.now }, Logger: quiet(),
 	})
 	return err
+}
+
+// engine opens the delta records.
+func (h *house) engine() (profilestore.Engine, error) {
+	dir := filepath.Join(h.dir, "deltas")
+	if h.memory != nil {
+		return h.memory, os.MkdirAll(dir, 0o700)
+	}
+	return badger.Open(dir, badger.Options{Logger: quiet()})
+}
+
+// generations returns the engine of loads.
+func (h *house) generations() profilestore.GenerationEngine {
+	if h.memory != nil {
+		return h.memory
+	}
+	return badger.Generations(quiet())
 }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -105,15 +120,21 @@ func (h *house) load(source string, asOf, cut int64, csv string) error {
 	if err := os.WriteFile(file, []byte(csv), 0o600); err != nil {
 		return err
 	}
+	_, err := h.loadFile(source, asOf, cut, file, 4)
+	return err
+}
+
+// loadFile loads a file and makes it the current snapshot.
+func (h *house) loadFile(source string, asOf, cut int64, file string, retain int) (*profilestore.LoadReport, error) {
 	report, err := profilestore.Load(context.Background(), profilestore.LoadOptions{
-		Dir: filepath.Join(h.dir, "snapshots"), Schema: h.schema, Engine: badger.Generations(quiet()), Source: source, Path: file,
-		AsOf: asOf, IngestCut: cut, Retain: 4, AllowEmpty: true,
+		Dir: filepath.Join(h.dir, "snapshots"), Schema: h.schema, Engine: h.generations(), Source: source, Path: file,
+		AsOf: asOf, IngestCut: cut, Retain: retain, AllowEmpty: true,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	_, _, err = h.store.Snapshots().Activate(context.Background(), source, report.Snapshot.Generation)
-	return err
+	return report, err
 }
 
 // memoryDir returns a folder in memory where the machine has one with room: the
@@ -147,223 +168,6 @@ func amount(e *profilestore.Event) float64 {
 	return f
 }
 
-// model is the naive twin of the store: all distinct events, and every load.
-type model struct {
-	events []*profilestore.Event
-	logged map[*profilestore.Event]int64
-	seen   map[string]bool
-	loads  map[string][]modelLoad // by source; the last is active
-}
-
-type modelLoad struct {
-	asOf, cut int64
-	stamp     int64 // in the plan's name
-	balance   map[string]float64
-	use       map[string]float64
-	customers []string
-}
-
-func (m *model) active(source string) *modelLoad {
-	if n := len(m.loads[source]); n > 0 {
-		return &m.loads[source][n-1]
-	}
-	return nil
-}
-
-// want returns what the view of a customer must be, field by field, as text.
-func (m *model) want(customer string) []string {
-	bi, sc := m.active("bi"), m.active("sc")
-	has := func(l *modelLoad) bool { return l != nil && slices.Contains(l.customers, customer) }
-	balance, use, calls := "unknown", "unknown", 0.0
-	var last *profilestore.Event
-	total := 0.0
-	for _, e := range m.events {
-		if e.Identity != "customer:"+customer {
-			continue
-		}
-		if e.Type == "balance" {
-			if last == nil || e.Time > last.Time {
-				last = e
-			}
-			continue
-		}
-		calls++
-		total += amount(e)
-	}
-	if has(bi) {
-		use = profilestore.Number(total).String()
-		balance = profilestore.Number(bi.balance[customer]).String()
-	}
-	if last != nil && (!has(bi) || last.Time >= bi.asOf) {
-		balance = profilestore.Number(amount(last)).String()
-	}
-	plan, vip := "unknown", "unknown"
-	if has(sc) {
-		plan, vip = fmt.Sprintf("plan%d", sc.stamp), "true"
-	}
-	return []string{balance, use, plan, profilestore.Number(calls).String(), vip}
-}
-
-func got(v *profilestore.View, s *profilestore.Schema) []string {
-	out := make([]string, len(s.Fields()))
-	for slot := range out {
-		out[slot] = v.Get(slot).String()
-	}
-	return out
-}
-
-// TestStoreAgainstModel runs random schedules of events, redelivery, loads of two
-// sources, rollbacks, restarts and losses of the delta records, against a fold
-// over everything that ever happened. The batch job of the schedules is an honest
-// one: what it says of a counter is the sum of the events that it covers.
-func TestStoreAgainstModel(t *testing.T) {
-	if testing.Short() {
-		t.Skip("runs a store on disk")
-	}
-	scratch := memoryDir(t)
-	counts := make(map[string]int)
-	rapid.Check(t, func(rt *rapid.T) {
-		dir, err := os.MkdirTemp(scratch, "store") //nolint:usetesting // one for each schedule, removed after it
-		if err != nil {
-			rt.Fatal(err)
-		}
-		h := &house{dir: dir, schema: storeSchema(t), now: 20_000 * day, cache: rapid.SampledFrom([]int{0, 64, 10_000}).Draw(rt, "cache")}
-		if err := h.open(); err != nil {
-			rt.Fatal(err)
-		}
-		defer func() {
-			if err := h.store.Close(); err != nil {
-				rt.Error(err)
-			}
-			if err := os.RemoveAll(dir); err != nil {
-				rt.Error(err)
-			}
-		}()
-		m := &model{seen: make(map[string]bool), loads: make(map[string][]modelLoad), logged: make(map[*profilestore.Event]int64)}
-		customers := []string{"1", "2", "3"}
-		for range rapid.IntRange(4, 14).Draw(rt, "steps") {
-			h.now += rapid.Int64Range(0, 3*60).Draw(rt, "minutes") * minute
-			switch step := rapid.SampledFrom([]string{"events", "events", "events", "load", "load", "load", "load", "rollback", "rollback", "restart", "rebuild"}).Draw(rt, "step"); step {
-			case "events":
-				counts[step]++
-				var batch []*profilestore.Event
-				var want []profilestore.Outcome
-				for range rapid.IntRange(1, 5).Draw(rt, "events") {
-					id := fmt.Sprintf("e%d", rapid.IntRange(0, 30).Draw(rt, "id"))
-					c := rapid.SampledFrom(customers).Draw(rt, "customer")
-					e := event(id, rapid.SampledFrom([]string{"balance", "use"}).Draw(rt, "type"), c,
-						h.now-rapid.Int64Range(0, 30*60).Draw(rt, "late by")*minute-int64(len(m.events)), float64(rapid.IntRange(1, 4000).Draw(rt, "amount"))/4)
-					batch = append(batch, e)
-					if key := c + "/" + id; m.seen[key] {
-						counts["duplicate"]++
-						want = append(want, profilestore.Duplicate)
-					} else {
-						m.seen[key] = true
-						m.events = append(m.events, e)
-						m.logged[e] = h.now
-						want = append(want, profilestore.Accepted)
-						if bi := m.active("bi"); bi != nil && e.Time < bi.asOf {
-							counts["late for the batch"]++
-						}
-					}
-				}
-				results, err := h.store.Ingest(context.Background(), batch)
-				if err != nil {
-					rt.Fatal(err)
-				}
-				for i, r := range results {
-					if r.Outcome != want[i] {
-						rt.Fatalf("event %d: outcome %v, want %v (%v)", i, r.Outcome, want[i], r.Err)
-					}
-				}
-			case "load":
-				source := rapid.SampledFrom([]string{"bi", "bi", "sc"}).Draw(rt, "source")
-				counts[step+" "+source]++
-				m.load(rt, h, source, customers)
-			case "rollback":
-				source := rapid.SampledFrom([]string{"bi", "bi", "sc"}).Draw(rt, "source")
-				_, _, err := h.store.Snapshots().Rollback(context.Background(), source)
-				if len(m.loads[source]) < 2 {
-					if !errors.Is(err, profilestore.ErrNoEarlierSnapshot) {
-						rt.Fatalf("rollback without an earlier snapshot: %v", err)
-					}
-					continue
-				}
-				counts[step]++
-				if err != nil {
-					rt.Fatal(err)
-				}
-				m.loads[source] = m.loads[source][:len(m.loads[source])-1]
-			case "restart", "rebuild":
-				counts[step]++
-				if err := h.store.Close(); err != nil {
-					rt.Fatal(err)
-				}
-				if step == "rebuild" {
-					if err := os.RemoveAll(filepath.Join(dir, "deltas")); err != nil {
-						rt.Fatal(err)
-					}
-				}
-				if err := h.open(); err != nil {
-					rt.Fatal(err)
-				}
-			}
-			for _, c := range customers {
-				v, err := h.store.View(context.Background(), "customer:"+c)
-				if err != nil {
-					rt.Fatal(err)
-				}
-				if got, want := strings.Join(got(v, h.schema), " "), strings.Join(m.want(c), " "); got != want {
-					rt.Fatalf("customer %s:\n got %s\nwant %s", c, got, want)
-				}
-			}
-		}
-	})
-	t.Log(counts)
-	for _, step := range []string{"events", "duplicate", "late for the batch", "load bi", "load sc", "rollback", "restart", "rebuild"} {
-		if counts[step] == 0 {
-			t.Errorf("no schedule had %q", step)
-		}
-	}
-}
-
-// load makes the batch job of a source run and its snapshot current.
-func (m *model) load(t *rapid.T, h *house, source string, customers []string) {
-	cut := h.now / quarter * quarter
-	asOf := cut - rapid.Int64Range(0, 96).Draw(t, "as-of")*quarter
-	l := modelLoad{asOf: asOf, cut: cut, stamp: h.now, balance: make(map[string]float64), use: make(map[string]float64)}
-	if len(m.loads[source]) >= 4 {
-		return // older ones would be removed, and the model keeps all
-	}
-	for _, e := range m.events {
-		if e.Time < asOf && m.logged[e] < cut && e.Type != "balance" {
-			l.use[strings.TrimPrefix(e.Identity, "customer:")] += amount(e)
-		}
-	}
-	var csv strings.Builder
-	if source == "bi" {
-		csv.WriteString("customer,value.balance,usage.data_mb\n")
-	} else {
-		csv.WriteString("customer,service.plan,tag.vip\n")
-	}
-	for _, c := range customers {
-		if rapid.IntRange(0, 4).Draw(t, "absent") == 0 {
-			continue
-		}
-		l.customers = append(l.customers, c)
-		l.balance[c] = float64(rapid.IntRange(0, 10_000).Draw(t, "cents")) / 100
-		if source == "bi" {
-			fmt.Fprintf(&csv, "%s,%v,%v\n", c, l.balance[c], l.use[c])
-		} else {
-			fmt.Fprintf(&csv, "%s,plan%d,\n", c, l.stamp)
-		}
-	}
-	if err := h.load(source, asOf, cut, csv.String()); err != nil {
-		t.Fatal(err)
-	}
-	m.loads[source] = append(m.loads[source], l)
-}
-
 // TestStoreConcurrency: what many write about one customer and read at the same
 // time adds up, and each read sees everything acknowledged before it.
 func TestStoreConcurrency(t *testing.T) {
@@ -389,7 +193,7 @@ func TestStoreConcurrency(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if got := v.Get(3).Number(); got < float64(atLeast) {
+				if got := v.At(h.now).Get(3).Number(); got < float64(atLeast) {
 					t.Errorf("%d events are acknowledged, a read sees %v", atLeast, got)
 				}
 			}
@@ -400,7 +204,7 @@ func TestStoreConcurrency(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := v.Get(3).Number(); got != writers*each {
+	if got := v.At(h.now).Get(3).Number(); got != writers*each {
 		t.Errorf("%d events count %v", writers*each, got)
 	}
 	if s := h.store.Stats(); s.Accepted != writers*each || s.Duplicates != writers*each {
@@ -498,8 +302,8 @@ func TestReplayUnderLaterSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := v.Get(0).Number(); got != 7 {
-		t.Errorf("after the replay the balance is %v, want 7", v.Get(0))
+	if got := v.At(h.now).Get(0).Number(); got != 7 {
+		t.Errorf("after the replay the balance is %v, want 7", v.At(h.now).Get(0))
 	}
 	r, err := h.store.Ingest(context.Background(), []*profilestore.Event{event("b", "balance", "1", h.now, 8)})
 	if err != nil || r[0].Outcome != profilestore.Refused {

@@ -3,6 +3,7 @@ package profilestore
 import (
 	"math"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -16,11 +17,12 @@ const (
 	KindFlag
 	KindText
 	KindTime
+	KindSet
 )
 
-var kindNames = [...]string{"unknown", "number", "flag", "text", "time"}
+var kindNames = [...]string{"unknown", "number", "flag", "text", "time", "set"}
 
-// String returns the kind as schemas spell it: number, flag, text, time; or
+// String returns the kind as schemas spell it: number, flag, text, time, set; or
 // unknown.
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {
@@ -84,7 +86,12 @@ func (v Value) Number() float64 {
 func (v Value) Flag() bool { return v.kind == KindFlag && v.num != 0 }
 
 // Text returns the text, or "" if v is none.
-func (v Value) Text() string { return v.text }
+func (v Value) Text() string {
+	if v.kind != KindText {
+		return ""
+	}
+	return v.text
+}
 
 // Micros returns the time in microseconds since the Unix epoch, or 0 if v is
 // none.
@@ -107,6 +114,8 @@ func (v Value) String() string {
 		return v.text
 	case KindTime:
 		return time.UnixMicro(v.Micros()).UTC().Format(time.RFC3339Nano)
+	case KindSet:
+		return "{" + strings.ReplaceAll(v.text, string(setSeparator), ", ") + "}"
 	case KindUnknown:
 	}
 	return "unknown"

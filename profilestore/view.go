@@ -1,5 +1,10 @@
 package profilestore
 
+import (
+	"math"
+	"time"
+)
+
 // View is what is known of one customer under one choice of snapshots and one
 // version of the customer's delta record. It merges the two field by field as it
 // is read: a decision touches a few of several hundred fields.
@@ -48,16 +53,25 @@ func (v *View) Snapshot(source int) (s *Snapshot, hasRow bool) {
 	return v.snaps[source], v.rows[source] != nil
 }
 
-// Get returns the value of the field at a slot.
+// At returns the view as it is read at a time, microseconds since the Unix epoch.
+func (v *View) At(now int64) Reading { return Reading{view: v, now: now} }
+
+// Reading is a [View] at one moment, which windows and stays end at. It is exact for
+// every moment from LateHorizon before the customer's newest event was logged on. It
+// is small, immutable, and valid as long as its view.
+type Reading struct {
+	view *View
+	now  int64
+}
+
+// Get returns the value of the field at a slot; how it is merged is said at delta.
 //
-// A register has the value of the last event if that happened at or after the
-// as-of time of the field's snapshot, else the batch value. A counter has its
-// batch value plus the cells that the batch did not cover. A field whose source
-// has no row for the customer is unknown, unless it is a register that an event
-// has set. It does not allocate, except for a text that is not in the snapshot's
-// dictionary.
-func (v *View) Get(slot int) Value {
-	value, _ := v.get(slot)
+// A field whose source has no row for the customer is unknown, unless it is a
+// register that an event has set: what events alone add up to would be less than
+// what is true. It does not allocate, except for a text that is not in the
+// snapshot's dictionary, and a set that events have changed.
+func (r Reading) Get(slot int) Value {
+	value, _ := r.get(slot)
 	return value
 }
 
@@ -69,8 +83,8 @@ const (
 	OriginUnknown        Origin = iota // nothing has given it a value
 	OriginBatch                        // the current snapshot of its source
 	OriginEvents                       // events
-	OriginBatchAndEvents               // a counter's batch value and the events it did not cover
-	OriginDefault                      // the schema's default, or the zero of a counter
+	OriginBatchAndEvents               // a batch value and the events it did not cover
+	OriginDefault                      // the schema's default, the zero of a counter or dwell, or the empty set
 )
 
 // Provenance is the origin of one value.
@@ -78,12 +92,15 @@ type Provenance struct {
 	Origin     Origin
 	Source     string // the field's batch source; empty if it has none
 	Generation int64  // the snapshot that the batch value or part came from; 0 if none
-	EventTime  int64  // when the event that set a register happened, microseconds; else 0
+	// EventTime is when the event happened that set a register, or gave a max or min
+	// its value, or reset a counter; microseconds. Else 0.
+	EventTime int64
 }
 
 // Explain returns the value of the field at a slot and where it comes from.
-func (v *View) Explain(slot int) (Value, Provenance) {
-	value, origin := v.get(slot)
+func (r Reading) Explain(slot int) (Value, Provenance) {
+	v := r.view
+	value, origin := r.get(slot)
 	p := Provenance{Origin: origin}
 	x := &v.schema.slots[slot]
 	if x.source >= 0 {
@@ -97,71 +114,170 @@ func (v *View) Explain(slot int) (Value, Provenance) {
 			p.Generation = v.snaps[x.source].Generation()
 		}
 	case OriginEvents:
-		if !x.counter {
-			p.EventTime = v.delta.register(x.key).time
+		if event := v.delta.register(x.key); event != nil {
+			p.EventTime = event.time
 		}
 	case OriginUnknown:
 	}
 	return value, p
 }
 
-func (v *View) get(i int) (Value, Origin) {
-	x := &v.schema.slots[i]
-	if x.counter {
-		return v.counter(x, i)
+func (r Reading) get(i int) (Value, Origin) {
+	x := &r.view.schema.slots[i]
+	b := r.view.batch(x, i)
+	switch x.form {
+	case formRegister:
+		return r.register(x, b)
+	case formMax, formMin:
+		return r.extreme(x, b)
+	case formCounter, formWindow, formSince:
+		return r.counter(x, b)
+	case formSet:
+		return r.set(x, b)
+	case formDwell:
+		return r.dwell(x)
 	}
-	event := v.delta.register(x.key)
+	return Value{}, OriginUnknown
+}
+
+// batchPart is what the current snapshot has for a field.
+type batchPart struct {
+	snap    *Snapshot
+	covered bool // the snapshot has a column for the field, and a row for the customer
+	present bool // and the row has a value
+	value   Value
+}
+
+func (v *View) batch(x *slot, i int) (b batchPart) {
 	if x.source < 0 {
-		switch {
-		case event != nil:
-			return event.value, OriginEvents
-		case x.initial.Known():
-			return x.initial, OriginDefault
-		}
-		return Value{}, OriginUnknown
+		return b
 	}
 	snap, row := v.snaps[x.source], v.rows[x.source]
-	covered := snap != nil && row != nil && snap.Covers(i)
-	switch {
-	case event != nil && (!covered || event.time >= snap.AsOf()):
-		return event.value, OriginEvents
-	case !covered:
-		return Value{}, OriginUnknown
-	case snap.Present(row, i):
-		return snap.Value(row, i), OriginBatch
-	case x.initial.Known():
+	if snap == nil || row == nil || !snap.Covers(i) {
+		return b
+	}
+	b.snap, b.covered, b.present = snap, true, snap.Present(row, i)
+	if b.present {
+		b.value = snap.Value(row, i)
+	}
+	return b
+}
+
+// fallback is the value where nothing has given one.
+func (x *slot) fallback() (Value, Origin) {
+	if x.initial.Known() {
 		return x.initial, OriginDefault
 	}
 	return Value{}, OriginUnknown
 }
 
-func (v *View) counter(x *slot, i int) (Value, Origin) {
-	cells := v.delta.cellsOf(x.key)
-	var sum int64
-	origin := OriginDefault
-	if x.source < 0 {
-		for _, c := range cells {
-			sum = addSaturating(sum, c.sum)
-			origin = OriginEvents
-		}
-		return Number(unscale(sum, x.decimals)), origin
+func (r Reading) register(x *slot, b batchPart) (Value, Origin) {
+	event := r.view.delta.register(x.key)
+	switch {
+	case event != nil && (!b.covered || event.time >= b.snap.AsOf()):
+		return event.value, OriginEvents
+	case x.source >= 0 && !b.covered:
+		return Value{}, OriginUnknown
+	case b.present:
+		return b.value, OriginBatch
 	}
-	snap, row := v.snaps[x.source], v.rows[x.source]
-	if snap == nil || row == nil || !snap.Covers(i) {
+	return x.fallback()
+}
+
+func (r Reading) extreme(x *slot, b batchPart) (Value, Origin) {
+	if x.source >= 0 && !b.covered {
 		return Value{}, OriginUnknown
 	}
-	if snap.Present(row, i) {
-		sum, origin = scaleAmount(snap.Value(row, i).Number(), x.decimals), OriginBatch
+	event := r.view.delta.register(x.key)
+	switch {
+	case event == nil && b.present:
+		return b.value, OriginBatch
+	case event == nil:
+		return x.fallback()
+	case b.present && (b.value == event.value || (b.value.Number() > event.value.Number()) == (x.form == formMax)):
+		return b.value, OriginBatch
 	}
-	added := false
-	for _, c := range cells {
-		if !c.covered(snap.AsOf(), snap.IngestCut()) {
-			sum = addSaturating(sum, c.sum)
-			added = true
+	return event.value, OriginEvents
+}
+
+func (r Reading) counter(x *slot, b batchPart) (Value, Origin) {
+	if x.source >= 0 && !b.covered {
+		return Value{}, OriginUnknown
+	}
+	var sum int64
+	origin, counted := OriginDefault, OriginEvents
+	if b.present {
+		origin, counted = OriginBatch, OriginBatchAndEvents
+		if x.form == formWindow {
+			sum = sumHops(b.value.Text(), b.snap.AsOf(), x.bucket, r.now-x.window, r.now)
+		} else {
+			sum = scaleAmount(b.value.Number(), x.decimals)
 		}
 	}
-	if added {
-		origin = OriginBatchAndEvents
+	width := x.cell()
+	cells := r.view.delta.cellsOf(x.key)
+	for i := range cells {
+		c := &cells[i]
+		if b.covered && c.covered(b.snap.AsOf(), b.snap.IngestCut()) {
+			continue
+		}
+		if begin := c.happened * width; x.form == formWindow && (begin < r.now-x.window || begin > r.now) {
+			continue
+		}
+		sum = addSaturating(sum, c.sum)
+		origin = counted
 	}
 	return Number(unscale(sum, x.decimals)), origin
+}
+
+func (r Reading) set(x *slot, b batchPart) (Value, Origin) {
+	if x.source >= 0 && !b.covered {
+		return Value{}, OriginUnknown
+	}
+	from, origin, changes := int64(math.MinInt64), OriginEvents, r.view.delta.elementsOf(x.key)
+	batch := ""
+	if b.covered {
+		from = b.snap.AsOf()
+	}
+	if b.present {
+		batch, origin = b.value.Text(), OriginBatchAndEvents
+	}
+	switch merged, changed := mergeSet(batch, changes, from); {
+	case changed:
+		return setOf(merged), origin
+	case b.present:
+		return setOf(batch), OriginBatch
+	}
+	return x.fallback()
+}
+
+// dwell returns minutes: of the present stay, or with a window of all stays in it.
+func (r Reading) dwell(x *slot) (Value, Origin) {
+	moves := r.view.delta.movesOf(x.key)
+	var total, begin int64
+	in := false
+	for i := range moves {
+		m := &moves[i]
+		if m.time > r.now {
+			break
+		}
+		switch {
+		case m.in && !in:
+			begin = m.time
+		case !m.in && in && x.window > 0:
+			total += max(0, m.time-max(begin, r.now-x.window))
+		}
+		in = m.in
+	}
+	switch {
+	case in && x.window > 0:
+		begin = max(begin, r.now-x.window)
+		fallthrough
+	case in:
+		total += r.now - begin
+	}
+	if len(moves) == 0 {
+		return x.fallback()
+	}
+	return Number(float64(total) / float64(time.Minute.Microseconds())), OriginEvents
 }

@@ -76,7 +76,7 @@ func (s decisions) Decide(ctx context.Context, req *connect.Request[rapportv1.De
 	id := s.begin(ctx, started, m, identity, &r)
 	view, readErr := s.readProfile(identity, r.Deadline)
 	if view != nil {
-		r.Profile = view
+		r.Profile = view.At(r.Now)
 	}
 	// Only now: who waits for a disk needs no processor.
 	if err := s.admission.enter(ctx); err != nil {

@@ -63,6 +63,7 @@ var mappings = []mapping{
 	{sentinel(catalog.ErrVersionDamaged), connect.CodeDataLoss, "CATALOG_DAMAGED"},
 	{sentinel(profilestore.ErrSnapshotNotFound), connect.CodeNotFound, "SNAPSHOT_NOT_FOUND"},
 	{sentinel(profilestore.ErrSnapshotUnfit), connect.CodeFailedPrecondition, "SNAPSHOT_UNFIT"},
+	{sentinel(profilestore.ErrSnapshotPruned), connect.CodeFailedPrecondition, "SNAPSHOT_TOO_OLD"},
 	{sentinel(profilestore.ErrSnapshotDamaged), connect.CodeDataLoss, "SNAPSHOT_DAMAGED"},
 	{sentinel(profilestore.ErrNoEarlierSnapshot), connect.CodeFailedPrecondition, "NO_EARLIER_SNAPSHOT"},
 	{sentinel(profilestore.ErrClosed), connect.CodeUnavailable, "CLOSING"},

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"rapport/profilestore"
 	"rapport/server/decide"
 )
 
@@ -91,6 +92,18 @@ func (m *metrics) observe(s *Server) {
 	const cache = "rapport_profile_reads_total"
 	counter(cache, "Profiles read, by whether the hot cache had them.", prometheus.Labels{"cache": "hit"}, func() float64 { return float64(s.store.Stats().CacheHits) })
 	counter(cache, "Profiles read, by whether the hot cache had them.", prometheus.Labels{"cache": "miss"}, func() float64 { return float64(s.store.Stats().CacheMisses) })
+	const fates, fatesHelp = "rapport_event_fates_total", "Accepted events, and changes of fields by them, that did not come in time and in order; see profilestore.Stats."
+	for fate, count := range map[string]func(profilestore.Stats) uint64{
+		"late":             func(x profilestore.Stats) uint64 { return x.Late },
+		"out_of_order":     func(x profilestore.Stats) uint64 { return x.OutOfOrder },
+		"future":           func(x profilestore.Stats) uint64 { return x.Future },
+		"refused_future":   func(x profilestore.Stats) uint64 { return x.RefusedFuture },
+		"change_overtaken": func(x profilestore.Stats) uint64 { return x.Superseded },
+		"change_too_late":  func(x profilestore.Stats) uint64 { return x.TooLate },
+	} {
+		counter(fates, fatesHelp, prometheus.Labels{"fate": fate}, func() float64 { return float64(count(s.store.Stats())) })
+	}
+	counter("rapport_delta_pruned_total", "Cells, set elements and moves dropped from delta records.", nil, func() float64 { return float64(s.store.Stats().Pruned) })
 	gauge("rapport_journal_next", "The sequence number that the next event will get.", nil, func() float64 { return float64(s.store.Stats().JournalNext) })
 	gauge("rapport_ready", "1 if the server is ready.", nil, func() float64 {
 		if len(s.notReady()) == 0 {

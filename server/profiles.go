@@ -35,8 +35,9 @@ func (s profiles) GetProfile(ctx context.Context, req *connect.Request[rapportv1
 		Customer: identity, Known: view.Known(), DeltaVersion: view.DeltaVersion(), SchemaId: schema.ID(),
 		Fields: make([]*rapportv1.ProfileValue, len(schema.Fields())),
 	}
+	now := time.Now().UnixMicro()
 	for slot := range schema.Fields() {
-		res.Fields[slot] = profileValue(schema, view, slot)
+		res.Fields[slot] = profileValue(schema, view, slot, now)
 	}
 	for i, source := range schema.Sources() {
 		p := &rapportv1.ProfileSnapshot{Source: source.ID}
@@ -49,8 +50,8 @@ func (s profiles) GetProfile(ctx context.Context, req *connect.Request[rapportv1
 	return connect.NewResponse(res), nil
 }
 
-func profileValue(schema *profilestore.Schema, view *profilestore.View, slot int) *rapportv1.ProfileValue {
-	value, from := view.Explain(slot)
+func profileValue(schema *profilestore.Schema, view *profilestore.View, slot int, now int64) *rapportv1.ProfileValue {
+	value, from := view.At(now).Explain(slot)
 	p := &rapportv1.ProfileValue{
 		Name: schema.Fields()[slot].Name, Origin: rapportv1.ValueOrigin(from.Origin),
 		Source: from.Source, Generation: from.Generation,
@@ -67,6 +68,8 @@ func profileValue(schema *profilestore.Schema, view *profilestore.View, slot int
 		p.Value = &rapportv1.ProfileValue_Text{Text: value.Text()}
 	case profilestore.KindTime:
 		p.Value = &rapportv1.ProfileValue_Time{Time: timestamppb.New(time.UnixMicro(value.Micros()))}
+	case profilestore.KindSet:
+		p.Value = &rapportv1.ProfileValue_Set{Set: &rapportv1.ProfileSet{Elements: slices.Collect(value.Elements())}}
 	case profilestore.KindUnknown:
 	}
 	return p

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"connectrpc.com/connect"
 
@@ -23,7 +24,8 @@ type profileGetCmd struct {
 // Help is shown by --help.
 func (profileGetCmd) Help() string {
 	return `The origin of a value is a batch load (the source and its snapshot are named), events (with the time
-of the newest), both for a counter, or the schema's default.
+of the newest), both for what adds up, or the schema's default. A set is printed as {a, b}, a dwell
+in minutes.
 
 Examples:
 
@@ -117,6 +119,8 @@ func formatValue(f *rapportv1.ProfileValue) (text string, known bool) {
 			return strconv.Quote(v.Text), true
 		}
 		return v.Text, true
+	case *rapportv1.ProfileValue_Set:
+		return "{" + strings.Join(v.Set.GetElements(), ", ") + "}", true
 	case *rapportv1.ProfileValue_Time:
 		return formatTime(v.Time), true
 	}

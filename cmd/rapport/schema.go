@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
+	"time"
 
 	"rapport/profilestore"
 	"rapport/server"
@@ -104,10 +106,52 @@ func (schemaShowCmd) Run(a *app) error {
 	return schemaTable(schema).write(a.out)
 }
 
+// eventRuleText writes an event rule as a line.
+func eventRuleText(e *profilestore.EventRule) string {
+	what := "set " + e.Set
+	switch {
+	case e.Add != "":
+		what = "add " + e.Add
+	case e.In != "":
+		what = "in " + e.In
+	}
+	text := fmt.Sprintf("on %s: %s", e.On, what)
+	if e.Reset != "" {
+		text += "; reset on " + e.Reset
+	}
+	if e.RemoveOn != "" {
+		text += fmt.Sprintf("; on %s: remove %s", e.RemoveOn, cmp.Or(e.Remove, e.Add))
+	}
+	return text
+}
+
+// typeText writes the type of a field, with its window.
+func typeText(f *profilestore.Field) string {
+	switch {
+	case f.Bucket > 0:
+		return fmt.Sprintf("%s %s by %s", f.Type, spanText(f.Window), spanText(f.Bucket))
+	case f.Window > 0:
+		return fmt.Sprintf("%s %s", f.Type, spanText(f.Window))
+	}
+	return string(f.Type)
+}
+
+// spanText writes a span as schema files do.
+func spanText(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d%day == 0:
+		return fmt.Sprintf("%dd", d/day)
+	case d%time.Hour == 0:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	}
+	return fmt.Sprintf("%dm", d/time.Minute)
+}
+
 func schemaTable(schema *profilestore.Schema) *table {
 	t := newTable("FIELD", "TYPE", "SOURCE", "COLUMN", ">DECIMALS", "EVENTS", "DESCRIPTION")
 	for _, f := range schema.Fields() {
-		row := []any{f.Name, f.Type, none, none, none, none, f.Description}
+		row := []any{f.Name, typeText(&f), none, none, none, none, f.Description}
 		if f.Batch != "" {
 			row[2], row[3] = f.Batch, f.Column
 		}
@@ -115,10 +159,7 @@ func schemaTable(schema *profilestore.Schema) *table {
 			row[4] = f.Decimals
 		}
 		if e := f.Events; e != nil {
-			row[5] = fmt.Sprintf("on %s: set %s", e.On, e.Set)
-			if e.Add != "" {
-				row[5] = fmt.Sprintf("on %s: add %s", e.On, e.Add)
-			}
+			row[5] = eventRuleText(e)
 		}
 		t.add(row...)
 	}

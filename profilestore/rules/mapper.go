@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sync"
@@ -28,21 +29,24 @@ type EventMapper struct {
 	pool   sync.Pool // of *eventEvaluation; all of it is Go memory
 }
 
-// eventRule is the compiled event rule of a field.
+// eventRule is a compiled event rule of a field. A field may have two: what adds to a
+// set and what removes, or, in this order, what resets a counter and what adds.
 type eventRule struct {
 	slot      int
-	types     []string // the event types that it is for; nil: any
-	on        Rule     // the rest of the condition
-	attribute string   // set or add is this attribute of the event, or else:
+	op        profilestore.ChangeOp
+	kind      profilestore.Kind // of the change's value; unknown: it has none
+	types     []string          // the event types that it is for; nil: any
+	on        Rule              // the rest of the condition
+	attribute string            // the value is this attribute of the event, or else:
 	value     cel.Program
-	tree      *ast.AST // of set or add, for messages
+	tree      *ast.AST // of the value, for messages
 	limit     float64  // of a counter's amount
 }
 
 // An EventRuleError is the mistakes in one expression of an event rule.
 type EventRuleError struct {
 	Field  int    // in the fields of the schema
-	Part   string // on, set or add
+	Part   string // on, set, add, in, reset, remove_on or remove
 	Errors CompileErrors
 }
 
@@ -114,24 +118,57 @@ type mapperBuilder struct {
 }
 
 func (b *mapperBuilder) add(slot int, f *profilestore.Field) {
-	r := eventRule{slot: slot}
+	e := f.Events
+	if e.Reset != "" {
+		b.addRule(f, eventRule{slot: slot, op: profilestore.Reset}, rulePart{"reset", e.Reset}, rulePart{})
+	}
+	value := rulePart{"set", e.Set}
+	switch {
+	case e.Add != "":
+		value = rulePart{"add", e.Add}
+	case e.In != "":
+		value = rulePart{"in", e.In}
+	}
+	b.addRule(f, eventRule{slot: slot, kind: changeKind(f.Type)}, rulePart{"on", e.On}, value)
+	if e.RemoveOn != "" {
+		b.addRule(f, eventRule{slot: slot, op: profilestore.Remove, kind: profilestore.KindText},
+			rulePart{"remove_on", e.RemoveOn}, rulePart{"remove", cmp.Or(e.Remove, e.Add)})
+	}
+}
+
+// changeKind returns the kind of what events give a field of a type: of a set an
+// element, of a dwell whether the customer is there.
+func changeKind(t profilestore.Type) profilestore.Kind {
+	switch t {
+	case profilestore.TypeSet:
+		return profilestore.KindText
+	case profilestore.TypeDwell:
+		return profilestore.KindFlag
+	case profilestore.TypeNumber, profilestore.TypeFlag, profilestore.TypeText, profilestore.TypeTime,
+		profilestore.TypeCounter, profilestore.TypeMax, profilestore.TypeMin:
+	}
+	return t.Kind()
+}
+
+// rulePart is an expression of an event rule. One that is empty is reported by the
+// schema's own check.
+type rulePart struct{ name, expr string }
+
+// addRule compiles a condition and a value.
+func (b *mapperBuilder) addRule(f *profilestore.Field, r eventRule, on, value rulePart) {
 	note := func(part string, mistakes CompileErrors) {
 		if mistakes != nil {
-			b.errs = append(b.errs, EventRuleError{Field: slot, Part: part, Errors: mistakes})
+			b.errs = append(b.errs, EventRuleError{Field: r.slot, Part: part, Errors: mistakes})
 		}
 	}
 	n := len(b.errs)
-	if f.Events.On != "" { // else the schema's own check says so
-		note("on", b.addOn(&r, f.Events.On))
+	if on.expr != "" {
+		note(on.name, b.addOn(&r, on.expr))
 	}
-	part, expr := "set", f.Events.Set
-	if f.Events.Add != "" {
-		part, expr = "add", f.Events.Add
+	if value.expr != "" {
+		note(value.name, b.addValue(&r, f, value.name, value.expr))
 	}
-	if expr != "" {
-		note(part, b.addValue(&r, f, part, expr))
-	}
-	if f.Type == profilestore.TypeCounter {
+	if f.Type == profilestore.TypeCounter && r.kind == profilestore.KindNumber {
 		r.limit = amountLimit(f.Decimals)
 	}
 	if len(b.errs) == n {
@@ -174,15 +211,22 @@ func (b *mapperBuilder) addOn(r *eventRule, expr string) CompileErrors {
 	return nil
 }
 
-// addValue compiles set or add.
+// addValue compiles what a rule gives.
 func (b *mapperBuilder) addValue(r *eventRule, f *profilestore.Field, part, expr string) CompileErrors {
 	lang := b.conditions.lang
 	tree, mistakes := lang.compile(expr)
 	if mistakes != nil {
 		return mistakes
 	}
-	if t := resultType(tree); !canBecome(t, f.Type.Kind()) {
-		return wholeError(expr, "%s is a %s, but %s gives a %s", f.Name, f.Type, part, plainType(t))
+	if t := resultType(tree); !canBecome(t, r.kind) {
+		switch f.Type {
+		case profilestore.TypeSet:
+			return wholeError(expr, "%s is a set, its elements are texts, but %s gives a %s", f.Name, part, plainType(t))
+		case profilestore.TypeDwell:
+			return wholeError(expr, "%s is a dwell and needs true or false, but %s gives a %s", f.Name, part, plainType(t))
+		default:
+			return wholeError(expr, "%s is a %s, but %s gives a %s", f.Name, f.Type, part, plainType(t))
+		}
 	}
 	r.tree = tree
 	if name, ok := attributeName(tree.Expr()); ok {

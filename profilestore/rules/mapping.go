@@ -75,6 +75,9 @@ func (m *EventMapper) apply(r *eventRule, x *eventEvaluation, dst []profilestore
 		return dst, m.failedOn(r, x)
 	case True:
 	}
+	if r.kind == profilestore.KindUnknown {
+		return append(dst, profilestore.Change{Slot: r.slot, Op: r.op}), nil
+	}
 	var got any
 	if r.attribute != "" {
 		got = x.event.Attributes[r.attribute]
@@ -91,14 +94,14 @@ func (m *EventMapper) apply(r *eventRule, x *eventEvaluation, dst []profilestore
 			got = native(v)
 		}
 	}
-	v, ok := convert(got, m.fields[r.slot].Type.Kind())
+	v, ok := convert(got, r.kind)
 	if !ok || math.IsInf(v.Number(), 0) {
 		return dst, m.unfit(r, x, got)
 	}
 	if r.limit > 0 && math.Abs(v.Number()) > r.limit {
 		return dst, m.fail(r, x, "needs an amount between -%[1]g and %[1]g from %[2]s, got %[3]s", r.limit, r.text(), v)
 	}
-	return append(dst, profilestore.Change{Slot: r.slot, Value: v}), nil
+	return append(dst, profilestore.Change{Slot: r.slot, Op: r.op, Value: v}), nil
 }
 
 func (m *EventMapper) fail(r *eventRule, x *eventEvaluation, format string, args ...any) error {
@@ -134,14 +137,14 @@ func (m *EventMapper) unfit(r *eventRule, x *eventEvaluation, got any) error {
 
 // need names what the field holds.
 func (m *EventMapper) need(r *eventRule) string {
-	k := m.fields[r.slot].Type.Kind()
+	k := r.kind
 	if k == profilestore.KindTime {
 		return "a time (RFC 3339 with its offset)"
 	}
 	return "a " + k.String()
 }
 
-// text returns the expression of set or add.
+// text returns the expression of the value.
 func (r *eventRule) text() string {
 	s, err := canonical(r.tree, r.tree.Expr())
 	if err != nil {

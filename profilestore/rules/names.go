@@ -75,6 +75,8 @@ func celType(k profilestore.Kind) *types.Type {
 		return types.StringType
 	case profilestore.KindTime:
 		return types.TimestampType
+	case profilestore.KindSet:
+		return setType
 	case profilestore.KindUnknown:
 	}
 	return types.DynType
@@ -91,6 +93,8 @@ func celValue(v profilestore.Value) ref.Val {
 		return types.String(v.Text())
 	case profilestore.KindTime:
 		return timestamp(v.Micros())
+	case profilestore.KindSet:
+		return newSet(v)
 	case profilestore.KindUnknown:
 	}
 	return unknown

@@ -3,6 +3,8 @@ package catalog
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"time"
 
 	"rapport/profilestore"
 	"rapport/profilestore/rules"
@@ -44,6 +46,27 @@ func ReadSchema(name string, yaml []byte) (*profilestore.Schema, []Problem) {
 	return schema, nil
 }
 
+// spanOf reads a span such as 90m, 12h or 7d. One that is not of this form, which
+// the message's own constraints report, is 0.
+func spanOf(s string) time.Duration {
+	if s == "" {
+		return 0
+	}
+	n, err := strconv.Atoi(s[:len(s)-1])
+	if err != nil || n < 0 || n > 99_999 {
+		return 0
+	}
+	switch s[len(s)-1] {
+	case 'm':
+		return time.Duration(n) * time.Minute
+	case 'h':
+		return time.Duration(n) * time.Hour
+	case 'd':
+		return time.Duration(n) * 24 * time.Hour
+	}
+	return 0
+}
+
 // schemaParts converts the message.
 func schemaParts(m *rapportv1.ProfileSchema) ([]profilestore.Source, []profilestore.Field) {
 	var sources []profilestore.Source
@@ -55,12 +78,16 @@ func schemaParts(m *rapportv1.ProfileSchema) ([]profilestore.Source, []profilest
 		field := profilestore.Field{
 			Name: f.GetName(), Type: profilestore.Type(f.GetType()), Batch: f.GetBatch(), Column: f.GetColumn(),
 			Decimals: profilestore.NoDecimals, Default: f.GetDefault(), Description: f.GetDescription(),
+			Window: spanOf(f.GetWindow()), Bucket: spanOf(f.GetBucket()),
 		}
 		if f.Decimals != nil {
 			field.Decimals = int(f.GetDecimals())
 		}
 		if e := f.GetEvents(); e != nil {
-			field.Events = &profilestore.EventRule{On: e.GetOn(), Set: e.GetSet(), Add: e.GetAdd()}
+			field.Events = &profilestore.EventRule{
+				On: e.GetOn(), Set: e.GetSet(), Add: e.GetAdd(), Reset: e.GetReset_(),
+				RemoveOn: e.GetRemoveOn(), Remove: e.GetRemove(), In: e.GetIn(),
+			}
 		}
 		fields = append(fields, field)
 	}

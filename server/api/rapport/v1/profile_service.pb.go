@@ -34,9 +34,10 @@ const (
 	ValueOrigin_VALUE_ORIGIN_BATCH ValueOrigin = 1
 	// From events.
 	ValueOrigin_VALUE_ORIGIN_EVENTS ValueOrigin = 2
-	// A counter's batch value plus the events that the batch did not cover.
+	// A batch value and the events that the batch did not cover.
 	ValueOrigin_VALUE_ORIGIN_BATCH_AND_EVENTS ValueOrigin = 3
-	// The schema's default of a flag, or the zero of a counter without events.
+	// The schema's default of a flag, the zero of a counter or dwell without
+	// events, or the empty set.
 	ValueOrigin_VALUE_ORIGIN_DEFAULT ValueOrigin = 4
 )
 
@@ -236,6 +237,7 @@ type ProfileValue struct {
 	//	*ProfileValue_Flag
 	//	*ProfileValue_Text
 	//	*ProfileValue_Time
+	//	*ProfileValue_Set
 	Value isProfileValue_Value `protobuf_oneof:"value"`
 	// Where the value comes from.
 	Origin ValueOrigin `protobuf:"varint,6,opt,name=origin,proto3,enum=rapport.v1.ValueOrigin" json:"origin,omitempty"`
@@ -243,7 +245,8 @@ type ProfileValue struct {
 	Source string `protobuf:"bytes,7,opt,name=source,proto3" json:"source,omitempty"`
 	// The snapshot that the batch value or batch part came from.
 	Generation int64 `protobuf:"varint,8,opt,name=generation,proto3" json:"generation,omitempty"`
-	// When the event that set the value happened; not of counters.
+	// When the event happened that set the value, or made the last reset of a
+	// counter; not of sums, sets and dwells.
 	EventTime     *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -329,6 +332,15 @@ func (x *ProfileValue) GetTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *ProfileValue) GetSet() *ProfileSet {
+	if x != nil {
+		if x, ok := x.Value.(*ProfileValue_Set); ok {
+			return x.Set
+		}
+	}
+	return nil
+}
+
 func (x *ProfileValue) GetOrigin() ValueOrigin {
 	if x != nil {
 		return x.Origin
@@ -362,7 +374,7 @@ type isProfileValue_Value interface {
 }
 
 type ProfileValue_Number struct {
-	// Of a number or counter.
+	// Of a number, counter, max or min; of a dwell, minutes.
 	Number float64 `protobuf:"fixed64,2,opt,name=number,proto3,oneof"`
 }
 
@@ -381,6 +393,11 @@ type ProfileValue_Time struct {
 	Time *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3,oneof"`
 }
 
+type ProfileValue_Set struct {
+	// Of a set.
+	Set *ProfileSet `protobuf:"bytes,10,opt,name=set,proto3,oneof"`
+}
+
 func (*ProfileValue_Number) isProfileValue_Value() {}
 
 func (*ProfileValue_Flag) isProfileValue_Value() {}
@@ -388,6 +405,54 @@ func (*ProfileValue_Flag) isProfileValue_Value() {}
 func (*ProfileValue_Text) isProfileValue_Value() {}
 
 func (*ProfileValue_Time) isProfileValue_Value() {}
+
+func (*ProfileValue_Set) isProfileValue_Value() {}
+
+// ProfileSet is the value of a set.
+type ProfileSet struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its elements, in ascending byte order.
+	Elements      []string `protobuf:"bytes,1,rep,name=elements,proto3" json:"elements,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProfileSet) Reset() {
+	*x = ProfileSet{}
+	mi := &file_rapport_v1_profile_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProfileSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProfileSet) ProtoMessage() {}
+
+func (x *ProfileSet) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_profile_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProfileSet.ProtoReflect.Descriptor instead.
+func (*ProfileSet) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_profile_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ProfileSet) GetElements() []string {
+	if x != nil {
+		return x.Elements
+	}
+	return nil
+}
 
 // ProfileSnapshot is the current snapshot of a source.
 type ProfileSnapshot struct {
@@ -406,7 +471,7 @@ type ProfileSnapshot struct {
 
 func (x *ProfileSnapshot) Reset() {
 	*x = ProfileSnapshot{}
-	mi := &file_rapport_v1_profile_service_proto_msgTypes[3]
+	mi := &file_rapport_v1_profile_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -418,7 +483,7 @@ func (x *ProfileSnapshot) String() string {
 func (*ProfileSnapshot) ProtoMessage() {}
 
 func (x *ProfileSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_profile_service_proto_msgTypes[3]
+	mi := &file_rapport_v1_profile_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -431,7 +496,7 @@ func (x *ProfileSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileSnapshot.ProtoReflect.Descriptor instead.
 func (*ProfileSnapshot) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_profile_service_proto_rawDescGZIP(), []int{3}
+	return file_rapport_v1_profile_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ProfileSnapshot) GetSource() string {
@@ -481,7 +546,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_rapport_v1_profile_service_proto_msgTypes[4]
+	mi := &file_rapport_v1_profile_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -493,7 +558,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_profile_service_proto_msgTypes[4]
+	mi := &file_rapport_v1_profile_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -506,7 +571,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_profile_service_proto_rawDescGZIP(), []int{4}
+	return file_rapport_v1_profile_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Event) GetId() string {
@@ -555,7 +620,7 @@ type IngestEventsRequest struct {
 
 func (x *IngestEventsRequest) Reset() {
 	*x = IngestEventsRequest{}
-	mi := &file_rapport_v1_profile_service_proto_msgTypes[5]
+	mi := &file_rapport_v1_profile_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -567,7 +632,7 @@ func (x *IngestEventsRequest) String() string {
 func (*IngestEventsRequest) ProtoMessage() {}
 
 func (x *IngestEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_profile_service_proto_msgTypes[5]
+	mi := &file_rapport_v1_profile_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -580,7 +645,7 @@ func (x *IngestEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngestEventsRequest.ProtoReflect.Descriptor instead.
 func (*IngestEventsRequest) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_profile_service_proto_rawDescGZIP(), []int{5}
+	return file_rapport_v1_profile_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *IngestEventsRequest) GetEvents() []*Event {
@@ -605,7 +670,7 @@ type IngestEventsResponse struct {
 
 func (x *IngestEventsResponse) Reset() {
 	*x = IngestEventsResponse{}
-	mi := &file_rapport_v1_profile_service_proto_msgTypes[6]
+	mi := &file_rapport_v1_profile_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -617,7 +682,7 @@ func (x *IngestEventsResponse) String() string {
 func (*IngestEventsResponse) ProtoMessage() {}
 
 func (x *IngestEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_profile_service_proto_msgTypes[6]
+	mi := &file_rapport_v1_profile_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -630,7 +695,7 @@ func (x *IngestEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngestEventsResponse.ProtoReflect.Descriptor instead.
 func (*IngestEventsResponse) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_profile_service_proto_rawDescGZIP(), []int{6}
+	return file_rapport_v1_profile_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *IngestEventsResponse) GetAccepted() int32 {
@@ -669,7 +734,7 @@ type RefusedEvent struct {
 
 func (x *RefusedEvent) Reset() {
 	*x = RefusedEvent{}
-	mi := &file_rapport_v1_profile_service_proto_msgTypes[7]
+	mi := &file_rapport_v1_profile_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -681,7 +746,7 @@ func (x *RefusedEvent) String() string {
 func (*RefusedEvent) ProtoMessage() {}
 
 func (x *RefusedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_profile_service_proto_msgTypes[7]
+	mi := &file_rapport_v1_profile_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -694,7 +759,7 @@ func (x *RefusedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedEvent.ProtoReflect.Descriptor instead.
 func (*RefusedEvent) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_profile_service_proto_rawDescGZIP(), []int{7}
+	return file_rapport_v1_profile_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RefusedEvent) GetIndex() int32 {
@@ -733,13 +798,15 @@ const file_rapport_v1_profile_service_proto_rawDesc = "" +
 	"\x06fields\x18\x03 \x03(\v2\x18.rapport.v1.ProfileValueR\x06fields\x129\n" +
 	"\tsnapshots\x18\x04 \x03(\v2\x1b.rapport.v1.ProfileSnapshotR\tsnapshots\x12#\n" +
 	"\rdelta_version\x18\x05 \x01(\x04R\fdeltaVersion\x12\x1b\n" +
-	"\tschema_id\x18\x06 \x01(\tR\bschemaId\"\xc7\x02\n" +
+	"\tschema_id\x18\x06 \x01(\tR\bschemaId\"\xf3\x02\n" +
 	"\fProfileValue\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\x06number\x18\x02 \x01(\x01H\x00R\x06number\x12\x14\n" +
 	"\x04flag\x18\x03 \x01(\bH\x00R\x04flag\x12\x14\n" +
 	"\x04text\x18\x04 \x01(\tH\x00R\x04text\x120\n" +
-	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampH\x00R\x04time\x12/\n" +
+	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampH\x00R\x04time\x12*\n" +
+	"\x03set\x18\n" +
+	" \x01(\v2\x16.rapport.v1.ProfileSetH\x00R\x03set\x12/\n" +
 	"\x06origin\x18\x06 \x01(\x0e2\x17.rapport.v1.ValueOriginR\x06origin\x12\x16\n" +
 	"\x06source\x18\a \x01(\tR\x06source\x12\x1e\n" +
 	"\n" +
@@ -747,7 +814,10 @@ const file_rapport_v1_profile_service_proto_rawDesc = "" +
 	"generation\x129\n" +
 	"\n" +
 	"event_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\teventTimeB\a\n" +
-	"\x05value\"\x93\x01\n" +
+	"\x05value\"(\n" +
+	"\n" +
+	"ProfileSet\x12\x1a\n" +
+	"\belements\x18\x01 \x03(\tR\belements\"\x93\x01\n" +
 	"\x0fProfileSnapshot\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1e\n" +
 	"\n" +
@@ -802,40 +872,42 @@ func file_rapport_v1_profile_service_proto_rawDescGZIP() []byte {
 }
 
 var file_rapport_v1_profile_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_rapport_v1_profile_service_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_rapport_v1_profile_service_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_rapport_v1_profile_service_proto_goTypes = []any{
 	(ValueOrigin)(0),              // 0: rapport.v1.ValueOrigin
 	(*GetProfileRequest)(nil),     // 1: rapport.v1.GetProfileRequest
 	(*GetProfileResponse)(nil),    // 2: rapport.v1.GetProfileResponse
 	(*ProfileValue)(nil),          // 3: rapport.v1.ProfileValue
-	(*ProfileSnapshot)(nil),       // 4: rapport.v1.ProfileSnapshot
-	(*Event)(nil),                 // 5: rapport.v1.Event
-	(*IngestEventsRequest)(nil),   // 6: rapport.v1.IngestEventsRequest
-	(*IngestEventsResponse)(nil),  // 7: rapport.v1.IngestEventsResponse
-	(*RefusedEvent)(nil),          // 8: rapport.v1.RefusedEvent
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 10: google.protobuf.Struct
+	(*ProfileSet)(nil),            // 4: rapport.v1.ProfileSet
+	(*ProfileSnapshot)(nil),       // 5: rapport.v1.ProfileSnapshot
+	(*Event)(nil),                 // 6: rapport.v1.Event
+	(*IngestEventsRequest)(nil),   // 7: rapport.v1.IngestEventsRequest
+	(*IngestEventsResponse)(nil),  // 8: rapport.v1.IngestEventsResponse
+	(*RefusedEvent)(nil),          // 9: rapport.v1.RefusedEvent
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 11: google.protobuf.Struct
 }
 var file_rapport_v1_profile_service_proto_depIdxs = []int32{
 	3,  // 0: rapport.v1.GetProfileResponse.fields:type_name -> rapport.v1.ProfileValue
-	4,  // 1: rapport.v1.GetProfileResponse.snapshots:type_name -> rapport.v1.ProfileSnapshot
-	9,  // 2: rapport.v1.ProfileValue.time:type_name -> google.protobuf.Timestamp
-	0,  // 3: rapport.v1.ProfileValue.origin:type_name -> rapport.v1.ValueOrigin
-	9,  // 4: rapport.v1.ProfileValue.event_time:type_name -> google.protobuf.Timestamp
-	9,  // 5: rapport.v1.ProfileSnapshot.as_of:type_name -> google.protobuf.Timestamp
-	9,  // 6: rapport.v1.Event.time:type_name -> google.protobuf.Timestamp
-	10, // 7: rapport.v1.Event.attributes:type_name -> google.protobuf.Struct
-	5,  // 8: rapport.v1.IngestEventsRequest.events:type_name -> rapport.v1.Event
-	8,  // 9: rapport.v1.IngestEventsResponse.refused:type_name -> rapport.v1.RefusedEvent
-	1,  // 10: rapport.v1.ProfileService.GetProfile:input_type -> rapport.v1.GetProfileRequest
-	6,  // 11: rapport.v1.ProfileService.IngestEvents:input_type -> rapport.v1.IngestEventsRequest
-	2,  // 12: rapport.v1.ProfileService.GetProfile:output_type -> rapport.v1.GetProfileResponse
-	7,  // 13: rapport.v1.ProfileService.IngestEvents:output_type -> rapport.v1.IngestEventsResponse
-	12, // [12:14] is the sub-list for method output_type
-	10, // [10:12] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	5,  // 1: rapport.v1.GetProfileResponse.snapshots:type_name -> rapport.v1.ProfileSnapshot
+	10, // 2: rapport.v1.ProfileValue.time:type_name -> google.protobuf.Timestamp
+	4,  // 3: rapport.v1.ProfileValue.set:type_name -> rapport.v1.ProfileSet
+	0,  // 4: rapport.v1.ProfileValue.origin:type_name -> rapport.v1.ValueOrigin
+	10, // 5: rapport.v1.ProfileValue.event_time:type_name -> google.protobuf.Timestamp
+	10, // 6: rapport.v1.ProfileSnapshot.as_of:type_name -> google.protobuf.Timestamp
+	10, // 7: rapport.v1.Event.time:type_name -> google.protobuf.Timestamp
+	11, // 8: rapport.v1.Event.attributes:type_name -> google.protobuf.Struct
+	6,  // 9: rapport.v1.IngestEventsRequest.events:type_name -> rapport.v1.Event
+	9,  // 10: rapport.v1.IngestEventsResponse.refused:type_name -> rapport.v1.RefusedEvent
+	1,  // 11: rapport.v1.ProfileService.GetProfile:input_type -> rapport.v1.GetProfileRequest
+	7,  // 12: rapport.v1.ProfileService.IngestEvents:input_type -> rapport.v1.IngestEventsRequest
+	2,  // 13: rapport.v1.ProfileService.GetProfile:output_type -> rapport.v1.GetProfileResponse
+	8,  // 14: rapport.v1.ProfileService.IngestEvents:output_type -> rapport.v1.IngestEventsResponse
+	13, // [13:15] is the sub-list for method output_type
+	11, // [11:13] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_rapport_v1_profile_service_proto_init() }
@@ -848,6 +920,7 @@ func file_rapport_v1_profile_service_proto_init() {
 		(*ProfileValue_Flag)(nil),
 		(*ProfileValue_Text)(nil),
 		(*ProfileValue_Time)(nil),
+		(*ProfileValue_Set)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -855,7 +928,7 @@ func file_rapport_v1_profile_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rapport_v1_profile_service_proto_rawDesc), len(file_rapport_v1_profile_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

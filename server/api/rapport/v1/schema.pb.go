@@ -150,14 +150,16 @@ type ProfileField struct {
 	// Group and name: the group is one of general, value, service, marketing,
 	// preference, usage, location and tag. Rules read it as `profile.NAME`.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// `number`, `flag`, `text`, `time`, or `counter` (a number that events add
-	// to, on top of its batch value).
+	// `number`, `flag`, `text` or `time`: the newest value stands; `counter`: a
+	// number that events add to, on top of its batch value; `max` or `min`: the
+	// greatest or least number that was ever seen; `set`: texts, each there or
+	// not; or `dwell`: for how many minutes the customer has been in a place.
 	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
 	// The source that delivers the field in batch; empty if only events feed it.
 	Batch string `protobuf:"bytes,3,opt,name=batch,proto3" json:"batch,omitempty"`
 	// The column in the source's files; the field's whole name if empty.
 	Column string `protobuf:"bytes,4,opt,name=column,proto3" json:"column,omitempty"`
-	// Digits after the decimal point of a number or counter, 0 to 9. Given, the
+	// Digits after the decimal point of a number, counter, max or min, 0 to 9. Given, the
 	// value is kept as a scaled integer and comes back exactly; not given, it is
 	// a 64-bit float.
 	Decimals *int32 `protobuf:"varint,5,opt,name=decimals,proto3,oneof" json:"decimals,omitempty"`
@@ -167,7 +169,17 @@ type ProfileField struct {
 	// What events do to the field.
 	Events *EventRule `protobuf:"bytes,7,opt,name=events,proto3" json:"events,omitempty"`
 	// What the value means, for people: definition, unit, caveats.
-	Description   string `protobuf:"bytes,8,opt,name=description,proto3" json:"description,omitempty"`
+	Description string `protobuf:"bytes,8,opt,name=description,proto3" json:"description,omitempty"`
+	// The time before the moment of reading that a counter or dwell looks at, such
+	// as `12h` or `7d`; 15m to 400d. A counter without counts all time; a dwell
+	// without is that of the present stay, and 0 when the customer is elsewhere.
+	// The batch value of a counter with a window is a list, such as `3;0;12.5`:
+	// the sums of the buckets before the load's as-of time, the latest first.
+	Window string `protobuf:"bytes,9,opt,name=window,proto3" json:"window,omitempty"`
+	// How finely the window of a counter moves, such as `1h`: an event counts while
+	// all of its bucket is younger than the window. `15m` if empty, and `1d` if a
+	// batch source feeds the field.
+	Bucket        string `protobuf:"bytes,10,opt,name=bucket,proto3" json:"bucket,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -258,6 +270,20 @@ func (x *ProfileField) GetDescription() string {
 	return ""
 }
 
+func (x *ProfileField) GetWindow() string {
+	if x != nil {
+		return x.Window
+	}
+	return ""
+}
+
+func (x *ProfileField) GetBucket() string {
+	if x != nil {
+		return x.Bucket
+	}
+	return ""
+}
+
 // EventRule says which events change a field, and how. Expressions are CEL over
 // `event`: `event.id`, `event.type`, `event.time`, and the event's attributes by
 // their own names, as in `event.amount`.
@@ -266,10 +292,25 @@ type EventRule struct {
 	// Condition under which an event changes the field.
 	On string `protobuf:"bytes,1,opt,name=on,proto3" json:"on,omitempty"`
 	// The field's new value; for a number, flag, text or time. The event that
-	// happened last decides, whatever the order of arrival.
+	// happened last decides, whatever the order of arrival. For a max or min: the
+	// value that may be the new extreme.
 	Set string `protobuf:"bytes,2,opt,name=set,proto3" json:"set,omitempty"`
-	// What is added; for a counter.
-	Add           string `protobuf:"bytes,3,opt,name=add,proto3" json:"add,omitempty"`
+	// What is added: to a counter, an amount; to a set, an element, which is a text
+	// without semicolon.
+	Add string `protobuf:"bytes,3,opt,name=add,proto3" json:"add,omitempty"`
+	// For a counter that events alone feed: the condition under which it begins
+	// again at zero, such as `event.type == "power_on"`. An event that also adds is
+	// counted after it.
+	Reset_ string `protobuf:"bytes,4,opt,name=reset,proto3" json:"reset,omitempty"`
+	// For a set: the condition under which an event removes an element, such as
+	// `event.type == "cancel"`.
+	RemoveOn string `protobuf:"bytes,5,opt,name=remove_on,json=removeOn,proto3" json:"remove_on,omitempty"`
+	// The element that is removed; that of add if empty.
+	Remove string `protobuf:"bytes,6,opt,name=remove,proto3" json:"remove,omitempty"`
+	// For a dwell: whether the event finds the customer there, such as
+	// `event.area == "station"`. A stay begins with the first event for which it is
+	// true and ends with the next for which it is false.
+	In            string `protobuf:"bytes,7,opt,name=in,proto3" json:"in,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -325,6 +366,34 @@ func (x *EventRule) GetAdd() string {
 	return ""
 }
 
+func (x *EventRule) GetReset_() string {
+	if x != nil {
+		return x.Reset_
+	}
+	return ""
+}
+
+func (x *EventRule) GetRemoveOn() string {
+	if x != nil {
+		return x.RemoveOn
+	}
+	return ""
+}
+
+func (x *EventRule) GetRemove() string {
+	if x != nil {
+		return x.Remove
+	}
+	return ""
+}
+
+func (x *EventRule) GetIn() string {
+	if x != nil {
+		return x.In
+	}
+	return ""
+}
+
 var File_rapport_v1_schema_proto protoreflect.FileDescriptor
 
 const file_rapport_v1_schema_proto_rawDesc = "" +
@@ -337,25 +406,31 @@ const file_rapport_v1_schema_proto_rawDesc = "" +
 	"\rProfileSource\x12-\n" +
 	"\x02id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,31}$R\x02id\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\x12\x1a\n" +
-	"\x03key\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x03key\"\xd6\x03\n" +
+	"\x03key\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x03key\"\xe0\x04\n" +
 	"\fProfileField\x12o\n" +
-	"\x04name\x18\x01 \x01(\tB[\xbaHXrV\x18P2R^(general|value|service|marketing|preference|usage|location|tag)\\.[a-z][a-z0-9_]*$R\x04name\x12<\n" +
-	"\x04type\x18\x02 \x01(\tB(\xbaH%r#R\x06numberR\x04flagR\x04textR\x04timeR\acounterR\x04type\x126\n" +
+	"\x04name\x18\x01 \x01(\tB[\xbaHXrV\x18P2R^(general|value|service|marketing|preference|usage|location|tag)\\.[a-z][a-z0-9_]*$R\x04name\x12R\n" +
+	"\x04type\x18\x02 \x01(\tB>\xbaH;r9R\x06numberR\x04flagR\x04textR\x04timeR\acounterR\x03maxR\x03minR\x03setR\x05dwellR\x04type\x126\n" +
 	"\x05batch\x18\x03 \x01(\tB \xbaH\x1d\xd8\x01\x01r\x182\x16^[a-z][a-z0-9_]{0,31}$R\x05batch\x12 \n" +
 	"\x06column\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x06column\x12*\n" +
 	"\bdecimals\x18\x05 \x01(\x05B\t\xbaH\x06\x1a\x04\x18\t(\x00H\x00R\bdecimals\x88\x01\x01\x12\x1d\n" +
 	"\adefault\x18\x06 \x01(\bH\x01R\adefault\x88\x01\x01\x12-\n" +
 	"\x06events\x18\a \x01(\v2\x15.rapport.v1.EventRuleR\x06events\x12*\n" +
-	"\vdescription\x18\b \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescriptionB\v\n" +
+	"\vdescription\x18\b \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\x128\n" +
+	"\x06window\x18\t \x01(\tB \xbaH\x1d\xd8\x01\x01r\x182\x16^[1-9][0-9]{0,4}[mhd]$R\x06window\x128\n" +
+	"\x06bucket\x18\n" +
+	" \x01(\tB \xbaH\x1d\xd8\x01\x01r\x182\x16^[1-9][0-9]{0,4}[mhd]$R\x06bucketB\v\n" +
 	"\t_decimalsB\n" +
 	"\n" +
-	"\b_default\"\xc4\x01\n" +
+	"\b_default\"\xe2\x01\n" +
 	"\tEventRule\x12\x1a\n" +
 	"\x02on\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80 R\x02on\x12\x1a\n" +
 	"\x03set\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x03set\x12\x1a\n" +
-	"\x03add\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x03add:c\xbaH`\x1a^\n" +
-	"\x15event_rule.set_or_add\x12\x1fgive exactly one of set and add\x1a$(this.set == '') != (this.add == '')B)Z'rapport/server/api/rapport/v1;rapportv1b\x06proto3"
+	"\x03add\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x03add\x12\x1e\n" +
+	"\x05reset\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x05reset\x12%\n" +
+	"\tremove_on\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\bremoveOn\x12 \n" +
+	"\x06remove\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x06remove\x12\x18\n" +
+	"\x02in\x18\a \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x02inB)Z'rapport/server/api/rapport/v1;rapportv1b\x06proto3"
 
 var (
 	file_rapport_v1_schema_proto_rawDescOnce sync.Once
