@@ -64,8 +64,8 @@ func (h horizonTimes) check(source string, asOf, ingestCut int64) error {
 	}
 	text := func(t int64) string { return micros(t).Format(time.RFC3339) }
 	return fmt.Errorf("%w: source %s: its as-of time is %s and its ingest cut %s, but what happened before %s and was logged before %s is "+
-		"kept in batch values only, since every other snapshot of the source has it: load one that reaches there, or stop the "+
-		"server and remove the folder deltas, which the next start then derives anew from the journal",
+		"kept in batch values only, since every other snapshot of the source has it: load one that reaches there; or, to go back "+
+		"behind all others, stop the server and remove their folders and the folder deltas, which the next start derives anew from the journal",
 		ErrSnapshotPruned, source, text(asOf), text(ingestCut), text(h.AsOf), text(h.IngestCut))
 }
 
@@ -98,7 +98,8 @@ func (s sourceFolder) writeHorizon(h horizonTimes) error {
 }
 
 // next returns the horizon that the source's retained snapshots allow, h where they
-// allow no more. Those that don't reach h count for nothing: they can't be activated.
+// allow no more. While there is one alone nothing is forgotten: the next file may well
+// be an older one that was meant to be the first. Those that don't reach h count for nothing: they can't be activated.
 // One that can't be read may be repaired, and then nothing is gained.
 func (s sourceFolder) next(h horizonTimes) (horizonTimes, error) {
 	numbers, err := s.sealed()
@@ -106,7 +107,7 @@ func (s sourceFolder) next(h horizonTimes) (horizonTimes, error) {
 		return h, err
 	}
 	least := horizonTimes{AsOf: math.MaxInt64, IngestCut: math.MaxInt64}
-	found := false
+	found := 0
 	for _, n := range numbers {
 		m, err := s.manifest(n)
 		if err != nil {
@@ -114,10 +115,10 @@ func (s sourceFolder) next(h horizonTimes) (horizonTimes, error) {
 		}
 		if asOf, cut := m.AsOf.UnixMicro(), m.IngestCut.UnixMicro(); h.reached(asOf, cut) {
 			least.AsOf, least.IngestCut = min(least.AsOf, asOf), min(least.IngestCut, cut)
-			found = true
+			found++
 		}
 	}
-	if !found {
+	if found < 2 {
 		return h, nil
 	}
 	return horizonTimes{AsOf: max(h.AsOf, least.AsOf), IngestCut: max(h.IngestCut, least.IngestCut)}, nil

@@ -1,0 +1,106 @@
+package profilestore_test
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+var planted = flag.Bool("planted", false, "also run the model test on code with mistakes planted in it")
+
+// mistake is a mistake that the model test must find: in a file, what stands there
+// and what is put in its place.
+type mistake struct {
+	name, file, right, wrong string
+}
+
+var mistakes = []mistake{
+	{
+		"prune by the current snapshot only", "prune.go",
+		"	numbers, err := s.sealed()\n	if err != nil {\n		return h, err\n	}\n",
+		"	c, err := s.read()\n	if err != nil || c.Active == 0 {\n		return h, err\n	}\n	numbers := []int64{c.Active}\n",
+	},
+	{
+		"prune by the current snapshot only, and go back behind it", "prune.go",
+		"	least := horizonTimes{AsOf: math.MaxInt64, IngestCut: math.MaxInt64}\n",
+		"	if c, err := s.read(); err == nil && c.Active > 0 {\n		if m, err := s.manifest(c.Active); err == nil {\n			return horizonTimes{m.AsOf.UnixMicro(), m.IngestCut.UnixMicro()}, nil\n		}\n	}\n	least := horizonTimes{AsOf: math.MaxInt64, IngestCut: math.MaxInt64}\n",
+	},
+	{
+		"event time only", "delta.go",
+		"(c.happened+1)*cellMicros <= asOf && (c.logged+1)*cellMicros <= ingestCut",
+		"(c.happened+1)*cellMicros <= asOf",
+	},
+	{
+		"ingest time only", "delta.go",
+		"(c.happened+1)*cellMicros <= asOf && (c.logged+1)*cellMicros <= ingestCut",
+		"(c.logged+1)*cellMicros <= ingestCut",
+	},
+	{"short id ring", "delta.go", "int64(IDHorizon / time.Microsecond)", "int64(time.Hour / time.Microsecond)"},
+	{"checkpoint ahead of the records", "replay.go", "s.journal.Replay(ctx, state.Applied+1,", "s.journal.Replay(ctx, state.Applied+2,"},
+	{"the load of one source clears the others", "snapshots.go", "slices.Clone(old.snapshots)}", "make([]*Snapshot, len(old.snapshots))}"},
+	{"the horizon is not durable", "prune.go", "err := folder.writeHorizon(next); err != nil", "err := error(nil); err != nil"},
+	{"elements pruned by the ingest cut", "prune.go", "e.time < h.sources[source].AsOf", "e.time < h.sources[source].IngestCut"},
+	{"elements of before the as-of time", "set.go", "		if c.time < from {\n			continue\n		}\n", ""},
+	{"windows count a bucket too many", "hops.go", "begin >= from;", "begin > from-bucket;"},
+	{"windows count what is to come", "view.go", "begin < r.now-x.window || begin > r.now", "begin < r.now-x.window"},
+	{"windows forget too early", "deltaedit.go", "c.happened*x.cell() < edge-x.window", "c.happened*x.cell() < edge"},
+	{"amounts become one sum too early", "prune.go", "x.form == formSince && c.happened < edge", "x.form == formSince && c.happened < d.newest"},
+	{"a reset may be late for ever", "deltaedit.go", "if e.Time < d.newest-lateMicros {", "if e.Time < -d.newest {"},
+	{"moves go too early", "prune.go", "if m.time < edge {", "if m.time < d.newest {"},
+	{"a stay begins with its last event", "view.go", "case m.in && !in:", "case m.in:"},
+	{"a register takes the last to arrive", "deltaedit.go", "cmp.Or(byValue, cmp.Compare(r.time, old.time), cmp.Compare(r.id, old.id)) >= 0", "byValue >= 0"},
+}
+
+// TestPlantedMistakes plants mistakes in the package, one at a time, and expects
+// TestModel to fail: a model test that passes whatever the code does shows nothing.
+// It runs go test with an overlay, so the files stay as they are. It takes minutes:
+//
+//	go test ./profilestore -run PlantedMistakes -planted -timeout 30m -v
+func TestPlantedMistakes(t *testing.T) {
+	if !*planted {
+		t.Skip("takes minutes: run it with -planted")
+	}
+	for _, m := range mistakes {
+		t.Run(m.name, func(t *testing.T) {
+			source, err := os.ReadFile(m.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := strings.Count(string(source), m.right); n != 1 {
+				t.Fatalf("what the mistake takes the place of is %d times in %s", n, m.file)
+			}
+			dir := t.TempDir()
+			changed := filepath.Join(dir, m.file)
+			if err := os.WriteFile(changed, []byte(strings.Replace(string(source), m.right, m.wrong, 1)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			file, err := filepath.Abs(m.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			overlay, err := json.Marshal(map[string]map[string]string{"Replace": {file: changed}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			list := filepath.Join(dir, "overlay.json")
+			if err := os.WriteFile(list, overlay, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			out, err := exec.CommandContext(context.Background(), "go", "test", "-overlay", list, "-vet=off", "-run", "^TestModel$", //nolint:gosec // of this file
+				"-rapid.checks=500", "-rapid.nofailfile", "-rapid.shrinktime=1s", ".").CombinedOutput()
+			if err == nil || !strings.Contains(string(out), "--- FAIL: TestModel") {
+				t.Fatalf("the model test does not find it: %v\n%.2000s", err, out)
+			}
+			for line := range strings.Lines(string(out)) {
+				if strings.Contains(line, "model_test.go") && !strings.Contains(line, "draw") {
+					t.Log(strings.TrimSpace(line))
+				}
+			}
+		})
+	}
+}
