@@ -21,10 +21,12 @@ const (
 	// it, the event changes nothing.
 	IDHorizon = 48 * time.Hour
 
-	// LateHorizon is how late an event may be, after the newest of its customer was
-	// logged, for those few meanings that depend on the order of events: the reset
-	// of a counter and a move in or out of a place. Later, it does not change these
-	// fields. Amounts, registers, sets, max and min take an event however late.
+	// LateHorizon is how long before the latest of its customer's events one may have
+	// happened, for those few meanings that depend on the order of events: the reset
+	// of a counter and a move in or out of a place. Longer before, it does not change
+	// these fields. Amounts, registers, sets, max and min take an event however late.
+	// By the time of happening, so that a file of old events, in their order, gives
+	// what they would have given in their day.
 	LateHorizon = 48 * time.Hour
 )
 

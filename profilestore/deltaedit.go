@@ -91,7 +91,7 @@ func (d *deltaEdit) apply(seq uint64, e *Event, changes []Change, s *Schema) app
 
 // change applies what an event does to one field.
 func (d *deltaEdit) change(x *slot, c *Change, e *Event, id uint64) {
-	edge := d.newest - lateMicros
+	edge := d.latest - lateMicros
 	switch x.form {
 	case formRegister, formMax, formMin:
 		d.set(x.form, register{key: x.key, time: e.Time, id: id, value: c.Value})
@@ -131,7 +131,7 @@ func (d *deltaEdit) change(x *slot, c *Change, e *Event, id uint64) {
 
 // reset begins a counter again.
 func (d *deltaEdit) reset(x *slot, e *Event, id uint64) {
-	if e.Time < d.newest-lateMicros {
+	if e.Time < d.latest-lateMicros {
 		d.fate.tooLate++
 		return
 	}

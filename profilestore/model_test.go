@@ -136,13 +136,13 @@ func newModel() *model {
 }
 
 // advance moves the horizon to what all snapshots that can be activated cover.
-func (s *modelSource) advance() {
+func (x *modelSource) advance() {
 	asOf, cut := int64(math.MaxInt64), int64(math.MaxInt64)
-	for _, l := range s.loads {
+	for _, l := range x.loads {
 		asOf, cut = min(asOf, l.asOf), min(cut, l.cut)
 	}
-	if len(s.loads) >= 2 {
-		s.asOf, s.cut = max(s.asOf, asOf), max(s.cut, cut)
+	if len(x.loads) >= 2 {
+		x.asOf, x.cut = max(x.asOf, asOf), max(x.cut, cut)
 	}
 }
 
@@ -175,7 +175,7 @@ func (m *model) want(customer string, now int64) []string {
 	var moves []modelEvent
 	reset := int64(math.MinInt64)
 	for _, e := range m.events[customer] {
-		newest = max(newest, e.logged)
+		newest = max(newest, e.Time)
 		if e.Time < newest-48*hour {
 			continue
 		}

@@ -49,9 +49,9 @@ var mistakes = []mistake{
 	{"windows count a bucket too many", "hops.go", "begin >= from;", "begin > from-bucket;"},
 	{"windows count what is to come", "view.go", "begin < r.now-x.window || begin > r.now", "begin < r.now-x.window"},
 	{"windows forget too early", "deltaedit.go", "c.happened*x.cell() < edge-x.window", "c.happened*x.cell() < edge"},
-	{"amounts become one sum too early", "prune.go", "x.form == formSince && c.happened < edge", "x.form == formSince && c.happened < d.newest"},
-	{"a reset may be late for ever", "deltaedit.go", "if e.Time < d.newest-lateMicros {", "if e.Time < -d.newest {"},
-	{"moves go too early", "prune.go", "if m.time < edge {", "if m.time < d.newest {"},
+	{"amounts become one sum too early", "prune.go", "x.form == formSince && c.happened < edge", "x.form == formSince && c.happened < d.latest"},
+	{"a reset may be late for ever", "deltaedit.go", "if e.Time < d.latest-lateMicros {", "if e.Time < -d.latest {"},
+	{"moves go too early", "prune.go", "if m.time < edge {", "if m.time < d.latest {"},
 	{"a stay begins with its last event", "view.go", "case m.in && !in:", "case m.in:"},
 	{"a register takes the last to arrive", "deltaedit.go", "cmp.Or(byValue, cmp.Compare(r.time, old.time), cmp.Compare(r.id, old.id)) >= 0", "byValue >= 0"},
 }
@@ -91,7 +91,7 @@ func TestPlantedMistakes(t *testing.T) {
 			if err := os.WriteFile(list, overlay, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			out, err := exec.CommandContext(context.Background(), "go", "test", "-overlay", list, "-vet=off", "-run", "^TestModel$", //nolint:gosec // of this file
+			out, err := exec.CommandContext(context.Background(), "go", "test", "-overlay", list, "-vet=off", "-run", "^TestModel$",
 				"-rapid.checks=500", "-rapid.nofailfile", "-rapid.shrinktime=1s", ".").CombinedOutput()
 			if err == nil || !strings.Contains(string(out), "--- FAIL: TestModel") {
 				t.Fatalf("the model test does not find it: %v\n%.2000s", err, out)

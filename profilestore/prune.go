@@ -197,12 +197,12 @@ func (s *Snapshots) advanceLocked(folder sourceFolder, source int) error {
 // prune drops from a record what no view will ask for again, and returns how many
 // cells, elements and moves that were. It changes no view: see horizon for what the
 // snapshots cover; what has left its window has for every time of reading from
-// LateHorizon before the newest event on; and for that time and before it the order
+// LateHorizon before the latest event on; and for that time and before it the order
 // of events is settled, so amounts since a reset become one sum and moves that only
 // confirm the one before them go.
 func (d *deltaEdit) prune(s *Schema, h *horizon) int {
 	before := len(d.cells) + len(d.sets) + len(d.moves)
-	edge := d.newest - lateMicros
+	edge := d.latest - lateMicros
 	d.pruneCells(s, h, edge)
 	d.sets = slices.DeleteFunc(d.sets, func(e element) bool {
 		source := s.slotOf(e.key).source

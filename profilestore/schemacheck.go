@@ -196,7 +196,7 @@ func (f *Field) checkWindow(path string, fail func(path, format string, args ...
 	case f.Type != TypeCounter && f.Type != TypeDwell:
 		fail(path+".window", "only a counter or dwell has a window, %s is a %s", f.Name, f.Type)
 	case f.Window < CellWidth || f.Window > MaxWindow:
-		fail(path+".window", "%v is out of range: from 15m to 400d", f.Window)
+		fail(path+".window", "%s is out of range: from 15m to 400d", FormatSpan(f.Window))
 	case f.Type == TypeDwell && f.Bucket != 0:
 		fail(path+".bucket", "a dwell is exact and has no bucket")
 	case f.Type == TypeDwell:
@@ -209,13 +209,25 @@ func (f *Field) checkWindow(path string, fail func(path, format string, args ...
 		}
 		switch {
 		case f.Bucket < CellWidth || f.Bucket%CellWidth != 0:
-			fail(path+".bucket", "%v is not a multiple of %v", f.Bucket, CellWidth)
+			fail(path+".bucket", "%s is not a multiple of %s", FormatSpan(f.Bucket), FormatSpan(CellWidth))
 		case f.Window%f.Bucket != 0:
-			fail(path+".window", "%v is not a multiple of the bucket, %v", f.Window, f.Bucket)
+			fail(path+".window", "%s is not a multiple of the bucket, %s", FormatSpan(f.Window), FormatSpan(f.Bucket))
 		case f.Batch != "" && f.Window/f.Bucket > maxHops:
 			fail(path+".bucket", "%d hops in the window: at most %d, choose a longer bucket", f.Window/f.Bucket, maxHops)
 		case f.Window/f.Bucket > maxBuckets:
 			fail(path+".bucket", "%d buckets in the window: at most %d, choose a longer bucket", f.Window/f.Bucket, maxBuckets)
 		}
 	}
+}
+
+// FormatSpan writes a span as schema files do: 90m, 12h, 7d.
+func FormatSpan(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d%day == 0:
+		return fmt.Sprintf("%dd", d/day)
+	case d%time.Hour == 0:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	}
+	return fmt.Sprintf("%dm", d/time.Minute)
 }

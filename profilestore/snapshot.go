@@ -154,8 +154,8 @@ func fitSnapshot(schema *Schema, source string, layout *rowLayout) ([]snapshotSl
 		case f.Type != c.Type:
 			return nil, fmt.Errorf("%w: field %s is a %s in the schema and a %s in the snapshot: load the source again", ErrSnapshotUnfit, f.Name, f.Type, c.Type)
 		case f.Bucket != c.Bucket || f.Window > c.Window:
-			return nil, fmt.Errorf("%w: counter %s has a window of %v in buckets of %v in the schema, and of %v in buckets of %v in the snapshot: load the source again",
-				ErrSnapshotUnfit, f.Name, f.Window, f.Bucket, c.Window, c.Bucket)
+			return nil, fmt.Errorf("%w: counter %s has a window of %s in buckets of %s in the schema, and of %s in buckets of %s in the snapshot: load the source again",
+				ErrSnapshotUnfit, f.Name, FormatSpan(f.Window), FormatSpan(f.Bucket), FormatSpan(c.Window), FormatSpan(c.Bucket))
 		case f.Type == TypeCounter && (f.Decimals < c.Decimals || f.Bucket > 0 && f.Decimals != c.Decimals):
 			return nil, fmt.Errorf("%w: counter %s has %d decimals in the schema and %d in the snapshot: load the source again", ErrSnapshotUnfit, f.Name, f.Decimals, c.Decimals)
 		}

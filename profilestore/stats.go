@@ -16,7 +16,7 @@ import "sync/atomic"
 //     greater value of a max, or comes before the counter's last reset. It is as if the
 //     events had come in order.
 //   - A change that is too late is one of a reset or a dwell whose event happened more
-//     than LateHorizon before the newest of the customer was logged, or of a window
+//     than LateHorizon before the latest of the customer's events, or of a window
 //     that it has left. It is without effect.
 //   - A future-dated event, by at most MaxFuture, is accepted. It counts at once, except
 //     in a window and a dwell, which see it when its time has come. One from further

@@ -115,12 +115,12 @@ func newHouse(t testing.TB, cache int) *house {
 	return h
 }
 
-func (h *house) load(source string, asOf, cut int64, csv string) error {
+func (h *house) loadBI(asOf, cut int64, csv string) error {
 	file := filepath.Join(h.dir, "input.csv")
 	if err := os.WriteFile(file, []byte(csv), 0o600); err != nil {
 		return err
 	}
-	_, err := h.loadFile(source, asOf, cut, file, 4)
+	_, err := h.loadFile("bi", asOf, cut, file, 4)
 	return err
 }
 

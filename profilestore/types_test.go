@@ -100,6 +100,7 @@ func TestCountSinceReset(t *testing.T) {
 	h.happened(t, time.Second, "reset", "", 0)
 	h.want(t, 0, missed, "0")
 	h.now += 72 * hour
+	h.happened(t, 0, "balance", "", 1)
 	h.happened(t, 49*time.Hour, "use", "", 1)
 	h.happened(t, 48*time.Hour+time.Second, "reset", "", 0) // too late
 	h.want(t, 0, missed, "1")
@@ -122,7 +123,7 @@ func TestWindowEdges(t *testing.T) {
 	h.want(t, 12*time.Hour+time.Microsecond, recent, "0")
 	h.want(t, 0, daily, "unknown")
 	// The batch has hops of six hours before midnight; the event is after it.
-	if err := h.load("bi", h.now, h.now, "customer,usage.day_mb,value.balance,usage.data_mb,value.peak,marketing.owned\n1,1; 2;0;4,,,,\n"); err != nil {
+	if err := h.loadBI(h.now, h.now, "customer,usage.day_mb,value.balance,usage.data_mb,value.peak,marketing.owned\n1,1; 2;0;4,,,,\n"); err != nil {
 		t.Fatal(err)
 	}
 	h.want(t, 0, daily, "15")
@@ -154,17 +155,17 @@ func TestSetAgainstBatch(t *testing.T) {
 	h.happened(t, 2*time.Hour, "buy", "mail", 0)
 	h.want(t, 0, owned, "unknown")
 	h.want(t, 0, "preference.liked", "{mail}")
-	if err := h.load("bi", h.now-3*hour, h.now-3*hour, header+"1,news; book;news,,,,\n"); err != nil {
+	if err := h.loadBI(h.now-3*hour, h.now-3*hour, header+"1,news; book;news,,,,\n"); err != nil {
 		t.Fatal(err)
 	}
 	h.want(t, 0, owned, "{book, mail, news}")
 	h.happened(t, time.Hour, "drop", "book", 0)
 	h.want(t, 0, owned, "{mail, news}")
-	if err := h.load("bi", h.now-2*hour, h.now-2*hour, header+"1,news;book,,,,\n"); err != nil {
+	if err := h.loadBI(h.now-2*hour, h.now-2*hour, header+"1,news;book,,,,\n"); err != nil {
 		t.Fatal(err)
 	}
 	h.want(t, 0, owned, "{mail, news}") // ordered at its as-of time
-	if err := h.load("bi", h.now, h.now, header+"1,news;book,,,,\n"); err != nil {
+	if err := h.loadBI(h.now, h.now, header+"1,news;book,,,,\n"); err != nil {
 		t.Fatal(err)
 	}
 	h.want(t, 0, owned, "{book, news}") // it knows better
@@ -267,7 +268,7 @@ func TestSetAndHopFiles(t *testing.T) {
 				row += c.value
 			}
 		}
-		if err := h.load("bi", h.now, h.now, header+"\n"+row+"\n"); err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := h.loadBI(h.now, h.now, header+"\n"+row+"\n"); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s %q: %v, want %q", c.column, c.value, err, c.want)
 		}
 	}
@@ -308,11 +309,11 @@ func TestSchemaOfTypes(t *testing.T) {
 		{profilestore.Field{Type: profilestore.TypeNumber, Events: &remove}, "events.remove_on: elements are removed from a set"},
 		{profilestore.Field{Type: profilestore.TypeNumber, Events: &set, Window: d}, "window: only a counter or dwell"},
 		{profilestore.Field{Type: profilestore.TypeCounter, Events: &add, Bucket: time.Hour}, "bucket: a bucket without a window"},
-		{profilestore.Field{Type: profilestore.TypeCounter, Events: &add, Window: d, Bucket: 20 * time.Minute}, "bucket: 20m0s is not a multiple"},
-		{profilestore.Field{Type: profilestore.TypeCounter, Events: &add, Window: d, Bucket: 7 * time.Hour}, "window: 24h0m0s is not a multiple of the bucket"},
+		{profilestore.Field{Type: profilestore.TypeCounter, Events: &add, Window: d, Bucket: 20 * time.Minute}, "bucket: 20m is not a multiple"},
+		{profilestore.Field{Type: profilestore.TypeCounter, Events: &add, Window: d, Bucket: 7 * time.Hour}, "window: 1d is not a multiple of the bucket"},
 		{profilestore.Field{Type: profilestore.TypeCounter, Events: &add, Window: 400 * d}, "bucket: 38400 buckets in the window: at most 3000"},
 		{profilestore.Field{Type: profilestore.TypeCounter, Batch: "bi", Events: &add, Window: 400 * d, Bucket: 6 * time.Hour}, "bucket: 1600 hops in the window: at most 400"},
-		{profilestore.Field{Type: profilestore.TypeCounter, Events: &add, Window: 401 * d}, "window: 9624h0m0s is out of range"},
+		{profilestore.Field{Type: profilestore.TypeCounter, Events: &add, Window: 401 * d}, "window: 401d is out of range"},
 	} {
 		c.field.Name = "usage.x"
 		if c.field.Decimals == 0 {

@@ -57,7 +57,7 @@ func (v *View) Snapshot(source int) (s *Snapshot, hasRow bool) {
 func (v *View) At(now int64) Reading { return Reading{view: v, now: now} }
 
 // Reading is a [View] at one moment, which windows and stays end at. It is exact for
-// every moment from LateHorizon before the customer's newest event was logged on. It
+// every moment from LateHorizon before the customer's latest event on. It
 // is small, immutable, and valid as long as its view.
 type Reading struct {
 	view *View

@@ -186,7 +186,7 @@ func (cmd *loadCmd) finish(ctx context.Context, a *app, api *clients, report *pr
 	}
 	for _, f := range report.Fields {
 		if f.Nulls > 0 {
-			writef(a.err, "%s is unknown in %s\n", f.Name, plural(f.Nulls, "row"))
+			writef(a.err, "%s is blank in %s\n", f.Name, plural(f.Nulls, "row"))
 		}
 	}
 	state := "is active"

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"os"
-	"time"
 
 	"rapport/profilestore"
 	"rapport/server"
@@ -129,23 +128,11 @@ func eventRuleText(e *profilestore.EventRule) string {
 func typeText(f *profilestore.Field) string {
 	switch {
 	case f.Bucket > 0:
-		return fmt.Sprintf("%s %s by %s", f.Type, spanText(f.Window), spanText(f.Bucket))
+		return fmt.Sprintf("%s %s by %s", f.Type, profilestore.FormatSpan(f.Window), profilestore.FormatSpan(f.Bucket))
 	case f.Window > 0:
-		return fmt.Sprintf("%s %s", f.Type, spanText(f.Window))
+		return fmt.Sprintf("%s %s", f.Type, profilestore.FormatSpan(f.Window))
 	}
 	return string(f.Type)
-}
-
-// spanText writes a span as schema files do.
-func spanText(d time.Duration) string {
-	const day = 24 * time.Hour
-	switch {
-	case d%day == 0:
-		return fmt.Sprintf("%dd", d/day)
-	case d%time.Hour == 0:
-		return fmt.Sprintf("%dh", d/time.Hour)
-	}
-	return fmt.Sprintf("%dm", d/time.Minute)
 }
 
 func schemaTable(schema *profilestore.Schema) *table {

@@ -113,6 +113,9 @@ var patterns = map[string]string{
 	`^(general|value|service|marketing|preference|usage|location|tag)\.[a-z][a-z0-9_]*$`: "use GROUP.NAME, with a group of general, value, service, marketing, preference, usage, location, tag",
 }
 
+// spanPattern is the rule for spans.
+const spanPattern = `^[1-9][0-9]{0,4}[mhd]$`
+
 // plainViolation puts a violation of a value that is there into words.
 func plainViolation(v *protovalidate.Violation, value string) string {
 	message := v.Proto.GetMessage()
@@ -120,6 +123,8 @@ func plainViolation(v *protovalidate.Violation, value string) string {
 	case "string.pattern":
 		words, ok := patterns[v.RuleValue.String()]
 		switch {
+		case v.RuleValue.String() == spanPattern:
+			return fmt.Sprintf("%.80q is no span: use minutes, hours or days, such as 90m, 12h or 7d", value)
 		case ok && value == "":
 			return "is empty: " + words
 		case ok:

@@ -483,6 +483,8 @@ func number(v profilestore.Value, is string) float64 {
 		one = v.Flag()
 	case profilestore.KindText:
 		one = v.Text() == is
+	case profilestore.KindSet:
+		one = v.Has(is)
 	case profilestore.KindUnknown:
 		return math.NaN()
 	}
