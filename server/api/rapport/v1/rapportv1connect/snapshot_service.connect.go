@@ -52,7 +52,8 @@ type SnapshotServiceClient interface {
 	// Decisions in flight end on the one that they began with.
 	//
 	// Errors: NOT_FOUND with reason SNAPSHOT_NOT_FOUND; FAILED_PRECONDITION with
-	// reason SNAPSHOT_UNFIT when the snapshot does not fit the schema, and
+	// reason SNAPSHOT_UNFIT when the snapshot does not fit the schema, and with
+	// SNAPSHOT_TOO_OLD when it looked less far than what has been pruned; and
 	// DATA_LOSS with reason SNAPSHOT_DAMAGED when it fails verification; the
 	// current one stays.
 	ActivateSnapshot(context.Context, *connect.Request[v1.ActivateSnapshotRequest]) (*connect.Response[v1.ActivateSnapshotResponse], error)
@@ -125,7 +126,8 @@ type SnapshotServiceHandler interface {
 	// Decisions in flight end on the one that they began with.
 	//
 	// Errors: NOT_FOUND with reason SNAPSHOT_NOT_FOUND; FAILED_PRECONDITION with
-	// reason SNAPSHOT_UNFIT when the snapshot does not fit the schema, and
+	// reason SNAPSHOT_UNFIT when the snapshot does not fit the schema, and with
+	// SNAPSHOT_TOO_OLD when it looked less far than what has been pruned; and
 	// DATA_LOSS with reason SNAPSHOT_DAMAGED when it fails verification; the
 	// current one stays.
 	ActivateSnapshot(context.Context, *connect.Request[v1.ActivateSnapshotRequest]) (*connect.Response[v1.ActivateSnapshotResponse], error)
