@@ -337,8 +337,14 @@ func mergeView(tb testing.TB) (v *View, now int64) {
 		now = int64(i) * cellMicros
 		e := &Event{ID: fmt.Sprint(i), Time: now, Logged: now}
 		changes := []Change{
-			{Slot: 0, Value: Number(1.25)}, {Slot: 4, Value: Number(1.5)}, {Slot: 5, Value: Number(1)}, {Slot: 6, Value: Number(float64(i))},
-			{Slot: 8, Op: Remove, Value: Text("a")}, {Slot: 9, Value: Number(1)}, {Slot: 10, Value: Flag(i%2 == 0)}, {Slot: 11, Value: Number(1)},
+			{Slot: 0, Value: Number(1.25)},
+			{Slot: 4, Value: Number(1.5)},
+			{Slot: 5, Value: Number(1)},
+			{Slot: 6, Value: Number(float64(i))},
+			{Slot: 8, Op: Remove, Value: Text("a")},
+			{Slot: 9, Value: Number(1)},
+			{Slot: 10, Value: Flag(i%2 == 0)},
+			{Slot: 11, Value: Number(1)},
 		}
 		edit.apply(uint64(i+1), e, changes, schema)
 	}
@@ -402,8 +408,13 @@ func FuzzDelta(f *testing.F) {
 	var d *delta
 	for i := range 5 {
 		d, _ = d.apply(uint64(i+1), &Event{ID: fmt.Sprint(i), Time: int64(i) * cellMicros}, []Change{
-			{Slot: 0, Value: Number(1)}, {Slot: 1, Value: Text("x")}, {Slot: 5, Value: Number(1)}, {Slot: 8, Value: Text("e")}, {Slot: 8, Op: Remove, Value: Text("f")},
-			{Slot: 9, Op: Reset}, {Slot: 10, Value: Flag(i%2 == 0)},
+			{Slot: 0, Value: Number(1)},
+			{Slot: 1, Value: Text("x")},
+			{Slot: 5, Value: Number(1)},
+			{Slot: 8, Value: Text("e")},
+			{Slot: 8, Op: Remove, Value: Text("f")},
+			{Slot: 9, Op: Reset},
+			{Slot: 10, Value: Flag(i%2 == 0)},
 		}, schema)
 		f.Add(d.encode())
 	}
