@@ -234,7 +234,7 @@ func cell(v profilestore.Value) uint64 {
 		return abi.FlagCell(v.Flag())
 	case profilestore.KindTime:
 		return abi.TimeCell(v.Micros())
-	case profilestore.KindText, profilestore.KindUnknown:
+	case profilestore.KindText, profilestore.KindSet, profilestore.KindUnknown:
 	}
 	return 0
 }
