@@ -57,8 +57,8 @@ func drawEvents(t *rapid.T) []logged {
 	for i := range events {
 		e := &Event{
 			ID:     fmt.Sprintf("e%d", rapid.IntRange(0, 25).Draw(t, "id")),
-			Time:   rapid.Int64Range(-day, 3*day).Draw(t, "time"),
-			Logged: int64(i) * day / 40, // within the horizon of ids
+			Time:   rapid.Int64Range(-day, day).Draw(t, "time"), // within LateHorizon
+			Logged: int64(i) * day / 40,                         // within the horizon of ids
 		}
 		var changes []Change
 		switch rapid.IntRange(0, 8).Draw(t, "kind") {
