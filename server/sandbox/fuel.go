@@ -11,8 +11,8 @@ const (
 	// some 30 times what a Go program does.
 	initialFuel = 200_000_000
 	// stackSlots is what recursive calls may take of the call stack, in slots of 8
-	// bytes: 8 MiB. What calls that don't recur take comes to that, at most 1 MiB.
-	stackSlots = 1 << 20
+	// bytes: 4 MiB. What calls that don't recur take comes to that, at most 1 MiB.
+	stackSlots = 1 << 19
 	// fuelPerMicrosecond is how much fuel a call is given for each microsecond that
 	// is left until the deadline. Code takes 0.03 to 0.2 ns a unit; code that does
 	// nothing but wait for memory, which a hostile strategy may be, far more: see slow.
