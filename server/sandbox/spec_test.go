@@ -48,6 +48,7 @@ func TestSpecificationIsTrue(t *testing.T) {
 	has("20, and 1 for each %d bytes |", wasm.PriceBytes)
 	has("20, and %s for each page |", thousands(wasm.PricePage))
 	has("1 for each %d of its locals |", wasm.PriceLocals)
+	has("beyond %d of them | 1 for each %d |", wasm.FreeMoves, wasm.PriceMoves)
 	has("| loads and stores | %d |", wasm.PriceMemory)
 	has("%s bytes for each text field that is declared", thousands(sandbox.TextRoom))
 	has("names that begin with `%s`", wasm.ReservedPrefix)
