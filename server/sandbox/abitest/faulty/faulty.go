@@ -217,7 +217,7 @@ var faults = map[string]entry{
 	"endless loop":     {"budget", "it used all of its", false, of(strategy{before: "loop br 0 end"})},
 	"quadratic":        {"budget", "10000 of 10000 candidates: fuel", false, of(strategy{before: quadratic})},
 	"recursion":        {"budget", "nested too deep", false, of(strategy{before: "call 5", edit: func(m *wasmgen.Module) { addFunc(m, ":", "call 5 call 5") }})},
-	"near the limit":   {"budget", "% of the fuel that it may use", true, of(strategy{manifest: `,"fuel":{"base":100,"per_candidate":48}`})},
+	"near the limit":   {"budget", "% of the fuel that it may use", true, of(strategy{manifest: `,"fuel":{"base":100,"per_candidate":60}`})},
 	"grows":            {"memory", "a scenario of 1 candidates: the memory grew", false, of(strategy{before: "i32.const 1 memory.grow drop"})},
 	"talks":            {"logs", "1.0 lines a call", true, of(strategy{log: true, before: "i32.const 0 i32.const 1024 i32.const 9 call 0"})},
 	"shouts":           {"logs", "33.0 lines a call", true, of(strategy{log: true, before: strings.Repeat("i32.const 8 i32.const 1024 i32.const 1 call 0 ", 40)})},
