@@ -61,7 +61,10 @@ var children = map[string]func(file string) (int, error){
 	},
 	"faults": func(string) (int, error) {
 		_, _ = say(greeting)
-		return 0, syscall.Kill(os.Getpid(), syscall.SIGBUS)
+		if err := syscall.Kill(os.Getpid(), syscall.SIGBUS); err != nil {
+			return 0, err
+		}
+		return wait() // for whichever thread takes it
 	},
 	"killed": func(string) (int, error) {
 		_, _ = say(greeting)
