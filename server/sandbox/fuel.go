@@ -14,8 +14,10 @@ const (
 	// bytes: 4 MiB. What calls that don't recur take comes to that, at most 1 MiB.
 	stackSlots = 1 << 19
 	// fuelPerMicrosecond is how much fuel a call is given for each microsecond that
-	// is left until the deadline. Code takes 0.03 to 0.2 ns a unit; code that does
-	// nothing but wait for memory, which a hostile strategy may be, far more: see slow.
+	// is left until the deadline. Code takes 0.03 to 0.5 ns a unit, the dearest
+	// that was found 2 (bench's reports of attacks and prices), and with denormal
+	// numbers 6; code that does nothing but wait for memory, which a hostile strategy
+	// may be, far more: see slow.
 	fuelPerMicrosecond = 500
 	// leastFuel is the fuel with which a call is not begun.
 	leastFuel = 10_000
