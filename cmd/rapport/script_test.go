@@ -69,7 +69,7 @@ func TestScript(t *testing.T) {
 			"start": startCmd, "signal": signalCmd, "finish": finishCmd,
 			"paste": pasteCmd, "get": getCmd, "until": untilCmd,
 			"await": awaitCmd, "append": appendCmd, "flip": flipCmd, "replace": replaceCmd, "thousand": thousandCmd, "same": sameCmd,
-			"faulty": faultyCmd,
+			"faulty": faultyCmd, "nothing": nothingCmd,
 		},
 	})
 }
@@ -115,6 +115,18 @@ type process struct {
 const startupTimeout = 2 * time.Minute
 
 var urlPattern = regexp.MustCompile(`http://[0-9.]+:[0-9]+`)
+
+// nothingCmd checks that no file matches a pattern.
+func nothingCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: nothing PATTERN")
+	}
+	found, err := filepath.Glob(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if len(found) > 0 {
+		ts.Fatalf("there are %v", found)
+	}
+}
 
 func startCmd(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
