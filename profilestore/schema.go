@@ -106,14 +106,17 @@ const (
 	CounterDecimals = 6
 )
 
-// Schema is a checked, immutable set of fields. It is safe for concurrent use.
+// Schema is a checked, immutable set of fields, with the sources that feed them and
+// the namespaces of those they are known of. It is safe for concurrent use.
 type Schema struct {
-	id      string
-	sources []Source
-	fields  []Field
-	slots   []slot // what reading and applying need of each field
-	index   map[string]int
-	keys    map[fieldKey]int // the slot of each key
+	id         string
+	sources    []Source
+	fields     []Field
+	namespaces []Namespace
+	slots      []slot // what reading and applying need of each field
+	index      map[string]int
+	keys       map[fieldKey]int      // the slot of each key
+	blocked    map[string]*blockList // by namespace; nil if nothing is blocked
 }
 
 // slot is a field as the hot paths see it.
@@ -202,8 +205,9 @@ func (e SchemaErrors) Error() string {
 
 // canonical is the form that is hashed and stored.
 type canonical struct {
-	Sources []Source `json:"sources"`
-	Fields  []Field  `json:"fields"`
+	Namespaces []Namespace `json:"namespaces,omitempty"` // a schema without keeps the id that it had before there were any
+	Sources    []Source    `json:"sources"`
+	Fields     []Field     `json:"fields"`
 }
 
 func (s *Schema) hash() string {
@@ -218,7 +222,7 @@ func (s *Schema) hash() string {
 // MarshalJSON returns the schema's canonical form, the one that DATA/schema
 // holds.
 func (s *Schema) MarshalJSON() ([]byte, error) {
-	return json.Marshal(canonical{Sources: s.sources, Fields: s.fields})
+	return json.Marshal(canonical{Namespaces: s.namespaces, Sources: s.sources, Fields: s.fields})
 }
 
 // ParseSchema reads the canonical form and checks it as NewSchema does.
@@ -227,7 +231,7 @@ func ParseSchema(b []byte) (*Schema, error) {
 	if err := json.Unmarshal(b, &c); err != nil {
 		return nil, fmt.Errorf("profilestore: schema is not in canonical form: %w", err)
 	}
-	return NewSchema(c.Sources, c.Fields)
+	return NewSchema(c.Sources, c.Fields, c.Namespaces...)
 }
 
 // ID returns the schema's content hash, 16 hexadecimal digits.

@@ -20,15 +20,19 @@ const (
 	maxHops = 400
 )
 
-// NewSchema checks sources and fields and returns their schema, or
+// NewSchema checks sources, fields and namespaces and returns their schema, or
 // [SchemaErrors] with every mistake. Expressions of event rules are checked
 // where they are compiled, by package rules.
-func NewSchema(sources []Source, fields []Field) (*Schema, error) {
+func NewSchema(sources []Source, fields []Field, namespaces ...Namespace) (*Schema, error) {
 	var errs SchemaErrors
 	fail := func(path, format string, args ...any) {
 		errs = append(errs, &SchemaError{Path: path, Message: fmt.Sprintf(format, args...)})
 	}
-	s := &Schema{sources: slices.Clone(sources), fields: slices.Clone(fields), index: make(map[string]int, len(fields))}
+	s := &Schema{
+		sources: slices.Clone(sources), fields: slices.Clone(fields), namespaces: slices.Clone(namespaces),
+		index: make(map[string]int, len(fields)),
+	}
+	s.checkNamespaces(fail)
 	known := make(map[string]bool, len(sources))
 	for i := range s.sources {
 		src := &s.sources[i]

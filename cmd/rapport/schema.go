@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"os"
+	"strings"
 
 	"rapport/profilestore"
 	"rapport/server"
@@ -17,8 +18,9 @@ type schemaCmd struct {
 
 // Help is shown by --help.
 func (schemaCmd) Help() string {
-	return `The schema declares what is known of a customer: the sources that deliver batch files, and the typed
-fields of a profile. It is part of the data folder.`
+	return `The schema declares what is known of a customer: the namespaces of identities and how they may be
+linked, the sources that deliver batch files, and the typed fields of a profile. It is part of the
+data folder.`
 }
 
 type schemaApplyCmd struct {
@@ -94,6 +96,12 @@ func (schemaShowCmd) Run(a *app) error {
 		}{schema.ID(), schema})
 	}
 	writef(a.out, "schema %s\n\n", schema.ID())
+	if len(schema.Namespaces()) > 0 {
+		if err := namespaceTable(schema).write(a.out); err != nil {
+			return err
+		}
+		writef(a.out, "\n")
+	}
 	sources := newTable("SOURCE", "KEY COLUMN", "DESCRIPTION")
 	for _, s := range schema.Sources() {
 		sources.add(s.ID, s.Key, s.Description)
@@ -103,6 +111,27 @@ func (schemaShowCmd) Run(a *app) error {
 	}
 	writef(a.out, "\n")
 	return schemaTable(schema).write(a.out)
+}
+
+func namespaceTable(schema *profilestore.Schema) *table {
+	t := newTable("NAMESPACE", ">MAX", "LINKS", "HOLDING", "BLOCKED", "DESCRIPTION")
+	for _, n := range schema.Namespaces() {
+		row := []any{n.ID, none, "strong", none, none, n.Description}
+		if n.Max > 0 {
+			row[1] = n.Max
+		}
+		if n.Weak {
+			row[2] = "weak"
+		}
+		if n.Holding > 0 {
+			row[3] = profilestore.FormatSpan(n.Holding)
+		}
+		if len(n.Blocked) > 0 {
+			row[4] = strings.Join(n.Blocked, ", ")
+		}
+		t.add(row...)
+	}
+	return t
 }
 
 // eventRuleText writes an event rule as a line.

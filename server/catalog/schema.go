@@ -29,7 +29,7 @@ func ReadSchema(name string, yaml []byte) (*profilestore.Schema, []Problem) {
 		d.failAt(d.root, "", "can't be checked: %v", err)
 	}
 	sources, fields := schemaParts(m)
-	schema, err := profilestore.NewSchema(sources, fields)
+	schema, err := profilestore.NewSchema(sources, fields, namespaceParts(m)...)
 	if mistakes, ok := errors.AsType[profilestore.SchemaErrors](err); ok {
 		for _, e := range mistakes {
 			if !d.reported[e.Path] {
@@ -92,4 +92,16 @@ func schemaParts(m *rapportv1.ProfileSchema) ([]profilestore.Source, []profilest
 		fields = append(fields, field)
 	}
 	return sources, fields
+}
+
+// namespaceParts converts the namespaces of the message.
+func namespaceParts(m *rapportv1.ProfileSchema) []profilestore.Namespace {
+	var namespaces []profilestore.Namespace
+	for _, n := range m.GetNamespaces() {
+		namespaces = append(namespaces, profilestore.Namespace{
+			ID: n.GetId(), Description: n.GetDescription(), Max: int(n.GetMax()), Weak: n.GetWeak(),
+			Blocked: n.GetBlocked(), Holding: spanOf(n.GetHolding()),
+		})
+	}
+	return namespaces
 }

@@ -22,15 +22,20 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// ProfileSchema declares what is known of a customer: which departments
-// deliver data and which typed fields a profile has. It is written as YAML and
-// installed with `rapport schema apply`; its id is a hash of its content.
+// ProfileSchema declares what is known of a customer: under which kinds of
+// identity, which departments deliver data and which typed fields a profile has.
+// It is written as YAML and installed with `rapport schema apply`; its id is a
+// hash of its content.
 type ProfileSchema struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The batch sources that fields may name.
 	Sources []*ProfileSource `protobuf:"bytes,1,rep,name=sources,proto3" json:"sources,omitempty"`
 	// The fields, in the order in which people want to read them.
-	Fields        []*ProfileField `protobuf:"bytes,2,rep,name=fields,proto3" json:"fields,omitempty"`
+	Fields []*ProfileField `protobuf:"bytes,2,rep,name=fields,proto3" json:"fields,omitempty"`
+	// The namespaces of identities. Their order is that of a customer's
+	// identities: the first identity is the name that all of them share. Without
+	// any, every namespace may be linked, eight identities to a customer.
+	Namespaces    []*ProfileNamespace `protobuf:"bytes,3,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -79,6 +84,112 @@ func (x *ProfileSchema) GetFields() []*ProfileField {
 	return nil
 }
 
+func (x *ProfileSchema) GetNamespaces() []*ProfileNamespace {
+	if x != nil {
+		return x.Namespaces
+	}
+	return nil
+}
+
+// ProfileNamespace is a kind of identity, and says how identities of it may be
+// linked to others. Once a schema declares namespaces, only identities of these
+// can be linked; events may name any.
+type ProfileNamespace struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What stands before the colon of an identity, such as `msisdn`.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What the identity is, who gives it out, and how far it can be trusted.
+	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	// How many of it a customer may have; 0: no limit but eight identities of all
+	// namespaces together.
+	Max int32 `protobuf:"varint,3,opt,name=max,proto3" json:"max,omitempty"`
+	// The identity does not tell who somebody is: a cookie, a shared device, the
+	// e-mail address of a household. A link to one never joins two customers.
+	Weak bool `protobuf:"varint,4,opt,name=weak,proto3" json:"weak,omitempty"`
+	// Ids that mean nobody, such as `unknown` or `0`, without the namespace. One
+	// that ends in `*` stands for all that begin so; the case of the letters a to z
+	// does not matter. No event and no link may name one, and a decision for one
+	// knows nothing of the customer.
+	Blocked []string `protobuf:"bytes,5,rep,name=blocked,proto3" json:"blocked,omitempty"`
+	// For how long an identity that its holder has given up can't be linked again,
+	// such as `90d`; at most `3650d`.
+	Holding       string `protobuf:"bytes,6,opt,name=holding,proto3" json:"holding,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProfileNamespace) Reset() {
+	*x = ProfileNamespace{}
+	mi := &file_rapport_v1_schema_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProfileNamespace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProfileNamespace) ProtoMessage() {}
+
+func (x *ProfileNamespace) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_schema_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProfileNamespace.ProtoReflect.Descriptor instead.
+func (*ProfileNamespace) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_schema_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ProfileNamespace) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ProfileNamespace) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *ProfileNamespace) GetMax() int32 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
+func (x *ProfileNamespace) GetWeak() bool {
+	if x != nil {
+		return x.Weak
+	}
+	return false
+}
+
+func (x *ProfileNamespace) GetBlocked() []string {
+	if x != nil {
+		return x.Blocked
+	}
+	return nil
+}
+
+func (x *ProfileNamespace) GetHolding() string {
+	if x != nil {
+		return x.Holding
+	}
+	return ""
+}
+
 // ProfileSource is a department or system that delivers batch files, each load
 // of which replaces all values of the source at once.
 type ProfileSource struct {
@@ -95,7 +206,7 @@ type ProfileSource struct {
 
 func (x *ProfileSource) Reset() {
 	*x = ProfileSource{}
-	mi := &file_rapport_v1_schema_proto_msgTypes[1]
+	mi := &file_rapport_v1_schema_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -107,7 +218,7 @@ func (x *ProfileSource) String() string {
 func (*ProfileSource) ProtoMessage() {}
 
 func (x *ProfileSource) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_schema_proto_msgTypes[1]
+	mi := &file_rapport_v1_schema_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -120,7 +231,7 @@ func (x *ProfileSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileSource.ProtoReflect.Descriptor instead.
 func (*ProfileSource) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_schema_proto_rawDescGZIP(), []int{1}
+	return file_rapport_v1_schema_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ProfileSource) GetId() string {
@@ -186,7 +297,7 @@ type ProfileField struct {
 
 func (x *ProfileField) Reset() {
 	*x = ProfileField{}
-	mi := &file_rapport_v1_schema_proto_msgTypes[2]
+	mi := &file_rapport_v1_schema_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -198,7 +309,7 @@ func (x *ProfileField) String() string {
 func (*ProfileField) ProtoMessage() {}
 
 func (x *ProfileField) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_schema_proto_msgTypes[2]
+	mi := &file_rapport_v1_schema_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -211,7 +322,7 @@ func (x *ProfileField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileField.ProtoReflect.Descriptor instead.
 func (*ProfileField) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_schema_proto_rawDescGZIP(), []int{2}
+	return file_rapport_v1_schema_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ProfileField) GetName() string {
@@ -317,7 +428,7 @@ type EventRule struct {
 
 func (x *EventRule) Reset() {
 	*x = EventRule{}
-	mi := &file_rapport_v1_schema_proto_msgTypes[3]
+	mi := &file_rapport_v1_schema_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -329,7 +440,7 @@ func (x *EventRule) String() string {
 func (*EventRule) ProtoMessage() {}
 
 func (x *EventRule) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_schema_proto_msgTypes[3]
+	mi := &file_rapport_v1_schema_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -342,7 +453,7 @@ func (x *EventRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRule.ProtoReflect.Descriptor instead.
 func (*EventRule) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_schema_proto_rawDescGZIP(), []int{3}
+	return file_rapport_v1_schema_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *EventRule) GetOn() string {
@@ -399,10 +510,20 @@ var File_rapport_v1_schema_proto protoreflect.FileDescriptor
 const file_rapport_v1_schema_proto_rawDesc = "" +
 	"\n" +
 	"\x17rapport/v1/schema.proto\x12\n" +
-	"rapport.v1\x1a\x1bbuf/validate/validate.proto\"\x80\x01\n" +
+	"rapport.v1\x1a\x1bbuf/validate/validate.proto\"\xc8\x01\n" +
 	"\rProfileSchema\x123\n" +
 	"\asources\x18\x01 \x03(\v2\x19.rapport.v1.ProfileSourceR\asources\x12:\n" +
-	"\x06fields\x18\x02 \x03(\v2\x18.rapport.v1.ProfileFieldB\b\xbaH\x05\x92\x01\x02\b\x01R\x06fields\"\x86\x01\n" +
+	"\x06fields\x18\x02 \x03(\v2\x18.rapport.v1.ProfileFieldB\b\xbaH\x05\x92\x01\x02\b\x01R\x06fields\x12F\n" +
+	"\n" +
+	"namespaces\x18\x03 \x03(\v2\x1c.rapport.v1.ProfileNamespaceB\b\xbaH\x05\x92\x01\x02\x10@R\n" +
+	"namespaces\"\x88\x02\n" +
+	"\x10ProfileNamespace\x12-\n" +
+	"\x02id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,31}$R\x02id\x12*\n" +
+	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\x12\x1b\n" +
+	"\x03max\x18\x03 \x01(\x05B\t\xbaH\x06\x1a\x04\x18\b(\x00R\x03max\x12\x12\n" +
+	"\x04weak\x18\x04 \x01(\bR\x04weak\x12,\n" +
+	"\ablocked\x18\x05 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\xe8\a\"\ar\x05 \x01(\x80\x02R\ablocked\x12:\n" +
+	"\aholding\x18\x06 \x01(\tB \xbaH\x1d\xd8\x01\x01r\x182\x16^[1-9][0-9]{0,4}[mhd]$R\aholding\"\x86\x01\n" +
 	"\rProfileSource\x12-\n" +
 	"\x02id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,31}$R\x02id\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\x12\x1a\n" +
@@ -444,22 +565,24 @@ func file_rapport_v1_schema_proto_rawDescGZIP() []byte {
 	return file_rapport_v1_schema_proto_rawDescData
 }
 
-var file_rapport_v1_schema_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_rapport_v1_schema_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_rapport_v1_schema_proto_goTypes = []any{
-	(*ProfileSchema)(nil), // 0: rapport.v1.ProfileSchema
-	(*ProfileSource)(nil), // 1: rapport.v1.ProfileSource
-	(*ProfileField)(nil),  // 2: rapport.v1.ProfileField
-	(*EventRule)(nil),     // 3: rapport.v1.EventRule
+	(*ProfileSchema)(nil),    // 0: rapport.v1.ProfileSchema
+	(*ProfileNamespace)(nil), // 1: rapport.v1.ProfileNamespace
+	(*ProfileSource)(nil),    // 2: rapport.v1.ProfileSource
+	(*ProfileField)(nil),     // 3: rapport.v1.ProfileField
+	(*EventRule)(nil),        // 4: rapport.v1.EventRule
 }
 var file_rapport_v1_schema_proto_depIdxs = []int32{
-	1, // 0: rapport.v1.ProfileSchema.sources:type_name -> rapport.v1.ProfileSource
-	2, // 1: rapport.v1.ProfileSchema.fields:type_name -> rapport.v1.ProfileField
-	3, // 2: rapport.v1.ProfileField.events:type_name -> rapport.v1.EventRule
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	2, // 0: rapport.v1.ProfileSchema.sources:type_name -> rapport.v1.ProfileSource
+	3, // 1: rapport.v1.ProfileSchema.fields:type_name -> rapport.v1.ProfileField
+	1, // 2: rapport.v1.ProfileSchema.namespaces:type_name -> rapport.v1.ProfileNamespace
+	4, // 3: rapport.v1.ProfileField.events:type_name -> rapport.v1.EventRule
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_rapport_v1_schema_proto_init() }
@@ -467,14 +590,14 @@ func file_rapport_v1_schema_proto_init() {
 	if File_rapport_v1_schema_proto != nil {
 		return
 	}
-	file_rapport_v1_schema_proto_msgTypes[2].OneofWrappers = []any{}
+	file_rapport_v1_schema_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rapport_v1_schema_proto_rawDesc), len(file_rapport_v1_schema_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
