@@ -11,7 +11,7 @@ import (
 // customer belongs to one.
 const shards = 64
 
-// hotCache keeps the views of the customers read last, in shards.
+// hotCache keeps the views of the nodes read last (see nodeKey), in shards.
 //
 // Readers fill it and the shard's single writer writes through, so two things
 // must not happen: a reader puts back a view that it read before a write, or
@@ -46,9 +46,9 @@ func newHotCache(entries int) (*hotCache, error) {
 	return c, nil
 }
 
-// shardOf returns the shard of an identity. It differs from run to run.
-func (c *hotCache) shardOf(identity string) int {
-	return int(maphash.String(c.seed, identity) % shards)
+// shardOf returns the shard of a node: that of its identity. It differs from run to run.
+func (c *hotCache) shardOf(key string) int {
+	return int(maphash.String(c.seed, identityOf(key)) % shards)
 }
 
 // get returns the view of an identity, nil if it is not there, and the count of
@@ -71,20 +71,26 @@ func (c *cacheShard) put(identity string, v *View, writes uint64) {
 	}
 }
 
-// wrote records that the delta records of identities have changed. Those that
-// are in the cache go on in it with their new record.
-func (c *cacheShard) wrote(identities []string, deltas []*delta) {
+// wrote records that the delta records of nodes have changed. Those that are in the
+// cache go on in it with their new record, except where the ties have changed: then
+// the rows that belong to it may be others.
+func (c *cacheShard) wrote(keys []string, deltas []*delta) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.writes++
 	if c.lru == nil {
 		return
 	}
-	for i, identity := range identities {
-		if old, ok := c.lru.Peek(identity); ok {
+	for i, key := range keys {
+		old, ok := c.lru.Peek(key)
+		switch {
+		case !ok:
+		case old.group.epoch() != deltas[i].customer().epoch():
+			c.lru.Remove(key)
+		default:
 			v := *old
-			v.delta = deltas[i]
-			c.lru.Add(identity, &v)
+			v.members = []member{{key: key, rows: old.members[0].rows, delta: deltas[i]}}
+			c.lru.Add(key, &v)
 		}
 	}
 }

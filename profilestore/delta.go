@@ -83,6 +83,7 @@ type delta struct {
 	cells   []cell     // ascending by key, happened, logged
 	sets    []element  // ascending by key, text
 	moves   []move     // ascending by key, time, id
+	ties    ties
 }
 
 // seenEvent remembers an event by the hash of its id.
@@ -171,6 +172,42 @@ func (c cell) covered(asOf, ingestCut int64) bool {
 func eventHash(id string) uint64 {
 	sum := sha256.Sum256([]byte(id))
 	return binary.LittleEndian.Uint64(sum[:8])
+}
+
+// changes returns how many events have changed the record.
+func (d *delta) changes() uint64 {
+	if d == nil {
+		return 0
+	}
+	return d.version
+}
+
+// tied reports whether changes of identities have named the record.
+func (d *delta) tied() bool {
+	return d != nil && (d.ties.group != nil || len(d.ties.handovers) > 0)
+}
+
+// customer returns the group of the record's node; nil where none was ever made.
+func (d *delta) customer() *Group {
+	if d == nil {
+		return nil
+	}
+	return d.ties.group
+}
+
+// had reports whether the node's customer had the identity at a time, that of a
+// snapshot whose row may then be the customer's.
+func (d *delta) had(key string, at int64) bool {
+	g := d.customer()
+	if g == nil {
+		return true
+	}
+	i := g.find(key)
+	if i < 0 {
+		return true
+	}
+	m := &g.Members[i]
+	return (m.Since == 0 || at > m.Since) && (m.Until == 0 || at <= m.Until)
 }
 
 // register returns the register of a field, or nil.

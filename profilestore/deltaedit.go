@@ -173,7 +173,7 @@ func (d *deltaEdit) forget(logged int64) {
 
 // weight returns an upper bound of the encoded size.
 func (d *delta) weight() int {
-	n := 80 + 18*len(d.seen) + 36*len(d.cells) + 24*len(d.moves)
+	n := 80 + 18*len(d.seen) + 36*len(d.cells) + 24*len(d.moves) + d.ties.weight()
 	for i := range d.regs {
 		n += 36 + len(d.regs[i].value.text)
 	}
@@ -200,7 +200,16 @@ func (d *deltaEdit) set(form fieldForm, r register) {
 		d.regs = slices.Insert(d.regs, i, r)
 		return
 	}
-	old := &d.regs[i]
+	if old := &d.regs[i]; r.beats(form, old) {
+		*old = r
+		return
+	}
+	d.fate.superseded++
+}
+
+// beats reports whether r takes the place of old: it happened later, or for a max or min
+// its value is beyond; r itself does.
+func (r *register) beats(form fieldForm, old *register) bool {
 	byValue := 0
 	switch form {
 	case formMax:
@@ -209,11 +218,7 @@ func (d *deltaEdit) set(form fieldForm, r register) {
 		byValue = cmp.Compare(old.value.Number(), r.value.Number())
 	case formRegister, formCounter, formWindow, formSince, formSet, formDwell:
 	}
-	if cmp.Or(byValue, cmp.Compare(r.time, old.time), cmp.Compare(r.id, old.id)) >= 0 {
-		*old = r
-		return
-	}
-	d.fate.superseded++
+	return cmp.Or(byValue, cmp.Compare(r.time, old.time), cmp.Compare(r.id, old.id)) >= 0
 }
 
 // put notes what an event said of an element, if no later one has.

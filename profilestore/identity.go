@@ -40,3 +40,9 @@ func ParseIdentity(s string) (string, error) {
 	}
 	return namespace + ":" + id, nil
 }
+
+// namespaceOf returns the namespace of an identity in canonical form.
+func namespaceOf(identity string) string {
+	namespace, _, _ := strings.Cut(identity, ":")
+	return namespace
+}

@@ -96,8 +96,8 @@ func (s *Store) Ingest(ctx context.Context, events []*Event) ([]IngestResult, er
 }
 
 // prepare checks an event and derives what it changes.
-func (s *Store) prepare(e *Event, now int64) (*pendingEvent, []byte, error) {
-	refuse := func(format string, args ...any) (*pendingEvent, []byte, error) {
+func (s *Store) prepare(e *Event, now int64) (*pendingEntry, []byte, error) {
+	refuse := func(format string, args ...any) (*pendingEntry, []byte, error) {
 		return nil, nil, &EventError{ID: e.ID, Message: fmt.Sprintf(format, args...)}
 	}
 	if e.ID == "" {
@@ -115,6 +115,9 @@ func (s *Store) prepare(e *Event, now int64) (*pendingEvent, []byte, error) {
 			s.fates.refusedFuture.Add(1)
 		}
 		return refuse("its time %s is more than %v in the future, or before the year 1: check the sender's clock", Time(e.Time), MaxFuture)
+	}
+	if why, blocked := s.schema.BlockedIdentity(identity); blocked {
+		return refuse("%s", why)
 	}
 	e.Identity = identity
 	if e.Logged == 0 || e.Logged > now {
@@ -148,38 +151,50 @@ func (s *Store) prepare(e *Event, now int64) (*pendingEvent, []byte, error) {
 	if len(payload) > MaxEventBytes {
 		return refuse("it has %d bytes: at most %d", len(payload), MaxEventBytes)
 	}
-	return &pendingEvent{event: e, changes: changes}, payload, nil
+	return &pendingEntry{key: identity, event: e, changes: changes}, payload, nil
 }
 
-// ingestCall is one call of Ingest, waiting for its events to be applied.
+// ingestCall is one call of Ingest or ChangeIdentities, waiting for its entries to be
+// applied.
 type ingestCall struct {
 	results []IngestResult
 	fates   []eventFate // of those accepted
 	wait    sync.WaitGroup
 }
 
-// pendingEvent is an event on its way from the journal to its record.
-type pendingEvent struct {
-	seq     uint64
+// pendingEntry is an event, or a part of a change of identities, on its way from the
+// journal to the record of one node.
+type pendingEntry struct {
+	seq  uint64
+	key  string // of the node
+	call *ingestCall
+
 	event   *Event
 	changes []Change
-	call    *ingestCall
-	index   int
+	index   int // in the call
+
+	ties *tiesChange // or else
 }
 
-// committed receives each durable event, in journal order.
+// committed receives each durable entry, in journal order.
 func (s *Store) committed(seq uint64, e *journal.Entry) {
-	p, ok := e.Tag.(*pendingEvent)
-	if !ok {
-		return
+	switch p := e.Tag.(type) {
+	case *pendingEntry:
+		p.seq = seq
+		s.writers[s.cache.shardOf(p.key)].queue <- p
+	case *pendingTies:
+		for _, g := range p.change.groups {
+			g.Epoch = seq
+		}
+		for _, key := range p.keys {
+			s.writers[s.cache.shardOf(key)].queue <- &pendingEntry{seq: seq, key: key, call: p.call, ties: p.change}
+		}
 	}
-	p.seq = seq
-	s.writers[s.cache.shardOf(p.event.Identity)].queue <- p
 }
 
-// writer applies the events of one shard, in journal order.
+// writer applies the entries of one shard, in journal order.
 type writer struct {
-	queue chan *pendingEvent
+	queue chan *pendingEntry
 	done  chan struct{}
 }
 
@@ -188,11 +203,11 @@ type writer struct {
 const applyBatch = 512
 
 func (w *writer) start(s *Store, shard int) {
-	w.queue = make(chan *pendingEvent, applyBatch)
+	w.queue = make(chan *pendingEntry, applyBatch)
 	w.done = make(chan struct{})
 	go func() {
 		defer close(w.done)
-		batch := make([]*pendingEvent, 0, applyBatch)
+		batch := make([]*pendingEntry, 0, applyBatch)
 		for p := range w.queue {
 			batch = append(batch[:0], p)
 			for len(batch) < applyBatch && len(w.queue) > 0 {
@@ -210,7 +225,7 @@ func (w *writer) stop() {
 
 // applyAll applies events of one shard to the engine and the cache, then
 // answers for them.
-func (s *Store) applyAll(shard *cacheShard, batch []*pendingEvent) {
+func (s *Store) applyAll(shard *cacheShard, batch []*pendingEntry) {
 	defer func() {
 		for _, p := range batch {
 			p.call.wait.Done()
@@ -229,57 +244,84 @@ func (s *Store) applyAll(shard *cacheShard, batch []*pendingEvent) {
 
 // applyBatch applies events to the engine, then to the cache if shard is given,
 // and sets their results.
-func (s *Store) applyBatch(ctx context.Context, shard *cacheShard, batch []*pendingEvent) error {
+func (s *Store) applyBatch(ctx context.Context, shard *cacheShard, batch []*pendingEntry) error {
 	group := make(map[string]int, len(batch))
-	var identities []string
-	var events [][]*pendingEvent
+	var keys []string
+	var entries [][]*pendingEntry
 	for _, p := range batch {
-		i, ok := group[p.event.Identity]
+		i, ok := group[p.key]
 		if !ok {
-			i = len(identities)
-			group[p.event.Identity] = i
-			identities = append(identities, p.event.Identity)
-			events = append(events, nil)
+			i = len(keys)
+			group[p.key] = i
+			keys = append(keys, p.key)
+			entries = append(entries, nil)
 		}
-		events[i] = append(events[i], p)
+		entries[i] = append(entries[i], p)
 	}
-	deltas := make([]*delta, len(identities))
-	pruned := make([]int, len(identities))
-	bad := make([]error, len(identities))
-	ops := make([]Op, len(identities))
+	made := make([]change, len(keys))
+	ops := make([]Op, len(keys))
 	for i := range ops {
-		ops[i] = Op{Key: []byte(identities[i]), Change: func(old []byte) []byte {
-			var encoded []byte
-			deltas[i], encoded, pruned[i], bad[i] = s.change(old, events[i])
-			return encoded
+		ops[i] = Op{Key: []byte(keys[i]), Change: func(old []byte) []byte {
+			made[i] = s.change(old, entries[i])
+			return made[i].encoded
 		}}
 	}
-	if err := errors.Join(s.engine.Apply(ctx, ops), errors.Join(bad...)); err != nil {
+	if err := s.engine.Apply(ctx, ops); err != nil {
 		return err
 	}
-	for _, n := range pruned {
-		s.pruned.Add(uint64(n))
+	deltas := make([]*delta, len(keys))
+	var others []*pendingEntry
+	for i := range made {
+		if made[i].err != nil {
+			return made[i].err
+		}
+		s.pruned.Add(uint64(made[i].pruned))
+		deltas[i] = made[i].delta
+		others = append(others, made[i].others...)
 	}
 	if shard != nil {
-		shard.wrote(identities, deltas)
+		shard.wrote(keys, deltas)
 	}
-	return nil
+	if len(others) == 0 {
+		return nil
+	}
+	return s.applyBatch(ctx, shard, others) // other nodes of the same identities; they pass nothing on
 }
 
-// change applies events to one encoded record and prunes it. It returns no encoded record
-// where nothing changed. It may be called again with the same events.
-func (s *Store) change(old []byte, events []*pendingEvent) (d *delta, encoded []byte, pruned int, err error) {
+// change is what entries make of a record.
+type change struct {
+	delta   *delta
+	encoded []byte // nil where nothing changed
+	pruned  int
+	others  []*pendingEntry // what belongs to another node of the identity
+	err     error
+}
+
+// change applies entries to one encoded record and prunes it. It may be called again
+// with the same entries.
+func (s *Store) change(old []byte, entries []*pendingEntry) (c change) {
 	if old != nil {
-		if d, err = decodeDelta(old); err != nil {
-			return nil, nil, 0, fmt.Errorf("%s: %w", events[0].event.Identity, err)
+		if c.delta, c.err = decodeDelta(old); c.err != nil {
+			c.err = fmt.Errorf("%s: %w", identityOf(entries[0].key), c.err)
+			return c
 		}
 	}
-	edit, past := d.edit(), s.snapshots.horizon.Load()
+	edit, past := c.delta.edit(), s.snapshots.horizon.Load()
 	changed := false
-	for _, p := range events {
+	for _, p := range entries {
+		if p.ties != nil {
+			changed = edit.ties.apply(p.seq, p.key, p.ties) || changed
+			continue
+		}
+		if n := edit.ties.holder(p.seq, p.event.Time); n > 0 { // this is the identity's first node
+			other := *p
+			other.key = nodeKey(p.key, n)
+			c.others = append(c.others, &other)
+			continue
+		}
 		became := edit.apply(p.seq, p.event, p.changes, s.schema)
 		if became == appliedFull {
-			pruned += edit.prune(s.schema, past)
+			c.pruned += edit.prune(s.schema, past)
 			became = edit.apply(p.seq, p.event, p.changes, s.schema)
 		}
 		changed = changed || became == appliedNew
@@ -287,11 +329,11 @@ func (s *Store) change(old []byte, events []*pendingEvent) (d *delta, encoded []
 			p.call.results[p.index], p.call.fates[p.index] = resultOf(became, p.event), edit.fate
 		}
 	}
-	if !changed {
-		return d, nil, 0, nil
+	if changed {
+		c.pruned += edit.prune(s.schema, past)
+		c.delta, c.encoded = edit.delta, edit.encode()
 	}
-	pruned += edit.prune(s.schema, past)
-	return edit.delta, edit.encode(), pruned, nil
+	return c
 }
 
 func resultOf(became applied, e *Event) IngestResult {

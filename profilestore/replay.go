@@ -54,7 +54,7 @@ func (s *Store) replay(ctx context.Context) error {
 	}
 	s.snapshots.advance(ctx)
 	started := time.Now()
-	var batch []*pendingEvent
+	var batch []*pendingEntry
 	var unmapped int
 	flush := func() error {
 		err := s.applyBatch(ctx, nil, batch)
@@ -62,6 +62,20 @@ func (s *Store) replay(ctx context.Context) error {
 		return err
 	}
 	err = s.journal.Replay(ctx, state.Applied+1, func(seq uint64, payload []byte) error {
+		s.replayed++
+		if len(payload) > 0 && payload[0] == tiesFormat {
+			change, err := decodeTies(payload)
+			if err != nil {
+				return fmt.Errorf("entry %d: %w", seq, err)
+			}
+			for _, g := range change.groups {
+				g.Epoch = seq
+			}
+			for _, key := range change.keys() {
+				batch = append(batch, &pendingEntry{seq: seq, key: key, ties: change})
+			}
+			return nil
+		}
 		e, err := decodeEvent(payload)
 		if err != nil {
 			return fmt.Errorf("entry %d: %w", seq, err)
@@ -72,8 +86,7 @@ func (s *Store) replay(ctx context.Context) error {
 		if err != nil {
 			unmapped++
 		}
-		s.replayed++
-		batch = append(batch, &pendingEvent{seq: seq, event: e, changes: changes})
+		batch = append(batch, &pendingEntry{seq: seq, key: e.Identity, event: e, changes: changes})
 		if len(batch) < applyBatch {
 			return nil
 		}

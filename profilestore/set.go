@@ -151,3 +151,14 @@ func mergeSet(batch string, changes []element, from int64) (set string, changed 
 	}
 	return b.String(), true
 }
+
+// unionSets returns the set of the elements of two.
+func unionSets(a, b string) string {
+	switch {
+	case a == b || b == "":
+		return a
+	case a == "":
+		return b
+	}
+	return Set(slices.AppendSeq(slices.Collect(setOf(a).Elements()), setOf(b).Elements())...).text
+}

@@ -58,6 +58,8 @@ type Store struct {
 	log       *slog.Logger
 	dir       string
 
+	identities identityQueue
+
 	closing sync.RWMutex // held for reading while an Ingest is under way
 	closed  bool
 
@@ -118,6 +120,7 @@ func OpenStore(ctx context.Context, o Options) (_ *Store, err error) {
 	for i := range s.writers {
 		s.writers[i].start(s, i)
 	}
+	s.identities.turn = make(chan struct{}, 1)
 	return s, nil
 }
 
@@ -127,35 +130,88 @@ func (s *Store) Schema() *Schema { return s.schema }
 // Snapshots returns the snapshots of the store's sources.
 func (s *Store) Snapshots() *Snapshots { return s.snapshots }
 
-// View returns what is known of an identity in canonical form. An identity that
-// nothing is known of has a view too.
+// View returns what is known of the customer who has an identity, which is in canonical
+// form. An identity that nothing is known of has a view too.
 func (s *Store) View(ctx context.Context, identity string) (*View, error) {
-	shard := &s.cache.shards[s.cache.shardOf(identity)]
-	old, writes := shard.get(identity)
+	node := func(key string) (*View, error) { return s.node(ctx, key) }
+	for {
+		v, err := node(identity)
+		if err == nil && v.members[0].delta.tied() {
+			v, err = s.customer(v, node)
+		}
+		if v != nil || err != nil {
+			return v, err
+		}
+		// Other snapshots have become current between the reads of two members.
+	}
+}
+
+// CachedView returns the view of the customer who has an identity if the hot cache has
+// all of it, else nil. It never waits for a disk.
+func (s *Store) CachedView(identity string) *View {
+	v := s.cachedNode(identity)
+	if v != nil && v.members[0].delta.tied() {
+		v, _ = s.customer(v, func(key string) (*View, error) { return s.cachedNode(key), nil })
+	}
+	if v != nil {
+		s.hits.Add(uint64(len(v.members)))
+	}
+	return v
+}
+
+// customer returns the view of the customer who has an identity, from that of the
+// identity's first node. It is nil if node gives one that is nil, or has other snapshots
+// than another.
+func (s *Store) customer(v *View, node func(key string) (*View, error)) (*View, error) {
+	if n := len(v.members[0].delta.ties.handovers); n > 0 {
+		var err error
+		if v, err = node(nodeKey(v.members[0].key, n)); v == nil || err != nil {
+			return nil, err
+		}
+	}
+	if v.group == nil || len(v.group.Members) == 1 {
+		return v, nil
+	}
+	whole := *v
+	whole.members = make([]member, len(v.group.Members))
+	for i, m := range v.group.Members {
+		other := v
+		if m.key != v.members[0].key {
+			var err error
+			if other, err = node(m.key); other == nil || err != nil || other.epoch != v.epoch {
+				return nil, err
+			}
+		}
+		whole.members[i] = other.members[0]
+	}
+	return &whole, nil
+}
+
+func (s *Store) cachedNode(key string) *View {
+	v, _ := s.cache.shards[s.cache.shardOf(key)].get(key)
+	if v == nil || v.epoch != s.snapshots.Epoch() {
+		return nil
+	}
+	return v
+}
+
+// node returns the view of one node alone.
+func (s *Store) node(ctx context.Context, key string) (*View, error) {
+	shard := &s.cache.shards[s.cache.shardOf(key)]
+	old, writes := shard.get(key)
 	if old != nil && old.epoch == s.snapshots.Epoch() {
 		s.hits.Add(1)
 		return old, nil
 	}
 	s.misses.Add(1)
-	return s.viewSlow(ctx, identity, shard, old, writes)
+	return s.nodeSlow(ctx, key, shard, old, writes)
 }
 
-// CachedView returns the view of an identity if the hot cache has it, else nil.
-// It never waits for a disk.
-func (s *Store) CachedView(identity string) *View {
-	v, _ := s.cache.shards[s.cache.shardOf(identity)].get(identity)
-	if v == nil || v.epoch != s.snapshots.Epoch() {
-		return nil
-	}
-	s.hits.Add(1)
-	return v
-}
-
-// viewSlow reads a view from the engine and the snapshots. What the cache holds
+// nodeSlow reads a node from the engine and the snapshots. What the cache holds
 // of another choice of snapshots still has the right delta record.
-func (s *Store) viewSlow(ctx context.Context, identity string, shard *cacheShard, old *View, writes uint64) (*View, error) {
+func (s *Store) nodeSlow(ctx context.Context, key string, shard *cacheShard, old *View, writes uint64) (*View, error) {
 	for {
-		v, err := s.readView(ctx, identity, old)
+		v, err := s.readNode(ctx, key, old)
 		if err != nil {
 			return nil, err
 		}
@@ -164,47 +220,50 @@ func (s *Store) viewSlow(ctx context.Context, identity string, shard *cacheShard
 		if v.epoch != s.snapshots.Epoch() {
 			continue
 		}
-		if v.Known() {
-			shard.put(identity, v, writes)
+		if v.Known() || v.members[0].delta.tied() {
+			shard.put(key, v, writes)
 		}
 		return v, nil
 	}
 }
 
-func (s *Store) readView(ctx context.Context, identity string, old *View) (*View, error) {
+func (s *Store) readNode(ctx context.Context, key string, old *View) (*View, error) {
 	set := s.snapshots.Acquire()
 	defer set.Release()
-	v := &View{
-		schema: s.schema,
-		epoch:  set.Epoch(),
-		snaps:  make([]*Snapshot, len(s.schema.sources)),
-		rows:   make([][]byte, len(s.schema.sources)),
+	m := member{key: key, rows: make([][]byte, len(s.schema.sources))}
+	if old != nil {
+		m.delta = old.members[0].delta
+	} else {
+		record, found, err := s.engine.Get(ctx, []byte(key), nil)
+		if err == nil && found {
+			m.delta, err = decodeDelta(record)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("profilestore: %s: delta record: %w", identityOf(key), err)
+		}
 	}
-	key := []byte(identity)
-	for i := range v.rows {
+	v := &View{schema: s.schema, epoch: set.Epoch(), snaps: make([]*Snapshot, len(s.schema.sources))}
+	identity := []byte(identityOf(key))
+	for i := range m.rows {
 		snap := set.Source(i)
 		if snap == nil {
 			continue
 		}
 		v.snaps[i] = snap
-		row, found, err := snap.Row(key, nil)
+		if !m.delta.had(key, snap.AsOf()) {
+			continue
+		}
+		row, found, err := snap.Row(identity, nil)
 		if err != nil {
 			return nil, fmt.Errorf("profilestore: %s: snapshot %d of source %s: %w", identity, snap.Generation(), snap.Source(), err)
 		}
 		if found {
-			v.rows[i] = row
+			m.rows[i] = row
 		}
 	}
-	if old != nil {
-		v.delta = old.delta
-	} else {
-		record, found, err := s.engine.Get(ctx, key, nil)
-		if err == nil && found {
-			v.delta, err = decodeDelta(record)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("profilestore: %s: delta record: %w", identity, err)
-		}
+	v.members = []member{m}
+	if m.delta != nil {
+		v.group = m.delta.ties.group
 	}
 	return v, nil
 }
