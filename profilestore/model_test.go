@@ -1,6 +1,7 @@
 package profilestore_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,12 +46,22 @@ func modelSchema(t testing.TB) *profilestore.Schema {
 		{Name: "location.stay", Type: profilestore.TypeDwell, Decimals: none, Events: in},
 		{Name: "location.day", Type: profilestore.TypeDwell, Decimals: none, Window: 24 * time.Hour, Events: in},
 		{Name: "service.calls", Type: profilestore.TypeCounter, Batch: "sc", Decimals: 0, Events: add},
-	})
+	}, modelNamespaces...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
+
+// modelNamespaces have a rule of each kind.
+var modelNamespaces = []profilestore.Namespace{
+	{ID: "customer", Max: 2},
+	{ID: "msisdn", Holding: 12 * time.Hour},
+	{ID: "cookie", Weak: true},
+}
+
+// modelIdentities are in the order of groups.
+var modelIdentities = []string{"customer:1", "customer:2", "customer:3", "msisdn:1", "msisdn:2", "cookie:1"}
 
 // modelMapper maps the events of the model; its types are its event types.
 type modelMapper struct{}
@@ -96,13 +107,17 @@ type modelEvent struct {
 	logged int64
 }
 
-// model is the naive twin of the store: all distinct events of each customer in the
-// order of the journal, and every snapshot that exists. It prunes nothing.
+// model is the naive twin of the store: all distinct events of each node in the
+// order of the journal, every snapshot that exists, and the links that stand. It prunes
+// nothing. What it knows of links is in modellinks_test.go.
 type model struct {
-	events  map[string][]modelEvent
-	seen    map[string]int64 // when an id was last accepted, by customer/id
+	events  map[string][]modelEvent // by node
+	seen    map[string]int64        // when an id was last accepted, by node/id
 	total   int
 	sources map[string]*modelSource
+	links   []modelLink
+	apart   map[[2]string]bool // nodes, both ways
+	ends    map[string][]int64 // when an identity was given up, ascending
 }
 
 type modelSource struct {
@@ -113,7 +128,7 @@ type modelSource struct {
 	prunedSince bool  // something was pruned since the last activation
 }
 
-// modelLoad is what a snapshot says of each customer who has a row in it.
+// modelLoad is what a snapshot says of each identity that has a row in it.
 type modelLoad struct {
 	asOf, cut int64
 	rows      map[string]modelRow
@@ -128,7 +143,10 @@ type modelRow struct {
 }
 
 func newModel() *model {
-	m := &model{events: make(map[string][]modelEvent), seen: make(map[string]int64), sources: make(map[string]*modelSource)}
+	m := &model{
+		events: make(map[string][]modelEvent), seen: make(map[string]int64), sources: make(map[string]*modelSource),
+		apart: make(map[[2]string]bool), ends: make(map[string][]int64),
+	}
 	for _, source := range []string{"bi", "sc"} {
 		m.sources[source] = &modelSource{loads: make(map[int64]*modelLoad), asOf: math.MinInt64, cut: math.MinInt64}
 	}
@@ -146,13 +164,18 @@ func (x *modelSource) advance() {
 	}
 }
 
-// row returns the active snapshot of a source, and what it says of a customer.
-func (m *model) row(source, customer string) (l *modelLoad, r modelRow, ok bool) {
+// rows returns the active snapshot of a source, and what it says of nodes, in their
+// order: those who had the identity at the as-of time.
+func (m *model) rows(source string, nodes ...string) (l *modelLoad, rows []modelRow) {
 	if l = m.sources[source].loads[m.sources[source].active]; l == nil {
-		return nil, r, false
+		return nil, nil
 	}
-	r, ok = l.rows[customer]
-	return l, r, ok
+	for _, n := range nodes {
+		if r, ok := l.rows[identity(n)]; ok && m.holder(identity(n), l.asOf-1) == n {
+			rows = append(rows, r)
+		}
+	}
+	return l, rows
 }
 
 func floor(t, width int64) int64 {
@@ -163,42 +186,32 @@ func floor(t, width int64) int64 {
 	return t - r
 }
 
-// want returns what a customer's fields must be when they are read at now, as text.
-func (m *model) want(customer string, now int64) []string {
-	bi, row, hasBI := m.row("bi", customer)
-	sc, scRow, hasSC := m.row("sc", customer)
+// want returns what the fields of a customer of these nodes must be when they are read
+// at now, as text.
+func (m *model) want(nodes []string, now int64) []string {
+	bi, rows := m.rows("bi", nodes...)
+	sc, scRows := m.rows("sc", nodes...)
+	hasBI, hasSC := len(rows) > 0, len(scRows) > 0
 	covered := func(l *modelLoad, e modelEvent) bool { return e.Time < l.asOf && e.logged < l.cut }
 	number := func(f float64) string { return profilestore.Number(f).String() }
 
-	// What depends on the order of events takes none that is too late.
-	newest := int64(math.MinInt64)
-	var moves []modelEvent
-	reset := int64(math.MinInt64)
-	for _, e := range m.events[customer] {
-		newest = max(newest, e.Time)
-		if e.Time < newest-48*hour {
-			continue
-		}
-		switch e.Type {
-		case "in", "out":
-			moves = append(moves, e)
-		case "reset":
-			reset = max(reset, e.Time)
-		}
+	var events []modelEvent
+	missed, present, inWindow := 0, 0.0, 0.0
+	for _, n := range nodes {
+		events = append(events, m.events[n]...)
+		since, moves := m.ordered(n)
+		missed += since
+		present, inWindow = max(present, stay(moves, now)), max(inWindow, timeIn(moves, now-24*hour, now))
 	}
-	events := slices.Clone(m.events[customer])
-	byTime := func(a, b modelEvent) int { return int(a.Time - b.Time) }
 	slices.SortFunc(events, byTime)
-	slices.SortFunc(moves, byTime)
 
 	var balance *modelEvent
-	var use, day, peak float64
-	var calls, recent, missed, scCalls int
-	least := math.Inf(1)
+	var use, day float64
+	var calls, recent, scCalls int
+	least, peak := math.Inf(1), math.Inf(-1)
 	owned, liked := make(map[string]bool), make(map[string]bool)
-	peak = math.Inf(-1)
-	if hasBI {
-		use, peak = row.use, row.peak
+	for _, row := range rows {
+		use, peak = use+row.use, max(peak, row.peak)
 		for k, hop := range row.hops {
 			if bi.asOf-int64(k+1)*6*hour >= now-24*hour && bi.asOf-int64(k+1)*6*hour <= now {
 				day += hop
@@ -208,8 +221,8 @@ func (m *model) want(customer string, now int64) []string {
 			owned[p] = true
 		}
 	}
-	if hasSC {
-		scCalls = scRow.calls
+	for _, row := range scRows {
+		scCalls += row.calls
 	}
 	for _, e := range events {
 		product, _ := e.Attributes["product"].(string)
@@ -230,9 +243,6 @@ func (m *model) want(customer string, now int64) []string {
 			if begin := floor(e.Time, hour); begin >= now-12*hour && begin <= now {
 				recent++
 			}
-			if e.Time >= reset {
-				missed++
-			}
 		case "peak":
 			peak, least = max(peak, amount(e.Event)), min(least, amount(e.Event))
 		case "buy", "drop":
@@ -247,7 +257,7 @@ func (m *model) want(customer string, now int64) []string {
 	case balance != nil && (!hasBI || balance.Time >= bi.asOf):
 		out[0] = number(amount(balance.Event))
 	case hasBI:
-		out[0] = number(row.balance)
+		out[0] = number(rows[0].balance)
 	}
 	if hasBI {
 		out[1], out[5], out[9] = number(use), number(day), setText(owned)
@@ -256,16 +266,43 @@ func (m *model) want(customer string, now int64) []string {
 		}
 	}
 	if hasSC {
-		out[2], out[4] = scRow.plan, "true"
+		out[2], out[4] = scRows[0].plan, "true"
 	}
 	if !math.IsInf(least, 0) {
 		out[8] = number(least)
 	}
-	out = append(out, number(stay(moves, now)), number(timeIn(moves, now-24*hour, now)), "unknown")
+	out = append(out, number(present), number(inWindow), "unknown")
 	if hasSC {
 		out[14] = number(float64(scCalls))
 	}
 	return out
+}
+
+func byTime(a, b modelEvent) int { return cmp.Compare(a.Time, b.Time) }
+
+// ordered returns what depends on the order of a node's events, which takes none that is
+// too late: how often there was use since the last reset, and the moves in their order.
+func (m *model) ordered(node string) (missed int, moves []modelEvent) {
+	newest, reset := int64(math.MinInt64), int64(math.MinInt64)
+	for _, e := range m.events[node] {
+		newest = max(newest, e.Time)
+		if e.Time < newest-48*hour {
+			continue
+		}
+		switch e.Type {
+		case "in", "out":
+			moves = append(moves, e)
+		case "reset":
+			reset = max(reset, e.Time)
+		}
+	}
+	for _, e := range m.events[node] {
+		if e.Type == "use" && e.Time >= reset {
+			missed++
+		}
+	}
+	slices.SortFunc(moves, byTime)
+	return missed, moves
 }
 
 func setText(set map[string]bool) string {
@@ -333,8 +370,6 @@ func read(v *profilestore.View, s *profilestore.Schema, now int64) []string {
 	return out
 }
 
-var modelCustomers = []string{"1", "2", "3"}
-
 // schedule is one run of the model test.
 type schedule struct {
 	*rapid.T
@@ -343,6 +378,7 @@ type schedule struct {
 	had        map[string]bool // cases that occurred
 	checkpoint []byte          // as it was when the store was opened
 	restarted  bool
+	linked     bool // since the last start
 	pruned     uint64
 }
 
@@ -374,6 +410,7 @@ func TestModel(t *testing.T) {
 		// Badger takes most of a schedule's time, and what is tested is above it.
 		if rapid.IntRange(0, 9).Draw(rt, "engine") < 9 {
 			s.h.memory = newMemoryEngine()
+			s.h.versions = newVersions(s.h.memory)
 		} else {
 			s.had["badger"] = true
 		}
@@ -387,10 +424,12 @@ func TestModel(t *testing.T) {
 			}
 		}()
 		steps := map[string]func(){
-			"events": s.ingest, "load": s.load, "rollback": s.rollback, "activate": s.activate,
+			"events": s.ingest, "load": s.load, "identities": s.identities, "rollback": s.rollback, "activate": s.activate,
 			"crash": func() { s.reopen(true, false) }, "restart": func() { s.reopen(false, false) }, "rebuild": func() { s.reopen(false, true) },
 		}
-		order := []string{"events", "load", "events", "load", "rollback", "events", "load", "rollback", "crash", "activate", "rebuild", "restart"}
+		order := []string{
+			"events", "load", "identities", "events", "load", "rollback", "identities", "events", "load", "rollback", "crash", "activate", "rebuild", "restart",
+		}
 		for range rapid.IntRange(12, 36).Draw(rt, "steps") {
 			s.h.now += rapid.SampledFrom([]int64{0, 1, 14, 15, 60, 200, 700, 1500}).Draw(rt, "minutes") * minute
 			steps[rapid.SampledFrom(order).Draw(rt, "step")]()
@@ -407,6 +446,9 @@ func TestModel(t *testing.T) {
 		"duplicate", "redelivery after a crash", "late", "late for the batch", "out of order", "future", "too late", "late reset", "late move", "reset", "outside the window",
 		"element overtaken by a batch", "load bi", "load sc", "load before the horizon", "rollback", "activation", "pruned", "rollback over a prune", "crash", "rebuild", "rebuild after a prune",
 		"a customer without a row", "events later than the as-of time",
+		"link", "unlink", "unlink after events on both sides", "separation", "reconciliation", "recycling", "event for an earlier holder", "event for a later holder",
+		"refused: a weak identity", "refused: separated", "refused: too many of a namespace", "refused: the holding period", "a weak identity loses a link",
+		"two rows in one source", "a link replayed after a crash", "a link rebuilt",
 	}
 	for _, c := range cases {
 		share := 100 * float64(counts[c]) / float64(schedules)
@@ -425,6 +467,9 @@ func (s *schedule) open() {
 		x.advance()
 	}
 	s.pruned = 0
+	if s.h.versions != nil {
+		s.h.versions.begin()
+	}
 	var err error
 	if s.checkpoint, err = os.ReadFile(filepath.Join(s.h.dir, "deltas", "CHECKPOINT")); err != nil {
 		s.Fatal(err)
@@ -441,6 +486,10 @@ func (s *schedule) reopen(crash, lost bool) {
 	switch {
 	case crash:
 		s.had["crash"], s.restarted = true, true
+		s.had["a link replayed after a crash"] = s.had["a link replayed after a crash"] || s.linked
+		if s.h.versions != nil {
+			s.h.versions.crash(s.T)
+		}
 		if err := os.WriteFile(filepath.Join(s.h.dir, "deltas", "CHECKPOINT"), s.checkpoint, 0o600); err != nil {
 			s.Fatal(err)
 		}
@@ -450,6 +499,7 @@ func (s *schedule) reopen(crash, lost bool) {
 		if err := os.RemoveAll(filepath.Join(s.h.dir, "deltas")); err != nil {
 			s.Fatal(err)
 		}
+		s.had["a link rebuilt"] = s.had["a link rebuilt"] || len(s.m.links) > 0
 		if s.h.memory != nil {
 			clear(s.h.memory.records)
 		}
@@ -457,6 +507,7 @@ func (s *schedule) reopen(crash, lost bool) {
 			x.asOf, x.cut = math.MinInt64, math.MinInt64
 		}
 	}
+	s.linked = false
 	s.open()
 }
 
@@ -464,24 +515,28 @@ func (s *schedule) ingest() {
 	var batch []*profilestore.Event
 	var want []profilestore.Outcome
 	for range rapid.IntRange(1, 6).Draw(s.T, "events") {
-		customer := rapid.SampledFrom(modelCustomers).Draw(s.T, "customer")
+		customer := rapid.SampledFrom(busiest).Draw(s.T, "identity")
 		id := fmt.Sprintf("e%d", rapid.IntRange(0, 60).Draw(s.T, "id"))
 		late := rapid.SampledFrom([]int64{-4, 0, 0, 1, 20, 100, 600, 1500, 2879, 3000, 5000}).Draw(s.T, "late by")
 		e := event(id, rapid.SampledFrom([]string{"balance", "use", "use", "use", "use", "use", "reset", "peak", "buy", "drop", "in", "in", "out"}).Draw(s.T, "type"), customer,
 			s.h.now-late*minute-int64(s.m.total)*7, float64(rapid.IntRange(1, 4000).Draw(s.T, "amount"))/4)
 		e.Attributes["product"] = rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(s.T, "product")
+		e.Identity = customer
 		batch = append(batch, e)
-		if at, ok := s.m.seen[customer+"/"+id]; ok && at >= s.h.now-48*hour {
+		node := s.m.holder(customer, e.Time)
+		s.had["event for a later holder"] = s.had["event for a later holder"] || node != customer
+		s.had["event for an earlier holder"] = s.had["event for an earlier holder"] || node != s.m.node(customer)
+		if at, ok := s.m.seen[node+"/"+id]; ok && at >= s.h.now-48*hour {
 			s.had["duplicate"] = true
 			s.had["redelivery after a crash"] = s.had["redelivery after a crash"] || s.restarted
 			want = append(want, profilestore.Duplicate)
 			continue
 		}
-		s.m.seen[customer+"/"+id] = s.h.now
+		s.m.seen[node+"/"+id] = s.h.now
 		want = append(want, profilestore.Accepted)
-		s.note(customer, e, late)
+		s.note(node, e, late)
 		s.m.total++
-		s.m.events[customer] = append(s.m.events[customer], modelEvent{Event: e, logged: s.h.now})
+		s.m.events[node] = append(s.m.events[node], modelEvent{Event: e, logged: s.h.now})
 	}
 	results, err := s.h.store.Ingest(context.Background(), batch)
 	if err != nil {
@@ -495,16 +550,16 @@ func (s *schedule) ingest() {
 	if n := s.h.store.Stats().Pruned; n > s.pruned {
 		s.pruned = n
 		for _, e := range batch {
-			s.notePruned(strings.TrimPrefix(e.Identity, "customer:"))
+			s.notePruned(s.m.holder(e.Identity, e.Time))
 		}
 	}
 }
 
-// notePruned records whether cells of a customer's record are covered by all retained
+// notePruned records whether cells of a node's record are covered by all retained
 // snapshots, so that they were pruned when it changed.
-func (s *schedule) notePruned(customer string) {
+func (s *schedule) notePruned(node string) {
 	for _, x := range s.m.sources {
-		for _, e := range s.m.events[customer] {
+		for _, e := range s.m.events[node] {
 			if e.Type == "use" && floor(e.Time, quarter)+quarter <= x.asOf && floor(e.logged, quarter)+quarter <= x.cut {
 				s.had["pruned"], x.prunedSince = true, true
 			}
@@ -513,7 +568,7 @@ func (s *schedule) notePruned(customer string) {
 }
 
 // note records which cases a new event makes.
-func (s *schedule) note(customer string, e *profilestore.Event, late int64) {
+func (s *schedule) note(node string, e *profilestore.Event, late int64) {
 	had := func(c string, ok bool) { s.had[c] = s.had[c] || ok }
 	had("late", late > 15)
 	had("future", late < 0)
@@ -521,17 +576,18 @@ func (s *schedule) note(customer string, e *profilestore.Event, late int64) {
 	order := e.Type == "reset" || e.Type == "in" || e.Type == "out"
 	had("too late", order && late > 48*60)
 	had("outside the window", e.Type == "use" && late > 24*60)
-	before := s.m.events[customer]
+	before := s.m.events[node]
 	had("out of order", slices.ContainsFunc(before, func(x modelEvent) bool { return x.Time > e.Time }))
 	overtakes := func(types ...string) bool {
 		return late <= 48*60 && slices.ContainsFunc(before, func(x modelEvent) bool { return x.Time > e.Time && slices.Contains(types, x.Type) })
 	}
 	had("late reset", e.Type == "reset" && overtakes("use"))
 	had("late move", (e.Type == "in" || e.Type == "out") && overtakes("in", "out"))
-	bi, _, ok := s.m.row("bi", customer)
+	bi, rows := s.m.rows("bi", node)
 	if bi == nil {
 		return
 	}
+	ok := len(rows) > 0
 	had("late for the batch", ok && e.Time < bi.asOf)
 	had("events later than the as-of time", ok && e.Time >= bi.asOf)
 	had("element overtaken by a batch", ok && (e.Type == "buy" || e.Type == "drop") && e.Time < bi.asOf)
@@ -550,12 +606,12 @@ func (s *schedule) load() {
 	} else {
 		csv.WriteString("customer,service.plan,tag.vip,service.calls\n")
 	}
-	for _, c := range modelCustomers {
-		if rapid.IntRange(0, 6).Draw(s.T, "absent") == 0 {
+	for i, c := range modelIdentities {
+		if rapid.IntRange(0, 6).Draw(s.T, "absent") < []int{1, 1, 1, 4, 4, 7}[i] {
 			s.had["a customer without a row"] = true
 			continue
 		}
-		r := s.job(l, c)
+		r := s.job(l, s.m.holder(c, l.asOf-1))
 		l.rows[c] = r
 		if source == "sc" {
 			fmt.Fprintf(&csv, "%s,%s,,%d\n", c, r.plan, r.calls)
@@ -598,14 +654,14 @@ func (s *schedule) load() {
 	}
 }
 
-// job is an honest batch job: what it says of one customer.
-func (s *schedule) job(l *modelLoad, customer string) modelRow {
+// job is an honest batch job: what it says of one node.
+func (s *schedule) job(l *modelLoad, node string) modelRow {
 	r := modelRow{balance: float64(rapid.IntRange(0, 10_000).Draw(s.T, "cents")) / 100, hops: make([]float64, 4), plan: fmt.Sprintf("plan%d", s.h.now)}
 	r.peak = math.Inf(-1)
 	if rapid.Bool().Draw(s.T, "older peak") {
 		r.peak = 500
 	}
-	for _, e := range s.m.events[customer] {
+	for _, e := range s.m.events[node] {
 		if e.Time >= l.asOf || e.logged >= l.cut {
 			continue
 		}
@@ -681,16 +737,26 @@ func (s *schedule) activate() {
 func (s *schedule) compare() {
 	later := rapid.SampledFrom([]int64{1, 100, 721, 1440, 2000}).Draw(s.T, "later") * minute
 	earlier := rapid.SampledFrom([]int64{1, 100, 721, 1440, 2800}).Draw(s.T, "earlier") * minute
-	for _, c := range modelCustomers {
-		v, err := s.h.store.View(context.Background(), "customer:"+c)
+	for i, c := range modelIdentities {
+		v, err := s.h.store.View(context.Background(), c)
 		if err != nil {
 			s.Fatal(err)
 		}
-		for _, now := range []int64{s.h.now, s.h.now + later, s.h.now - earlier} {
-			got, want := read(v, s.h.schema, now), s.m.want(c, now)
+		nodes := s.m.group(s.m.node(c))
+		if !slices.Equal(s.members(v.Group()), nodes) || v.Customer() != s.m.lead(nodes) {
+			s.Fatalf("%s: the customer is %s, with %v, want %s with %v", c, v.Customer(), s.members(v.Group()), s.m.lead(nodes), nodes)
+		}
+		_, rows := s.m.rows("bi", nodes...)
+		s.had["two rows in one source"] = s.had["two rows in one source"] || len(rows) > 1
+		times := []int64{s.h.now, s.h.now + later, s.h.now - earlier}
+		if i > 2 {
+			times = times[:1]
+		}
+		for _, now := range times {
+			got, want := read(v, s.h.schema, now), s.m.want(nodes, now)
 			for slot, f := range s.h.schema.Fields() {
 				if got[slot] != want[slot] {
-					s.Fatalf("customer %s, read %v after now: %s is %s, want %s", c, time.Duration(now-s.h.now)*time.Microsecond, f.Name, got[slot], want[slot])
+					s.Fatalf("%s, of %v, read %v after now: %s is %s, want %s", c, nodes, time.Duration(now-s.h.now)*time.Microsecond, f.Name, got[slot], want[slot])
 				}
 			}
 		}

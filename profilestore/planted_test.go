@@ -53,6 +53,15 @@ var mistakes = []mistake{
 	{"a reset may be late for ever", "deltaedit.go", "if e.Time < d.latest-lateMicros {", "if e.Time < -d.latest {"},
 	{"moves go too early", "prune.go", "if m.time < edge {", "if m.time < d.latest {"},
 	{"a stay begins with its last event", "view.go", "case m.in && !in:", "case m.in:"},
+	{"a replay tells one side of a link only", "replay.go", "range change.keys() {", "range change.keys()[:1] {"},
+	{"what happened before a handover is the next holder's", "ties.go", "seq > h.seq && at >= h.time", "seq > h.seq"},
+	{"a handover changes what was applied before it", "ties.go", "seq > h.seq && at >= h.time", "at >= h.time"},
+	{"an earlier holder's row is the next one's", "delta.go", "(m.Since == 0 || at > m.Since)", "true"},
+	{"a row is an earlier holder's for ever", "delta.go", "(m.Until == 0 || at <= m.Until)", "true"},
+	{"weak identities join", "group.go", "&& !(firm[of[a]] && firm[of[b]])", ""},
+	{"a separation is known to one side", "identities.go", "h, err = h.withSeparation(", "_, err = h.withSeparation("},
+	{"a cached group stays", "cache.go", "old.group.epoch() != deltas[i].customer().epoch()", "false"},
+	{"who has no row is not judged by the snapshot", "view.go", "b.covered && c.covered(", "b.covered && m.rows[x.source] != nil && c.covered("},
 	{"a register takes the last to arrive", "deltaedit.go", "cmp.Or(byValue, cmp.Compare(r.time, old.time), cmp.Compare(r.id, old.id)) >= 0", "byValue >= 0"},
 }
 

@@ -64,6 +64,8 @@ type house struct {
 	cache  int
 	mapper profilestore.EventMapper // balanceAndUse if nil
 	memory *memoryEngine            // Badger if nil
+	// versions, if set, is around memory.
+	versions *versions
 }
 
 func (h *house) open() error {
@@ -85,7 +87,10 @@ func (h *house) open() error {
 // engine opens the delta records.
 func (h *house) engine() (profilestore.Engine, error) {
 	dir := filepath.Join(h.dir, "deltas")
-	if h.memory != nil {
+	switch {
+	case h.versions != nil:
+		return h.versions, os.MkdirAll(dir, 0o700)
+	case h.memory != nil:
 		return h.memory, os.MkdirAll(dir, 0o700)
 	}
 	return badger.Open(dir, badger.Options{Logger: quiet()})

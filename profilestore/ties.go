@@ -2,6 +2,7 @@ package profilestore
 
 import (
 	"encoding/binary"
+	"slices"
 )
 
 // ties are what a record says of whom its identity belongs to. They come from changes
@@ -27,8 +28,8 @@ type handover struct {
 
 // holder returns which of the identity's nodes an event belongs to: 0 for the first.
 func (t *ties) holder(seq uint64, at int64) int {
-	for i := len(t.handovers) - 1; i >= 0; i-- {
-		if h := t.handovers[i]; seq > h.seq && at >= h.time {
+	for i, h := range slices.Backward(t.handovers) {
+		if seq > h.seq && at >= h.time {
 			return i + 1
 		}
 	}
@@ -39,7 +40,7 @@ func (t *ties) holder(seq uint64, at int64) int {
 // new.
 func (t *ties) apply(seq uint64, key string, c *tiesChange) (changed bool) {
 	if c.recycled == key && (len(t.handovers) == 0 || t.handovers[len(t.handovers)-1].seq < seq) {
-		t.handovers = append(t.handovers[:len(t.handovers):len(t.handovers)], handover{seq, c.time})
+		t.handovers = append(slices.Clip(t.handovers), handover{seq, c.time})
 		changed = true
 	}
 	if t.group != nil && t.group.Epoch >= seq {
