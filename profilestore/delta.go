@@ -73,6 +73,9 @@ const (
 //     lasts until the time of reading.
 //
 // What no retained snapshot will ever ask for again is pruned, see horizon.
+//
+// A record is that of one identity, for the time that one customer has it; its ties say
+// who else is the same customer. How the records of several are merged is said at View.
 type delta struct {
 	applied uint64 // journal sequence number of the newest event in here
 	version uint64 // how many events have changed this record

@@ -237,7 +237,7 @@ func (d *identityDecision) try(c *IdentityChange) (made *tiesChange, keys []stri
 	case OpSeparate:
 		made.groups, err = d.separate(c, keys[0], keys[1])
 	case OpReconcile:
-		made.groups, err = d.reconcile(keys[0], keys[1])
+		made.groups = d.reconcile(keys[0], keys[1])
 	case OpRecycle:
 		made.recycled = c.A
 		made.groups, err = d.recycle(c, keys[0])
@@ -385,12 +385,12 @@ func (d *identityDecision) separate(c *IdentityChange, a, b string) ([]*Group, e
 	return append([]*Group{g, h}, others...), nil
 }
 
-func (d *identityDecision) reconcile(a, b string) ([]*Group, error) {
+func (d *identityDecision) reconcile(a, b string) []*Group {
 	g, h := d.groups[a], d.groups[b]
 	if g.apart(a, b) < 0 {
-		return nil, nil
+		return nil
 	}
-	return []*Group{g.withoutSeparation(a, b), h.withoutSeparation(b, a)}, nil
+	return []*Group{g.withoutSeparation(a, b), h.withoutSeparation(b, a)}
 }
 
 func (d *identityDecision) recycle(c *IdentityChange, key string) ([]*Group, error) {
