@@ -2,6 +2,13 @@ package profilestore
 
 import "context"
 
+// What a key and a record may have in bytes at most, so that any engine can take
+// them. Rows are not limited.
+const (
+	MaxKey    = 1 << 10
+	MaxRecord = 1<<20 - 1
+)
+
 // Engine stores bytes by key for a [Store]: one mutable space of delta records,
 // and generations, which are immutable once sealed. All meaning is above it, so
 // an engine needs no transactions over several keys, and a networked one can
