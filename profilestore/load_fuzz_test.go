@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"rapport/profilestore"
+	"rapport/profilestore/memory"
 )
 
 // FuzzCSV loads arbitrary files: what comes of it is a snapshot or an error that
@@ -19,7 +20,7 @@ func FuzzCSV(f *testing.F) {
 	f.Add([]byte("\xff\xfe"))
 	f.Fuzz(func(t *testing.T, file []byte) {
 		dir := memoryDir(t)
-		engine := make(memoryGenerations)
+		engine := memory.Generations{}
 		path := filepath.Join(dir, "bi.csv")
 		if err := os.WriteFile(path, file, 0o600); err != nil {
 			t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 
 	"rapport/profilestore"
 	"rapport/profilestore/badger"
+	"rapport/profilestore/memory"
 )
 
 // asOf is the as-of time of most loads: a whole quarter of an hour.
@@ -217,7 +218,7 @@ func TestLoadDictionaries(t *testing.T) {
 			for i := range rows {
 				fmt.Fprintf(&file, "%d,,,,%s,\n", i, text(i))
 			}
-			dir, engine := t.TempDir(), make(memoryGenerations)
+			dir, engine := t.TempDir(), memory.Generations{}
 			report, err := loadFile(t, dir, file.String(), func(o *profilestore.LoadOptions) { o.Engine = engine })
 			if err != nil {
 				t.Fatal(err)
@@ -267,7 +268,7 @@ func TestLoadOnAnyMachine(t *testing.T) {
 	var hashes, errs []string
 	for _, processors := range []int{1, 2, 7} {
 		before := runtime.GOMAXPROCS(processors)
-		report, err := loadFile(t, t.TempDir(), good.String(), func(o *profilestore.LoadOptions) { o.Engine = make(memoryGenerations) })
+		report, err := loadFile(t, t.TempDir(), good.String(), func(o *profilestore.LoadOptions) { o.Engine = memory.Generations{} })
 		if err != nil {
 			t.Fatal(err)
 		}

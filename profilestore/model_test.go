@@ -17,6 +17,7 @@ import (
 	"pgregory.net/rapid"
 
 	"rapport/profilestore"
+	"rapport/profilestore/memory"
 )
 
 const hour = 60 * minute
@@ -409,8 +410,7 @@ func TestModel(t *testing.T) {
 		}}
 		// Badger takes most of a schedule's time, and what is tested is above it.
 		if rapid.IntRange(0, 9).Draw(rt, "engine") < 9 {
-			s.h.memory = newMemoryEngine()
-			s.h.versions = newVersions(s.h.memory)
+			s.h.memory, s.h.versions = new(memory.Memory), newVersions()
 		} else {
 			s.had["badger"] = true
 		}
@@ -468,7 +468,7 @@ func (s *schedule) open() {
 	}
 	s.pruned = 0
 	if s.h.versions != nil {
-		s.h.versions.begin()
+		clear(s.h.versions.made)
 	}
 	var err error
 	if s.checkpoint, err = os.ReadFile(filepath.Join(s.h.dir, "deltas", "CHECKPOINT")); err != nil {
@@ -488,7 +488,9 @@ func (s *schedule) reopen(crash, lost bool) {
 		s.had["crash"], s.restarted = true, true
 		s.had["a link replayed after a crash"] = s.had["a link replayed after a crash"] || s.linked
 		if s.h.versions != nil {
-			s.h.versions.crash(s.T)
+			if err := s.h.versions.crash(s.T, s.h); err != nil {
+				s.Fatal(err)
+			}
 		}
 		if err := os.WriteFile(filepath.Join(s.h.dir, "deltas", "CHECKPOINT"), s.checkpoint, 0o600); err != nil {
 			s.Fatal(err)
@@ -500,8 +502,8 @@ func (s *schedule) reopen(crash, lost bool) {
 			s.Fatal(err)
 		}
 		s.had["a link rebuilt"] = s.had["a link rebuilt"] || len(s.m.links) > 0
-		if s.h.memory != nil {
-			clear(s.h.memory.records)
+		if s.h.versions != nil {
+			clear(s.h.versions.latest)
 		}
 		for _, x := range s.m.sources {
 			x.asOf, x.cut = math.MinInt64, math.MinInt64

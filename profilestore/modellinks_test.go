@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -311,50 +313,63 @@ func (s *schedule) members(g *profilestore.Group) []string {
 	return out
 }
 
-// versions is an engine that remembers every version of a record since it was opened,
-// and can lose the newest ones, of each record as many as it likes, as a crash may.
+// versions is around an engine and remembers every version of a record since it was
+// opened. It can lose the newest ones, of each record as many as it likes, as a crash may.
 type versions struct {
-	*memoryEngine
-	mu   sync.Mutex
-	made map[string][][]byte
+	profilestore.Engine
+	mu     sync.Mutex
+	latest map[string][]byte
+	made   map[string][][]byte // the versions before, nil where there was no record
 }
 
-func newVersions(m *memoryEngine) *versions {
-	return &versions{memoryEngine: m, made: make(map[string][][]byte)}
+func newVersions() *versions {
+	return &versions{latest: make(map[string][]byte), made: make(map[string][][]byte)}
 }
 
-func (v *versions) begin() { clear(v.made) }
+func (v *versions) around(e profilestore.Engine) *versions {
+	v.Engine = e
+	return v
+}
 
 func (v *versions) Apply(ctx context.Context, ops []profilestore.Op) error {
 	for i := range ops {
-		change := ops[i].Change
+		key, change := string(ops[i].Key), ops[i].Change
 		ops[i].Change = func(old []byte) []byte {
 			record := change(old)
 			if record != nil {
 				v.mu.Lock()
 				defer v.mu.Unlock()
-				v.made[string(ops[i].Key)] = append(v.made[string(ops[i].Key)], slices.Clone(old))
+				v.made[key] = append(v.made[key], slices.Clone(old))
+				v.latest[key] = slices.Clone(record)
 			}
 			return record
 		}
 	}
-	return v.memoryEngine.Apply(ctx, ops)
+	return v.Engine.Apply(ctx, ops)
 }
 
 // crash takes records back to versions that they had since the engine was opened.
-func (v *versions) crash(t *rapid.T) {
-	keys := make([]string, 0, len(v.made))
-	for key := range v.made {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	for _, key := range keys {
+func (v *versions) crash(t *rapid.T, h *house) error {
+	for _, key := range slices.Sorted(maps.Keys(v.made)) {
 		if n := rapid.IntRange(0, len(v.made[key])).Draw(t, "version"); n < len(v.made[key]) {
-			if old := v.made[key][n]; len(old) > 0 {
-				v.records[key] = old
-			} else {
-				delete(v.records, key)
-			}
+			v.latest[key] = v.made[key][n]
 		}
 	}
+	dir := filepath.Join(h.dir, "deltas")
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	engine, err := h.memory.Open(dir)
+	if err != nil {
+		return err
+	}
+	var ops []profilestore.Op
+	for key, record := range v.latest {
+		if record == nil {
+			delete(v.latest, key)
+			continue
+		}
+		ops = append(ops, profilestore.Op{Key: []byte(key), Change: func([]byte) []byte { return record }})
+	}
+	return errors.Join(engine.Apply(context.Background(), ops), engine.Close())
 }

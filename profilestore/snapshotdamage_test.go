@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"rapport/profilestore"
+	"rapport/profilestore/memory"
 )
 
 // damage flips a bit in the middle of a file of a source.
@@ -123,23 +124,48 @@ func TestOpenWithDamagedCurrent(t *testing.T) {
 	}
 }
 
+// damagedRows opens generations of which some rows have gone bad.
+type damagedRows struct {
+	profilestore.GenerationEngine
+	rows map[string][]byte // what they are instead
+}
+
+type damagedGeneration struct {
+	profilestore.Generation
+	rows map[string][]byte
+}
+
+func (d damagedRows) OpenGeneration(dir string) (profilestore.Generation, error) {
+	g, err := d.GenerationEngine.OpenGeneration(dir)
+	return damagedGeneration{g, d.rows}, err
+}
+
+func (g damagedGeneration) Get(key, dst []byte) ([]byte, bool, error) {
+	if row, ok := g.rows[string(key)]; ok {
+		return append(dst, row...), true, nil
+	}
+	return g.Generation.Get(key, dst)
+}
+
 // A row that went bad while its snapshot is open is not served.
 func TestRowChecksum(t *testing.T) {
-	memory := make(memoryGenerations)
 	dir := t.TempDir()
-	use := func(o *profilestore.LoadOptions) { o.Engine = memory }
-	mustLoad(t, dir, 1, use)
-	s, err := profilestore.OpenSnapshots(dir, loadSchema(t), memory, slog.New(slog.DiscardHandler))
+	mustLoad(t, dir, 1, func(o *profilestore.LoadOptions) { o.Engine = memory.Generations{} })
+	g, err := memory.Generations{}.OpenGeneration(filepath.Join(dir, "bi", "gen-1", "rows"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, found, err := g.Get([]byte("customer:1"), nil)
+	if err != nil || !found {
+		t.Fatal(found, err)
+	}
+	rows := make(map[string][]byte)
+	s, err := profilestore.OpenSnapshots(dir, loadSchema(t), damagedRows{memory.Generations{}, rows}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close() //nolint:errcheck // in memory
 	activate(t, s, 1, 0)
-	var rows map[string][]byte
-	for _, g := range memory {
-		rows = g.rows
-	}
-	good := slices.Clone(rows["customer:1"])
 	rows["customer:2"] = good
 	for i := range 8 * len(good) {
 		bad := slices.Clone(good)

@@ -14,6 +14,7 @@ import (
 
 	"rapport/profilestore"
 	"rapport/profilestore/badger"
+	"rapport/profilestore/memory"
 )
 
 const (
@@ -63,8 +64,8 @@ type house struct {
 	now    int64
 	cache  int
 	mapper profilestore.EventMapper // balanceAndUse if nil
-	memory *memoryEngine            // Badger if nil
-	// versions, if set, is around memory.
+	memory *memory.Memory           // Badger if nil
+	// versions, if set, is around the engine in memory.
 	versions *versions
 }
 
@@ -87,11 +88,12 @@ func (h *house) open() error {
 // engine opens the delta records.
 func (h *house) engine() (profilestore.Engine, error) {
 	dir := filepath.Join(h.dir, "deltas")
-	switch {
-	case h.versions != nil:
-		return h.versions, os.MkdirAll(dir, 0o700)
-	case h.memory != nil:
-		return h.memory, os.MkdirAll(dir, 0o700)
+	if h.memory != nil {
+		engine, err := h.memory.Open(dir)
+		if err == nil && h.versions != nil {
+			return h.versions.around(engine), nil
+		}
+		return engine, err
 	}
 	return badger.Open(dir, badger.Options{Logger: quiet()})
 }

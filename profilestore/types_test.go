@@ -11,12 +11,13 @@ import (
 	"time"
 
 	"rapport/profilestore"
+	"rapport/profilestore/memory"
 )
 
 // newModelHouse returns a store with a field of each type, on an engine in memory.
 func newModelHouse(t *testing.T) *house {
 	t.Helper()
-	h := &house{dir: t.TempDir(), schema: modelSchema(t), mapper: modelMapper{}, now: 20_000 * day, cache: 10, memory: newMemoryEngine()}
+	h := &house{dir: t.TempDir(), schema: modelSchema(t), mapper: modelMapper{}, now: 20_000 * day, cache: 10, memory: new(memory.Memory)}
 	if err := h.open(); err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +240,6 @@ func TestPruneNeedsEveryRetained(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	clear(h.memory.records)
 	if err := h.open(); err != nil {
 		t.Fatal(err)
 	}
