@@ -56,7 +56,7 @@ func (m *Memory) Open(dir string) (*Engine, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("memory: open delta records: %w", err)
 	}
-	if r == nil || err != nil || string(name) != r.name {
+	if r == nil || string(name) != r.name {
 		if r, err = begin(path, err == nil); err != nil {
 			return nil, fmt.Errorf("memory: open delta records: %w", err)
 		}
