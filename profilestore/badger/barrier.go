@@ -31,6 +31,8 @@ func (e *Engine) Barrier(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	e.use.RLock()
+	defer e.use.RUnlock()
 	if e.db.IsClosed() {
 		return errors.New("badger: the engine is closed")
 	}

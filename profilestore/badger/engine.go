@@ -50,10 +50,6 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
-// maxRecord is the greatest length of a delta record: Badger would put what is
-// larger outside of its tables.
-const maxRecord = 1<<20 - 1
-
 // Engine is the embedded [profilestore.Engine].
 //
 // It uses Badger's managed mode, in which the caller gives versions. In the
@@ -69,6 +65,9 @@ type Engine struct {
 	seed    maphash.Seed
 	stripes [64]sync.Mutex
 	syncs   syncedFiles
+	// use is held for reading by whoever uses db, for writing by Close: a read of a
+	// table whose memory map is gone would kill the process.
+	use sync.RWMutex
 }
 
 var _ profilestore.Engine = (*Engine)(nil)
@@ -111,6 +110,8 @@ func (e *Engine) Get(ctx context.Context, key, dst []byte) (value []byte, found 
 	if err := ctx.Err(); err != nil {
 		return dst, false, err
 	}
+	e.use.RLock()
+	defer e.use.RUnlock()
 	return get(e.db, key, dst)
 }
 
@@ -142,6 +143,8 @@ func (e *Engine) Apply(ctx context.Context, ops []profilestore.Op) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	e.use.RLock()
+	defer e.use.RUnlock()
 	var held uint64
 	for i := range ops {
 		held |= 1 << (maphash.Bytes(e.seed, ops[i].Key) % uint64(len(e.stripes)))
@@ -160,16 +163,21 @@ func (e *Engine) Apply(ctx context.Context, ops []profilestore.Op) (err error) {
 	for i := range ops {
 		op := &ops[i]
 		// Not into a buffer of all: the new record may be a part of the old one.
-		old, _, err := get(e.db, op.Key, nil)
-		if err != nil {
+		old, found, err := get(e.db, op.Key, nil)
+		switch {
+		case err != nil:
 			return err
+		case len(op.Key) > profilestore.MaxKey:
+			return fmt.Errorf("badger: a key of %d bytes, the limit is %d", len(op.Key), profilestore.MaxKey)
+		case found && old == nil:
+			old = []byte{} // there is one, and it is empty
 		}
 		record := op.Change(old)
 		if record == nil {
 			continue
 		}
-		if len(record) > maxRecord {
-			return fmt.Errorf("badger: a delta record of %d bytes, the limit is %d", len(record), maxRecord)
+		if len(record) > profilestore.MaxRecord {
+			return fmt.Errorf("badger: a delta record of %d bytes, the limit is %d", len(record), profilestore.MaxRecord)
 		}
 		err = txn.SetEntry(bdb.NewEntry(op.Key, record))
 		if errors.Is(err, bdb.ErrTxnTooBig) {
@@ -190,6 +198,8 @@ func (e *Engine) Apply(ctx context.Context, ops []profilestore.Op) (err error) {
 
 // Close implements [profilestore.Engine].
 func (e *Engine) Close() error {
+	e.use.Lock()
+	defer e.use.Unlock()
 	if e.db.IsClosed() {
 		return nil
 	}

@@ -88,6 +88,9 @@ func (w *generationWriter) Add(key, row []byte) error {
 	if bytes.Compare(key, w.last) <= 0 {
 		return fmt.Errorf("badger: generation in %s: key %q is not after %q", w.dir, key, w.last)
 	}
+	if len(key) > profilestore.MaxKey {
+		return fmt.Errorf("badger: generation in %s: a key of %d bytes, the limit is %d", w.dir, len(key), profilestore.MaxKey)
+	}
 	w.last = append(w.last[:0], key...)
 	appendKV(w.batch, key, row)
 	if w.batch.LenNoPadding() < batchBytes {
