@@ -67,6 +67,7 @@ type house struct {
 	memory *memory.Memory           // Badger if nil
 	// versions, if set, is around the engine in memory.
 	versions *versions
+	remote   *remoteServer // likewise
 }
 
 func (h *house) open() error {
@@ -95,6 +96,9 @@ func (h *house) engine() (profilestore.Engine, error) {
 		}
 		return engine, err
 	}
+	if h.remote != nil {
+		return openRemote(context.Background(), h.remote, dir)
+	}
 	return badger.Open(dir, badger.Options{Logger: quiet()})
 }
 
@@ -102,6 +106,9 @@ func (h *house) engine() (profilestore.Engine, error) {
 func (h *house) generations() profilestore.GenerationEngine {
 	if h.memory != nil {
 		return h.memory
+	}
+	if h.remote != nil {
+		return memory.Generations{}
 	}
 	return badger.Generations(quiet())
 }

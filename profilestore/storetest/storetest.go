@@ -259,7 +259,7 @@ func applyLimits(t *testing.T, _ string, open func() profilestore.Engine) {
 
 func applyAtomic(t *testing.T, _ string, open func() profilestore.Engine) {
 	e := open()
-	const writers, rounds, keys = 8, 50, 5
+	const writers, rounds, keys = 8, 25, 5
 	var all sync.WaitGroup
 	for w := range writers {
 		all.Go(func() {
@@ -300,7 +300,7 @@ func counter(t *testing.T, e profilestore.Engine, key []byte) uint64 {
 // have counted from 1 up.
 func applyOverlapping(t *testing.T, _ string, open func() profilestore.Engine) {
 	e := open()
-	const writers, readers, rounds, keys = 8, 2, 40, 24
+	const writers, readers, rounds, keys = 8, 2, 20, 24
 	key := func(k int) []byte { return fmt.Appendf(nil, "key%02d", k) }
 	var mu sync.Mutex
 	var counted [keys][]uint64
