@@ -101,8 +101,9 @@ func (g *Group) find(key string) int {
 	return slices.IndexFunc(g.Members, func(m Member) bool { return m.key == key })
 }
 
-// lead returns the identity by which the customer is known: the first that it still has.
-func (g *Group) lead() string {
+// Customer returns the identity by which the customer is known: the first that it still
+// has.
+func (g *Group) Customer() string {
 	for _, m := range g.Members {
 		if m.Until == 0 {
 			return m.Identity
@@ -168,7 +169,7 @@ func (s *Schema) join(a, b *Group, l Link) (*Group, error) {
 	}
 	if parts := s.parts(g); len(parts) > 1 {
 		return nil, refuseLink(LinkWeak, "%s or %s is a weak identity, which never joins two customers: %s and %s would become one; unlink it from the other first",
-			l.A, l.B, a.lead(), b.lead())
+			l.A, l.B, a.Customer(), b.Customer())
 	}
 	return g, nil
 }

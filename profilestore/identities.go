@@ -95,8 +95,12 @@ func (v *View) Customer() string {
 	if v.group == nil {
 		return identityOf(v.members[0].key)
 	}
-	return v.group.lead()
+	return v.group.Customer()
 }
+
+// IdentityEpoch returns which change made the customer's group what it is: Group().Epoch,
+// without making one.
+func (v *View) IdentityEpoch() uint64 { return v.group.epoch() }
 
 // decideIdentities carries out the changes of several callers.
 func (s *Store) decideIdentities(calls []*identityCall) {
@@ -214,7 +218,8 @@ func (d *identityDecision) try(c *IdentityChange) (made *tiesChange, keys []stri
 		if *name, err = ParseIdentity(*name); err != nil {
 			return nil, nil, refuseLink(LinkInvalid, "%v", err)
 		}
-		if why, blocked := schema.BlockedIdentity(*name); blocked {
+		// A link that was made before its identity was blocked must be possible to take back.
+		if why, blocked := schema.BlockedIdentity(*name); blocked && c.Op == OpLink {
 			return nil, nil, refuseLink(LinkBlocked, "%s", why)
 		}
 		key, err := d.current(*name)
