@@ -158,6 +158,10 @@ func (s *Schema) join(a, b *Group, l Link) (*Group, error) {
 		s.order(g.Members)
 	}
 	slices.SortStableFunc(g.Links, func(a, b Link) int { return cmp.Compare(a.Time, b.Time) })
+	if parts := s.parts(g); len(parts) > 1 {
+		return nil, refuseLink(LinkWeak, "%s or %s is a weak identity, which never joins two customers: %s and %s would become one; unlink it from the other first",
+			l.A, l.B, a.Customer(), b.Customer())
+	}
 	if n := len(g.Members); n > MaxGroup {
 		return nil, refuseLink(LinkGroupFull, "the customer would have %d identities, at most %d are possible: %s", n, MaxGroup, g.list())
 	}
@@ -166,10 +170,6 @@ func (s *Schema) join(a, b *Group, l Link) (*Group, error) {
 	}
 	if err := s.checkMax(g, l); err != nil {
 		return nil, err
-	}
-	if parts := s.parts(g); len(parts) > 1 {
-		return nil, refuseLink(LinkWeak, "%s or %s is a weak identity, which never joins two customers: %s and %s would become one; unlink it from the other first",
-			l.A, l.B, a.Customer(), b.Customer())
 	}
 	return g, nil
 }
