@@ -69,15 +69,12 @@ func (s decisions) Decide(ctx context.Context, req *connect.Request[rapportv1.De
 	if at := m.GetDryRun().GetTime(); at != nil && at.CheckValid() != nil {
 		return nil, &argumentError{"dry_run.time", "it is not a valid time"}
 	}
-	r := decide.Request{Customer: customerHash(identity), Touchpoint: touchpoint, Slots: int(m.GetSlots())}
+	r := decide.Request{Touchpoint: touchpoint, Slots: int(m.GetSlots())}
 	if r.Context, err = readContext(l.compiled, m.GetContext()); err != nil {
 		return nil, err
 	}
 	id := s.begin(ctx, started, m, identity, &r)
-	view, readErr := s.readProfile(identity, r.Deadline)
-	if view != nil {
-		r.Profile = view.At(r.Now)
-	}
+	who, readErr := s.identify(identity, &r)
 	// Only now: who waits for a disk needs no processor.
 	if err := s.admission.enter(ctx); err != nil {
 		return nil, err
@@ -85,7 +82,7 @@ func (s decisions) Decide(ctx context.Context, req *connect.Request[rapportv1.De
 	defer s.admission.leave()
 	var a decide.Answer
 	l.decider.Decide(ctx, &r, &a)
-	res := connect.NewResponse(respond(l, m, id, &r, view, readErr, &a))
+	res := connect.NewResponse(respond(l, m, id, &r, who, readErr, &a))
 	took := time.Since(started)
 	scenario := ""
 	if i := l.compiled.Touchpoints[touchpoint].Scenario; i >= 0 {
@@ -103,6 +100,34 @@ func (s decisions) Decide(ctx context.Context, req *connect.Request[rapportv1.De
 	}
 	res.Header().Set(serverTimeHeader, strconv.FormatInt(took.Microseconds(), 10))
 	return res, nil
+}
+
+// known is what a decision knows of whom it is for.
+type known struct {
+	identity string             // that was asked for
+	view     *profilestore.View // nil if it could not be read in time
+	blocked  bool               // the identity means nobody, and the view is empty
+}
+
+// identify finds out whom a decision is for and gives it the profile. The customer's
+// common name says in which strategies' share the decision is, so a person stays on
+// one side under whatever identity. An identity that means nobody is many people:
+// each decision for it is a customer of its own, of whom nothing is known. If the
+// profile can't be read, the identity has to do for the name.
+func (s decisions) identify(identity string, r *decide.Request) (known, error) {
+	if _, blocked := s.store.Schema().BlockedIdentity(identity); blocked {
+		s.metrics.blocked.Inc()
+		view := profilestore.EmptyView(s.store.Schema())
+		r.Customer, r.Profile = r.Seed, view.At(r.Now)
+		return known{identity, view, true}, nil
+	}
+	view, err := s.readProfile(identity, r.Deadline)
+	if view == nil {
+		r.Customer = customerHash(identity)
+		return known{identity: identity}, err
+	}
+	r.Customer, r.Profile = customerHash(view.Customer()), view.At(r.Now)
+	return known{identity: identity, view: view}, err
 }
 
 // begin sets the decision's time, seed and deadline and returns its id. A real
@@ -226,7 +251,7 @@ func (s decisions) readProfile(identity string, deadline time.Time) (*profilesto
 }
 
 // respond builds the response message.
-func respond(l *live, m *rapportv1.DecideRequest, id ulid.ULID, r *decide.Request, view *profilestore.View, readErr error, a *decide.Answer) *rapportv1.DecideResponse {
+func respond(l *live, m *rapportv1.DecideRequest, id ulid.ULID, r *decide.Request, who known, readErr error, a *decide.Answer) *rapportv1.DecideResponse {
 	c := l.compiled
 	t := &c.Touchpoints[r.Touchpoint]
 	res := &rapportv1.DecideResponse{
@@ -236,7 +261,7 @@ func respond(l *live, m *rapportv1.DecideRequest, id ulid.ULID, r *decide.Reques
 			Candidates: int32(a.Candidates()), Eligible: int32(a.Eligible()), Ranked: int32(a.Ranked()),
 			Offered: int32(len(a.Slate)),
 		},
-		Profile:        profileUse(view, c.Schema),
+		Profile:        profileUse(who, c.Schema),
 		CatalogVersion: c.Version,
 		RankedBy: &rapportv1.RankedBy{
 			Name: a.RankedBy.Name, Version: a.RankedBy.Version, Digest: a.RankedBy.Digest,
@@ -298,12 +323,15 @@ func withheld(c *catalog.Compiled, t *catalog.Touchpoint, a *decide.Answer) []*r
 	return out
 }
 
-func profileUse(view *profilestore.View, schema *profilestore.Schema) *rapportv1.ProfileUse {
-	use := &rapportv1.ProfileUse{}
-	if view == nil {
+func profileUse(who known, schema *profilestore.Schema) *rapportv1.ProfileUse {
+	use, view := &rapportv1.ProfileUse{Blocked: who.blocked}, who.view
+	if view == nil || who.blocked {
 		return use
 	}
-	use.Known, use.DeltaVersion = view.Known(), view.DeltaVersion()
+	use.Known, use.DeltaVersion, use.IdentityEpoch = view.Known(), view.DeltaVersion(), view.IdentityEpoch()
+	if name := view.Customer(); name != who.identity {
+		use.Customer = name
+	}
 	for i, source := range schema.Sources() {
 		if snap, hasRow := view.Snapshot(i); snap != nil {
 			use.Snapshots = append(use.Snapshots, &rapportv1.SnapshotRef{Source: source.ID, Generation: snap.Generation(), HasRow: hasRow})

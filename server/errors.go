@@ -72,6 +72,35 @@ var mappings = []mapping{
 	{sentinel(context.Canceled), connect.CodeCanceled, "CANCELED"},
 }
 
+// linkReasons are the reasons of changes of identities that are refused. They are
+// in the results of a batch, not in errors of the API, for one that is refused does
+// not stop the others.
+var linkReasons = map[profilestore.LinkErrorKind]string{
+	profilestore.LinkInvalid:       "LINK_INVALID",
+	profilestore.LinkBlocked:       "LINK_BLOCKED",
+	profilestore.LinkGroupFull:     "LINK_GROUP_FULL",
+	profilestore.LinkNamespaceFull: "LINK_NAMESPACE_FULL",
+	profilestore.LinkWeak:          "LINK_WEAK",
+	profilestore.LinkSeparated:     "LINK_SEPARATED",
+	profilestore.LinkHolding:       "LINK_HOLDING",
+	profilestore.LinkTooMany:       "LINK_TOO_MANY",
+	profilestore.LinkNotLinked:     "LINK_NOT_LINKED",
+	profilestore.LinkJoined:        "LINK_JOINED",
+}
+
+// linkReason returns the reason for which a change of identities was refused.
+func linkReason(err error) string {
+	if _, ok := errors.AsType[*undeclaredError](err); ok {
+		return "LINK_NAMESPACE_UNKNOWN"
+	}
+	if e, ok := errors.AsType[*profilestore.LinkError](err); ok {
+		if reason, ok := linkReasons[e.Kind]; ok {
+			return reason
+		}
+	}
+	return "LINK_INVALID"
+}
+
 // errJournalFailed is what callers are told when no more events are taken.
 var errJournalFailed = errors.New("events can't be made durable: the server takes none until it is restarted; send these again then")
 

@@ -25,6 +25,8 @@ type metrics struct {
 	syncTime     prometheus.Histogram
 	syncEvents   prometheus.Histogram
 	errors       *prometheus.CounterVec
+	identities   *prometheus.CounterVec
+	blocked      prometheus.Counter
 }
 
 // latencyBuckets are for scrapers that do not take native histograms; they have
@@ -51,8 +53,10 @@ func newMetrics() *metrics {
 		syncTime:     histogram("rapport_journal_sync_seconds", "Time to make a group of events durable.", latencyBuckets),
 		syncEvents:   histogram("rapport_journal_group_events", "Events made durable by one fsync.", []float64{1, 2, 5, 10, 20, 50, 100, 200, 512}),
 		errors:       counters("rapport_rpc_errors_total", "Requests answered with an error, by procedure and code.", "procedure", "code"),
+		identities:   counters("rapport_identity_changes_total", "Changes of identities asked for, by operation and result: changed, unchanged (it was so already), or why it was refused.", "op", "result"),
+		blocked:      prometheus.NewCounter(prometheus.CounterOpts{Name: "rapport_decisions_blocked_identity_total", Help: "Decisions for an identity that means nobody, made without a profile."}),
 	}
-	m.registry.MustRegister(m.decisions, m.decideTime, m.overBudget, m.degradations, m.candidates, m.syncTime, m.syncEvents, m.errors,
+	m.registry.MustRegister(m.decisions, m.decideTime, m.overBudget, m.degradations, m.candidates, m.syncTime, m.syncEvents, m.errors, m.identities, m.blocked,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

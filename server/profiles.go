@@ -26,15 +26,20 @@ func (s profiles) GetProfile(ctx context.Context, req *connect.Request[rapportv1
 	if err != nil {
 		return nil, &argumentError{"customer", err.Error()}
 	}
-	view, err := s.store.View(ctx, identity)
-	if err != nil {
-		return nil, err
-	}
 	schema := s.store.Schema()
 	res := &rapportv1.GetProfileResponse{
-		Customer: identity, Known: view.Known(), DeltaVersion: view.DeltaVersion(), SchemaId: schema.ID(),
-		Fields: make([]*rapportv1.ProfileValue, len(schema.Fields())),
+		Customer: identity, SchemaId: schema.ID(), Fields: make([]*rapportv1.ProfileValue, len(schema.Fields())),
 	}
+	view := profilestore.EmptyView(schema) // what a decision reads of one that means nobody
+	if why, blocked := schema.BlockedIdentity(identity); blocked {
+		res.Blocked, res.Group = why, aloneMessage(identity)
+	} else {
+		if view, err = s.store.View(ctx, identity); err != nil {
+			return nil, err
+		}
+		res.Group = groupMessage(view.Group())
+	}
+	res.Known, res.DeltaVersion = view.Known(), view.DeltaVersion()
 	now := time.Now().UnixMicro()
 	for slot := range schema.Fields() {
 		res.Fields[slot] = profileValue(schema, view, slot, now)
@@ -54,7 +59,7 @@ func profileValue(schema *profilestore.Schema, view *profilestore.View, slot int
 	value, from := view.At(now).Explain(slot)
 	p := &rapportv1.ProfileValue{
 		Name: schema.Fields()[slot].Name, Origin: rapportv1.ValueOrigin(from.Origin),
-		Source: from.Source, Generation: from.Generation,
+		Source: from.Source, Generation: from.Generation, Identity: from.Identity,
 	}
 	if from.Origin == profilestore.OriginEvents && from.EventTime != 0 {
 		p.EventTime = timestamppb.New(time.UnixMicro(from.EventTime))

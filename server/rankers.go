@@ -75,9 +75,9 @@ func (s sharing) Choose(customer uint64) decide.Ranker {
 	return s.Ranker
 }
 
-// customerHash is the hash of an identity from which follows who is in a share.
-// It must never change, nor must shareSalt and inShare.
-func customerHash(identity string) uint64 { return xxhash.Sum64String(identity) }
+// customerHash is the hash of a customer's common name, from which follows who is
+// in a share. It must never change, nor must shareSalt and inShare.
+func customerHash(name string) uint64 { return xxhash.Sum64String(name) }
 
 // shareSalt returns the salt of a candidate. Neither names nor versions contain
 // spaces.

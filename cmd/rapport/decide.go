@@ -142,6 +142,12 @@ func printDecision(a *app, d *rapportv1.DecideResponse, serverMicros string) err
 	if !d.GetProfile().GetKnown() {
 		known = "an unknown customer"
 	}
+	switch who := d.GetProfile(); {
+	case who.GetBlocked():
+		known = "an identity that means nobody"
+	case who.GetCustomer() != "":
+		known += ", " + printable(who.GetCustomer())
+	}
 	took := ""
 	if micros, err := strconv.ParseInt(serverMicros, 10, 64); err == nil {
 		took = fmt.Sprintf(" in %v", time.Duration(micros)*time.Microsecond)

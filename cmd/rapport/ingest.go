@@ -165,7 +165,7 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 		line = append(line, part...)
 		switch {
 		case len(line) > maxEventLine:
-			return nil, fmt.Errorf("the line has more than %d bytes: write one event a line", maxEventLine)
+			return nil, fmt.Errorf("the line has more than %d bytes: write one JSON object a line", maxEventLine)
 		case errors.Is(err, bufio.ErrBufferFull):
 			continue
 		}

@@ -52,6 +52,7 @@ type cli struct {
 	Snapshot snapshotCmd `cmd:"" group:"data" help:"List, activate and roll back batch loads."`
 	Ingest   ingestCmd   `cmd:"" group:"data" help:"Send events."`
 	Profile  profileCmd  `cmd:"" group:"data" help:"Show what is known of a customer."`
+	Identity identityCmd `cmd:"" group:"data" help:"Say which identities are the same customer."`
 	Catalog  catalogCmd  `cmd:"" group:"decide" help:"Check, publish and show catalogues."`
 	Strategy strategyCmd `cmd:"" group:"decide" help:"Upload, sign, list and release strategies, and take them back."`
 	Plugin   pluginCmd   `cmd:"" group:"author" help:"Check a strategy while it is being written."`

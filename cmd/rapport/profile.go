@@ -25,7 +25,7 @@ type profileGetCmd struct {
 func (profileGetCmd) Help() string {
 	return `The origin of a value is a batch load (the source and its snapshot are named), events (with the time
 of the newest), both for what adds up, or the schema's default. A set is printed as {a, b}, a dwell
-in minutes.
+in minutes. Of a customer with several identities, the last column names the one whose value stands.
 
 Examples:
 
@@ -66,7 +66,14 @@ func (cmd *profileGetCmd) print(a *app, p *rapportv1.GetProfileResponse) error {
 	if p.GetKnown() {
 		state = plural(len(knownFields(p.GetFields())), "known field") + ", " + plural(p.GetDeltaVersion(), "change") + " by events"
 	}
-	writef(a.out, "%s: %s\n", printable(p.GetCustomer()), state)
+	if p.GetBlocked() != "" {
+		state = p.GetBlocked()
+	}
+	writef(a.out, "%s: %s\n", printable(p.GetCustomer()), printable(state))
+	several := len(p.GetGroup().GetMembers()) > 1
+	if several {
+		writef(a.out, "%s\n", printable(groupLine(p.GetGroup())))
+	}
 	for _, s := range p.GetSnapshots() {
 		switch {
 		case s.GetGeneration() == 0:
@@ -78,12 +85,20 @@ func (cmd *profileGetCmd) print(a *app, p *rapportv1.GetProfileResponse) error {
 		}
 	}
 	writef(a.out, "\n")
-	t := newTable("FIELD", "VALUE", "ORIGIN", "FROM", "EVENT TIME")
+	header := []string{"FIELD", "VALUE", "ORIGIN", "FROM", "EVENT TIME"}
+	if several {
+		header = append(header, "IDENTITY")
+	}
+	t := newTable(header...)
 	for _, f := range p.GetFields() {
 		if cmd.Known && f.GetValue() == nil {
 			continue
 		}
-		t.add(profileRow(f)...)
+		row := profileRow(f)
+		if several {
+			row = append(row, orNone(f.GetIdentity()))
+		}
+		t.add(row...)
 	}
 	return t.write(a.out)
 }

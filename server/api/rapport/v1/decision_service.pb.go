@@ -787,7 +787,16 @@ type ProfileUse struct {
 	// The snapshot of each source that was current.
 	Snapshots []*SnapshotRef `protobuf:"bytes,2,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
 	// How many changes by events the customer's record had seen.
-	DeltaVersion  uint64 `protobuf:"varint,3,opt,name=delta_version,json=deltaVersion,proto3" json:"delta_version,omitempty"`
+	DeltaVersion uint64 `protobuf:"varint,3,opt,name=delta_version,json=deltaVersion,proto3" json:"delta_version,omitempty"`
+	// Which change of identities had made the customer's group what it was; 0 if
+	// none ever had.
+	IdentityEpoch uint64 `protobuf:"varint,4,opt,name=identity_epoch,json=identityEpoch,proto3" json:"identity_epoch,omitempty"`
+	// The name that all identities of the customer share, if it is not the one that
+	// was asked for.
+	Customer string `protobuf:"bytes,5,opt,name=customer,proto3" json:"customer,omitempty"`
+	// The identity means nobody: the schema blocks it. Nothing was read, and the
+	// decision is that of a customer of whom nothing is known.
+	Blocked       bool `protobuf:"varint,6,opt,name=blocked,proto3" json:"blocked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -841,6 +850,27 @@ func (x *ProfileUse) GetDeltaVersion() uint64 {
 		return x.DeltaVersion
 	}
 	return 0
+}
+
+func (x *ProfileUse) GetIdentityEpoch() uint64 {
+	if x != nil {
+		return x.IdentityEpoch
+	}
+	return 0
+}
+
+func (x *ProfileUse) GetCustomer() string {
+	if x != nil {
+		return x.Customer
+	}
+	return ""
+}
+
+func (x *ProfileUse) GetBlocked() bool {
+	if x != nil {
+		return x.Blocked
+	}
+	return false
 }
 
 // SnapshotRef names a snapshot that was read.
@@ -1120,12 +1150,15 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"candidates\x12\x1a\n" +
 	"\beligible\x18\x02 \x01(\x05R\beligible\x12\x16\n" +
 	"\x06ranked\x18\x03 \x01(\x05R\x06ranked\x12\x18\n" +
-	"\aoffered\x18\x04 \x01(\x05R\aoffered\"~\n" +
+	"\aoffered\x18\x04 \x01(\x05R\aoffered\"\xdb\x01\n" +
 	"\n" +
 	"ProfileUse\x12\x14\n" +
 	"\x05known\x18\x01 \x01(\bR\x05known\x125\n" +
 	"\tsnapshots\x18\x02 \x03(\v2\x17.rapport.v1.SnapshotRefR\tsnapshots\x12#\n" +
-	"\rdelta_version\x18\x03 \x01(\x04R\fdeltaVersion\"^\n" +
+	"\rdelta_version\x18\x03 \x01(\x04R\fdeltaVersion\x12%\n" +
+	"\x0eidentity_epoch\x18\x04 \x01(\x04R\ridentityEpoch\x12\x1a\n" +
+	"\bcustomer\x18\x05 \x01(\tR\bcustomer\x12\x18\n" +
+	"\ablocked\x18\x06 \x01(\bR\ablocked\"^\n" +
 	"\vSnapshotRef\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1e\n" +
 	"\n" +

@@ -135,7 +135,7 @@ func (x *GetProfileRequest) GetCustomer() string {
 // GetProfileResponse is the merged view.
 type GetProfileResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The customer, with namespace.
+	// The identity that was asked for, with namespace.
 	Customer string `protobuf:"bytes,1,opt,name=customer,proto3" json:"customer,omitempty"`
 	// Something is known of the customer: a row in a snapshot or an event.
 	Known bool `protobuf:"varint,2,opt,name=known,proto3" json:"known,omitempty"`
@@ -146,7 +146,11 @@ type GetProfileResponse struct {
 	// How many changes by events the customer's record has seen.
 	DeltaVersion uint64 `protobuf:"varint,5,opt,name=delta_version,json=deltaVersion,proto3" json:"delta_version,omitempty"`
 	// The content hash of the schema.
-	SchemaId      string `protobuf:"bytes,6,opt,name=schema_id,json=schemaId,proto3" json:"schema_id,omitempty"`
+	SchemaId string `protobuf:"bytes,6,opt,name=schema_id,json=schemaId,proto3" json:"schema_id,omitempty"`
+	// All identities of the customer, and what links them.
+	Group *IdentityGroup `protobuf:"bytes,7,opt,name=group,proto3" json:"group,omitempty"`
+	// Why the identity means nobody, if the schema blocks it: nothing is known then.
+	Blocked       string `protobuf:"bytes,8,opt,name=blocked,proto3" json:"blocked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -223,6 +227,20 @@ func (x *GetProfileResponse) GetSchemaId() string {
 	return ""
 }
 
+func (x *GetProfileResponse) GetGroup() *IdentityGroup {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
+func (x *GetProfileResponse) GetBlocked() string {
+	if x != nil {
+		return x.Blocked
+	}
+	return ""
+}
+
 // ProfileValue is a field's value and its origin. With no value set, the value
 // is unknown.
 type ProfileValue struct {
@@ -247,7 +265,10 @@ type ProfileValue struct {
 	Generation int64 `protobuf:"varint,8,opt,name=generation,proto3" json:"generation,omitempty"`
 	// When the event happened that set the value, or made the last reset of a
 	// counter; not of sums, sets and dwells.
-	EventTime     *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
+	EventTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
+	// Of a customer with several identities: the one whose value stands; empty if
+	// it comes from several.
+	Identity      string `protobuf:"bytes,11,opt,name=identity,proto3" json:"identity,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -367,6 +388,13 @@ func (x *ProfileValue) GetEventTime() *timestamppb.Timestamp {
 		return x.EventTime
 	}
 	return nil
+}
+
+func (x *ProfileValue) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
 }
 
 type isProfileValue_Value interface {
@@ -788,17 +816,19 @@ var File_rapport_v1_profile_service_proto protoreflect.FileDescriptor
 const file_rapport_v1_profile_service_proto_rawDesc = "" +
 	"\n" +
 	" rapport/v1/profile_service.proto\x12\n" +
-	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\";\n" +
+	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19rapport/v1/identity.proto\";\n" +
 	"\x11GetProfileRequest\x12&\n" +
 	"\bcustomer\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05 \x01(\x80\x02R\bcustomer\"\xf5\x01\n" +
+	"\xbaH\ar\x05 \x01(\x80\x02R\bcustomer\"\xc0\x02\n" +
 	"\x12GetProfileResponse\x12\x1a\n" +
 	"\bcustomer\x18\x01 \x01(\tR\bcustomer\x12\x14\n" +
 	"\x05known\x18\x02 \x01(\bR\x05known\x120\n" +
 	"\x06fields\x18\x03 \x03(\v2\x18.rapport.v1.ProfileValueR\x06fields\x129\n" +
 	"\tsnapshots\x18\x04 \x03(\v2\x1b.rapport.v1.ProfileSnapshotR\tsnapshots\x12#\n" +
 	"\rdelta_version\x18\x05 \x01(\x04R\fdeltaVersion\x12\x1b\n" +
-	"\tschema_id\x18\x06 \x01(\tR\bschemaId\"\xf3\x02\n" +
+	"\tschema_id\x18\x06 \x01(\tR\bschemaId\x12/\n" +
+	"\x05group\x18\a \x01(\v2\x19.rapport.v1.IdentityGroupR\x05group\x12\x18\n" +
+	"\ablocked\x18\b \x01(\tR\ablocked\"\x8f\x03\n" +
 	"\fProfileValue\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\x06number\x18\x02 \x01(\x01H\x00R\x06number\x12\x14\n" +
@@ -813,7 +843,8 @@ const file_rapport_v1_profile_service_proto_rawDesc = "" +
 	"generation\x18\b \x01(\x03R\n" +
 	"generation\x129\n" +
 	"\n" +
-	"event_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\teventTimeB\a\n" +
+	"event_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\teventTime\x12\x1a\n" +
+	"\bidentity\x18\v \x01(\tR\bidentityB\a\n" +
 	"\x05value\"(\n" +
 	"\n" +
 	"ProfileSet\x12\x1a\n" +
@@ -853,11 +884,15 @@ const file_rapport_v1_profile_service_proto_rawDesc = "" +
 	"\x12VALUE_ORIGIN_BATCH\x10\x01\x12\x17\n" +
 	"\x13VALUE_ORIGIN_EVENTS\x10\x02\x12!\n" +
 	"\x1dVALUE_ORIGIN_BATCH_AND_EVENTS\x10\x03\x12\x18\n" +
-	"\x14VALUE_ORIGIN_DEFAULT\x10\x042\xb5\x01\n" +
+	"\x14VALUE_ORIGIN_DEFAULT\x10\x042\xaa\x04\n" +
 	"\x0eProfileService\x12P\n" +
 	"\n" +
 	"GetProfile\x12\x1d.rapport.v1.GetProfileRequest\x1a\x1e.rapport.v1.GetProfileResponse\"\x03\x90\x02\x01\x12Q\n" +
-	"\fIngestEvents\x12\x1f.rapport.v1.IngestEventsRequest\x1a .rapport.v1.IngestEventsResponseB)Z'rapport/server/api/rapport/v1;rapportv1b\x06proto3"
+	"\fIngestEvents\x12\x1f.rapport.v1.IngestEventsRequest\x1a .rapport.v1.IngestEventsResponse\x12W\n" +
+	"\x0eLinkIdentities\x12!.rapport.v1.LinkIdentitiesRequest\x1a\".rapport.v1.LinkIdentitiesResponse\x12]\n" +
+	"\x10UnlinkIdentities\x12#.rapport.v1.UnlinkIdentitiesRequest\x1a$.rapport.v1.UnlinkIdentitiesResponse\x12`\n" +
+	"\x11RecycleIdentities\x12$.rapport.v1.RecycleIdentitiesRequest\x1a%.rapport.v1.RecycleIdentitiesResponse\x12Y\n" +
+	"\rGetIdentities\x12 .rapport.v1.GetIdentitiesRequest\x1a!.rapport.v1.GetIdentitiesResponse\"\x03\x90\x02\x01B)Z'rapport/server/api/rapport/v1;rapportv1b\x06proto3"
 
 var (
 	file_rapport_v1_profile_service_proto_rawDescOnce sync.Once
@@ -874,40 +909,58 @@ func file_rapport_v1_profile_service_proto_rawDescGZIP() []byte {
 var file_rapport_v1_profile_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_rapport_v1_profile_service_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_rapport_v1_profile_service_proto_goTypes = []any{
-	(ValueOrigin)(0),              // 0: rapport.v1.ValueOrigin
-	(*GetProfileRequest)(nil),     // 1: rapport.v1.GetProfileRequest
-	(*GetProfileResponse)(nil),    // 2: rapport.v1.GetProfileResponse
-	(*ProfileValue)(nil),          // 3: rapport.v1.ProfileValue
-	(*ProfileSet)(nil),            // 4: rapport.v1.ProfileSet
-	(*ProfileSnapshot)(nil),       // 5: rapport.v1.ProfileSnapshot
-	(*Event)(nil),                 // 6: rapport.v1.Event
-	(*IngestEventsRequest)(nil),   // 7: rapport.v1.IngestEventsRequest
-	(*IngestEventsResponse)(nil),  // 8: rapport.v1.IngestEventsResponse
-	(*RefusedEvent)(nil),          // 9: rapport.v1.RefusedEvent
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 11: google.protobuf.Struct
+	(ValueOrigin)(0),                  // 0: rapport.v1.ValueOrigin
+	(*GetProfileRequest)(nil),         // 1: rapport.v1.GetProfileRequest
+	(*GetProfileResponse)(nil),        // 2: rapport.v1.GetProfileResponse
+	(*ProfileValue)(nil),              // 3: rapport.v1.ProfileValue
+	(*ProfileSet)(nil),                // 4: rapport.v1.ProfileSet
+	(*ProfileSnapshot)(nil),           // 5: rapport.v1.ProfileSnapshot
+	(*Event)(nil),                     // 6: rapport.v1.Event
+	(*IngestEventsRequest)(nil),       // 7: rapport.v1.IngestEventsRequest
+	(*IngestEventsResponse)(nil),      // 8: rapport.v1.IngestEventsResponse
+	(*RefusedEvent)(nil),              // 9: rapport.v1.RefusedEvent
+	(*IdentityGroup)(nil),             // 10: rapport.v1.IdentityGroup
+	(*timestamppb.Timestamp)(nil),     // 11: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),           // 12: google.protobuf.Struct
+	(*LinkIdentitiesRequest)(nil),     // 13: rapport.v1.LinkIdentitiesRequest
+	(*UnlinkIdentitiesRequest)(nil),   // 14: rapport.v1.UnlinkIdentitiesRequest
+	(*RecycleIdentitiesRequest)(nil),  // 15: rapport.v1.RecycleIdentitiesRequest
+	(*GetIdentitiesRequest)(nil),      // 16: rapport.v1.GetIdentitiesRequest
+	(*LinkIdentitiesResponse)(nil),    // 17: rapport.v1.LinkIdentitiesResponse
+	(*UnlinkIdentitiesResponse)(nil),  // 18: rapport.v1.UnlinkIdentitiesResponse
+	(*RecycleIdentitiesResponse)(nil), // 19: rapport.v1.RecycleIdentitiesResponse
+	(*GetIdentitiesResponse)(nil),     // 20: rapport.v1.GetIdentitiesResponse
 }
 var file_rapport_v1_profile_service_proto_depIdxs = []int32{
 	3,  // 0: rapport.v1.GetProfileResponse.fields:type_name -> rapport.v1.ProfileValue
 	5,  // 1: rapport.v1.GetProfileResponse.snapshots:type_name -> rapport.v1.ProfileSnapshot
-	10, // 2: rapport.v1.ProfileValue.time:type_name -> google.protobuf.Timestamp
-	4,  // 3: rapport.v1.ProfileValue.set:type_name -> rapport.v1.ProfileSet
-	0,  // 4: rapport.v1.ProfileValue.origin:type_name -> rapport.v1.ValueOrigin
-	10, // 5: rapport.v1.ProfileValue.event_time:type_name -> google.protobuf.Timestamp
-	10, // 6: rapport.v1.ProfileSnapshot.as_of:type_name -> google.protobuf.Timestamp
-	10, // 7: rapport.v1.Event.time:type_name -> google.protobuf.Timestamp
-	11, // 8: rapport.v1.Event.attributes:type_name -> google.protobuf.Struct
-	6,  // 9: rapport.v1.IngestEventsRequest.events:type_name -> rapport.v1.Event
-	9,  // 10: rapport.v1.IngestEventsResponse.refused:type_name -> rapport.v1.RefusedEvent
-	1,  // 11: rapport.v1.ProfileService.GetProfile:input_type -> rapport.v1.GetProfileRequest
-	7,  // 12: rapport.v1.ProfileService.IngestEvents:input_type -> rapport.v1.IngestEventsRequest
-	2,  // 13: rapport.v1.ProfileService.GetProfile:output_type -> rapport.v1.GetProfileResponse
-	8,  // 14: rapport.v1.ProfileService.IngestEvents:output_type -> rapport.v1.IngestEventsResponse
-	13, // [13:15] is the sub-list for method output_type
-	11, // [11:13] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	10, // 2: rapport.v1.GetProfileResponse.group:type_name -> rapport.v1.IdentityGroup
+	11, // 3: rapport.v1.ProfileValue.time:type_name -> google.protobuf.Timestamp
+	4,  // 4: rapport.v1.ProfileValue.set:type_name -> rapport.v1.ProfileSet
+	0,  // 5: rapport.v1.ProfileValue.origin:type_name -> rapport.v1.ValueOrigin
+	11, // 6: rapport.v1.ProfileValue.event_time:type_name -> google.protobuf.Timestamp
+	11, // 7: rapport.v1.ProfileSnapshot.as_of:type_name -> google.protobuf.Timestamp
+	11, // 8: rapport.v1.Event.time:type_name -> google.protobuf.Timestamp
+	12, // 9: rapport.v1.Event.attributes:type_name -> google.protobuf.Struct
+	6,  // 10: rapport.v1.IngestEventsRequest.events:type_name -> rapport.v1.Event
+	9,  // 11: rapport.v1.IngestEventsResponse.refused:type_name -> rapport.v1.RefusedEvent
+	1,  // 12: rapport.v1.ProfileService.GetProfile:input_type -> rapport.v1.GetProfileRequest
+	7,  // 13: rapport.v1.ProfileService.IngestEvents:input_type -> rapport.v1.IngestEventsRequest
+	13, // 14: rapport.v1.ProfileService.LinkIdentities:input_type -> rapport.v1.LinkIdentitiesRequest
+	14, // 15: rapport.v1.ProfileService.UnlinkIdentities:input_type -> rapport.v1.UnlinkIdentitiesRequest
+	15, // 16: rapport.v1.ProfileService.RecycleIdentities:input_type -> rapport.v1.RecycleIdentitiesRequest
+	16, // 17: rapport.v1.ProfileService.GetIdentities:input_type -> rapport.v1.GetIdentitiesRequest
+	2,  // 18: rapport.v1.ProfileService.GetProfile:output_type -> rapport.v1.GetProfileResponse
+	8,  // 19: rapport.v1.ProfileService.IngestEvents:output_type -> rapport.v1.IngestEventsResponse
+	17, // 20: rapport.v1.ProfileService.LinkIdentities:output_type -> rapport.v1.LinkIdentitiesResponse
+	18, // 21: rapport.v1.ProfileService.UnlinkIdentities:output_type -> rapport.v1.UnlinkIdentitiesResponse
+	19, // 22: rapport.v1.ProfileService.RecycleIdentities:output_type -> rapport.v1.RecycleIdentitiesResponse
+	20, // 23: rapport.v1.ProfileService.GetIdentities:output_type -> rapport.v1.GetIdentitiesResponse
+	18, // [18:24] is the sub-list for method output_type
+	12, // [12:18] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_rapport_v1_profile_service_proto_init() }
@@ -915,6 +968,7 @@ func file_rapport_v1_profile_service_proto_init() {
 	if File_rapport_v1_profile_service_proto != nil {
 		return
 	}
+	file_rapport_v1_identity_proto_init()
 	file_rapport_v1_profile_service_proto_msgTypes[2].OneofWrappers = []any{
 		(*ProfileValue_Number)(nil),
 		(*ProfileValue_Flag)(nil),

@@ -41,8 +41,8 @@ const (
 type DecisionServiceClient interface {
 	// Decide ranks the offers that may be made to a customer at a touchpoint.
 	//
-	// An unknown customer gets a decision without a profile, flagged in the
-	// response, not an error. The caller's deadline (Connect-Timeout-Ms,
+	// An unknown customer, or an identity that means nobody, gets a decision
+	// without a profile, flagged in the response, not an error. The caller's deadline (Connect-Timeout-Ms,
 	// grpc-timeout) is kept, and the server has its own (5 ms by default); what
 	// can't be done in time is left out and named in `degradations`.
 	//
@@ -87,8 +87,8 @@ func (c *decisionServiceClient) Decide(ctx context.Context, req *connect.Request
 type DecisionServiceHandler interface {
 	// Decide ranks the offers that may be made to a customer at a touchpoint.
 	//
-	// An unknown customer gets a decision without a profile, flagged in the
-	// response, not an error. The caller's deadline (Connect-Timeout-Ms,
+	// An unknown customer, or an identity that means nobody, gets a decision
+	// without a profile, flagged in the response, not an error. The caller's deadline (Connect-Timeout-Ms,
 	// grpc-timeout) is kept, and the server has its own (5 ms by default); what
 	// can't be done in time is left out and named in `degradations`.
 	//

@@ -39,6 +39,18 @@ const (
 	// ProfileServiceIngestEventsProcedure is the fully-qualified name of the ProfileService's
 	// IngestEvents RPC.
 	ProfileServiceIngestEventsProcedure = "/rapport.v1.ProfileService/IngestEvents"
+	// ProfileServiceLinkIdentitiesProcedure is the fully-qualified name of the ProfileService's
+	// LinkIdentities RPC.
+	ProfileServiceLinkIdentitiesProcedure = "/rapport.v1.ProfileService/LinkIdentities"
+	// ProfileServiceUnlinkIdentitiesProcedure is the fully-qualified name of the ProfileService's
+	// UnlinkIdentities RPC.
+	ProfileServiceUnlinkIdentitiesProcedure = "/rapport.v1.ProfileService/UnlinkIdentities"
+	// ProfileServiceRecycleIdentitiesProcedure is the fully-qualified name of the ProfileService's
+	// RecycleIdentities RPC.
+	ProfileServiceRecycleIdentitiesProcedure = "/rapport.v1.ProfileService/RecycleIdentities"
+	// ProfileServiceGetIdentitiesProcedure is the fully-qualified name of the ProfileService's
+	// GetIdentities RPC.
+	ProfileServiceGetIdentitiesProcedure = "/rapport.v1.ProfileService/GetIdentities"
 )
 
 // ProfileServiceClient is a client for the rapport.v1.ProfileService service.
@@ -54,6 +66,25 @@ type ProfileServiceClient interface {
 	// Errors: UNAVAILABLE with reason JOURNAL_FAILED when events can't be made
 	// durable; send the same events again once the server is ready.
 	IngestEvents(context.Context, *connect.Request[v1.IngestEventsRequest]) (*connect.Response[v1.IngestEventsResponse], error)
+	// LinkIdentities says which identities are the same customer. When it returns,
+	// the links it does not refuse are on disk and seen by the next decision: a
+	// profile merges the records of all identities of the customer, and is the same
+	// whichever of them is named. Sent again, they change nothing.
+	//
+	// Errors: UNAVAILABLE with reason JOURNAL_FAILED when links can't be made
+	// durable; send the same links again once the server is ready. A link that is
+	// refused is no error: its result says why.
+	LinkIdentities(context.Context, *connect.Request[v1.LinkIdentitiesRequest]) (*connect.Response[v1.LinkIdentitiesResponse], error)
+	// UnlinkIdentities takes links back, keeps identities apart, or takes that
+	// back. Each request leaves an audit record. Errors as LinkIdentities, and
+	// UNAVAILABLE with reason AUDIT_FAILED.
+	UnlinkIdentities(context.Context, *connect.Request[v1.UnlinkIdentitiesRequest]) (*connect.Response[v1.UnlinkIdentitiesResponse], error)
+	// RecycleIdentities says which identities their holders have given up. It can't
+	// be taken back. Each request leaves an audit record. Errors as
+	// UnlinkIdentities.
+	RecycleIdentities(context.Context, *connect.Request[v1.RecycleIdentitiesRequest]) (*connect.Response[v1.RecycleIdentitiesResponse], error)
+	// GetIdentities returns the customers that identities belong to.
+	GetIdentities(context.Context, *connect.Request[v1.GetIdentitiesRequest]) (*connect.Response[v1.GetIdentitiesResponse], error)
 }
 
 // NewProfileServiceClient constructs a client for the rapport.v1.ProfileService service. By
@@ -80,13 +111,42 @@ func NewProfileServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(profileServiceMethods.ByName("IngestEvents")),
 			connect.WithClientOptions(opts...),
 		),
+		linkIdentities: connect.NewClient[v1.LinkIdentitiesRequest, v1.LinkIdentitiesResponse](
+			httpClient,
+			baseURL+ProfileServiceLinkIdentitiesProcedure,
+			connect.WithSchema(profileServiceMethods.ByName("LinkIdentities")),
+			connect.WithClientOptions(opts...),
+		),
+		unlinkIdentities: connect.NewClient[v1.UnlinkIdentitiesRequest, v1.UnlinkIdentitiesResponse](
+			httpClient,
+			baseURL+ProfileServiceUnlinkIdentitiesProcedure,
+			connect.WithSchema(profileServiceMethods.ByName("UnlinkIdentities")),
+			connect.WithClientOptions(opts...),
+		),
+		recycleIdentities: connect.NewClient[v1.RecycleIdentitiesRequest, v1.RecycleIdentitiesResponse](
+			httpClient,
+			baseURL+ProfileServiceRecycleIdentitiesProcedure,
+			connect.WithSchema(profileServiceMethods.ByName("RecycleIdentities")),
+			connect.WithClientOptions(opts...),
+		),
+		getIdentities: connect.NewClient[v1.GetIdentitiesRequest, v1.GetIdentitiesResponse](
+			httpClient,
+			baseURL+ProfileServiceGetIdentitiesProcedure,
+			connect.WithSchema(profileServiceMethods.ByName("GetIdentities")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // profileServiceClient implements ProfileServiceClient.
 type profileServiceClient struct {
-	getProfile   *connect.Client[v1.GetProfileRequest, v1.GetProfileResponse]
-	ingestEvents *connect.Client[v1.IngestEventsRequest, v1.IngestEventsResponse]
+	getProfile        *connect.Client[v1.GetProfileRequest, v1.GetProfileResponse]
+	ingestEvents      *connect.Client[v1.IngestEventsRequest, v1.IngestEventsResponse]
+	linkIdentities    *connect.Client[v1.LinkIdentitiesRequest, v1.LinkIdentitiesResponse]
+	unlinkIdentities  *connect.Client[v1.UnlinkIdentitiesRequest, v1.UnlinkIdentitiesResponse]
+	recycleIdentities *connect.Client[v1.RecycleIdentitiesRequest, v1.RecycleIdentitiesResponse]
+	getIdentities     *connect.Client[v1.GetIdentitiesRequest, v1.GetIdentitiesResponse]
 }
 
 // GetProfile calls rapport.v1.ProfileService.GetProfile.
@@ -97,6 +157,26 @@ func (c *profileServiceClient) GetProfile(ctx context.Context, req *connect.Requ
 // IngestEvents calls rapport.v1.ProfileService.IngestEvents.
 func (c *profileServiceClient) IngestEvents(ctx context.Context, req *connect.Request[v1.IngestEventsRequest]) (*connect.Response[v1.IngestEventsResponse], error) {
 	return c.ingestEvents.CallUnary(ctx, req)
+}
+
+// LinkIdentities calls rapport.v1.ProfileService.LinkIdentities.
+func (c *profileServiceClient) LinkIdentities(ctx context.Context, req *connect.Request[v1.LinkIdentitiesRequest]) (*connect.Response[v1.LinkIdentitiesResponse], error) {
+	return c.linkIdentities.CallUnary(ctx, req)
+}
+
+// UnlinkIdentities calls rapport.v1.ProfileService.UnlinkIdentities.
+func (c *profileServiceClient) UnlinkIdentities(ctx context.Context, req *connect.Request[v1.UnlinkIdentitiesRequest]) (*connect.Response[v1.UnlinkIdentitiesResponse], error) {
+	return c.unlinkIdentities.CallUnary(ctx, req)
+}
+
+// RecycleIdentities calls rapport.v1.ProfileService.RecycleIdentities.
+func (c *profileServiceClient) RecycleIdentities(ctx context.Context, req *connect.Request[v1.RecycleIdentitiesRequest]) (*connect.Response[v1.RecycleIdentitiesResponse], error) {
+	return c.recycleIdentities.CallUnary(ctx, req)
+}
+
+// GetIdentities calls rapport.v1.ProfileService.GetIdentities.
+func (c *profileServiceClient) GetIdentities(ctx context.Context, req *connect.Request[v1.GetIdentitiesRequest]) (*connect.Response[v1.GetIdentitiesResponse], error) {
+	return c.getIdentities.CallUnary(ctx, req)
 }
 
 // ProfileServiceHandler is an implementation of the rapport.v1.ProfileService service.
@@ -112,6 +192,25 @@ type ProfileServiceHandler interface {
 	// Errors: UNAVAILABLE with reason JOURNAL_FAILED when events can't be made
 	// durable; send the same events again once the server is ready.
 	IngestEvents(context.Context, *connect.Request[v1.IngestEventsRequest]) (*connect.Response[v1.IngestEventsResponse], error)
+	// LinkIdentities says which identities are the same customer. When it returns,
+	// the links it does not refuse are on disk and seen by the next decision: a
+	// profile merges the records of all identities of the customer, and is the same
+	// whichever of them is named. Sent again, they change nothing.
+	//
+	// Errors: UNAVAILABLE with reason JOURNAL_FAILED when links can't be made
+	// durable; send the same links again once the server is ready. A link that is
+	// refused is no error: its result says why.
+	LinkIdentities(context.Context, *connect.Request[v1.LinkIdentitiesRequest]) (*connect.Response[v1.LinkIdentitiesResponse], error)
+	// UnlinkIdentities takes links back, keeps identities apart, or takes that
+	// back. Each request leaves an audit record. Errors as LinkIdentities, and
+	// UNAVAILABLE with reason AUDIT_FAILED.
+	UnlinkIdentities(context.Context, *connect.Request[v1.UnlinkIdentitiesRequest]) (*connect.Response[v1.UnlinkIdentitiesResponse], error)
+	// RecycleIdentities says which identities their holders have given up. It can't
+	// be taken back. Each request leaves an audit record. Errors as
+	// UnlinkIdentities.
+	RecycleIdentities(context.Context, *connect.Request[v1.RecycleIdentitiesRequest]) (*connect.Response[v1.RecycleIdentitiesResponse], error)
+	// GetIdentities returns the customers that identities belong to.
+	GetIdentities(context.Context, *connect.Request[v1.GetIdentitiesRequest]) (*connect.Response[v1.GetIdentitiesResponse], error)
 }
 
 // NewProfileServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -134,12 +233,45 @@ func NewProfileServiceHandler(svc ProfileServiceHandler, opts ...connect.Handler
 		connect.WithSchema(profileServiceMethods.ByName("IngestEvents")),
 		connect.WithHandlerOptions(opts...),
 	)
+	profileServiceLinkIdentitiesHandler := connect.NewUnaryHandler(
+		ProfileServiceLinkIdentitiesProcedure,
+		svc.LinkIdentities,
+		connect.WithSchema(profileServiceMethods.ByName("LinkIdentities")),
+		connect.WithHandlerOptions(opts...),
+	)
+	profileServiceUnlinkIdentitiesHandler := connect.NewUnaryHandler(
+		ProfileServiceUnlinkIdentitiesProcedure,
+		svc.UnlinkIdentities,
+		connect.WithSchema(profileServiceMethods.ByName("UnlinkIdentities")),
+		connect.WithHandlerOptions(opts...),
+	)
+	profileServiceRecycleIdentitiesHandler := connect.NewUnaryHandler(
+		ProfileServiceRecycleIdentitiesProcedure,
+		svc.RecycleIdentities,
+		connect.WithSchema(profileServiceMethods.ByName("RecycleIdentities")),
+		connect.WithHandlerOptions(opts...),
+	)
+	profileServiceGetIdentitiesHandler := connect.NewUnaryHandler(
+		ProfileServiceGetIdentitiesProcedure,
+		svc.GetIdentities,
+		connect.WithSchema(profileServiceMethods.ByName("GetIdentities")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/rapport.v1.ProfileService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ProfileServiceGetProfileProcedure:
 			profileServiceGetProfileHandler.ServeHTTP(w, r)
 		case ProfileServiceIngestEventsProcedure:
 			profileServiceIngestEventsHandler.ServeHTTP(w, r)
+		case ProfileServiceLinkIdentitiesProcedure:
+			profileServiceLinkIdentitiesHandler.ServeHTTP(w, r)
+		case ProfileServiceUnlinkIdentitiesProcedure:
+			profileServiceUnlinkIdentitiesHandler.ServeHTTP(w, r)
+		case ProfileServiceRecycleIdentitiesProcedure:
+			profileServiceRecycleIdentitiesHandler.ServeHTTP(w, r)
+		case ProfileServiceGetIdentitiesProcedure:
+			profileServiceGetIdentitiesHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -155,4 +287,20 @@ func (UnimplementedProfileServiceHandler) GetProfile(context.Context, *connect.R
 
 func (UnimplementedProfileServiceHandler) IngestEvents(context.Context, *connect.Request[v1.IngestEventsRequest]) (*connect.Response[v1.IngestEventsResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.ProfileService.IngestEvents is not implemented"))
+}
+
+func (UnimplementedProfileServiceHandler) LinkIdentities(context.Context, *connect.Request[v1.LinkIdentitiesRequest]) (*connect.Response[v1.LinkIdentitiesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.ProfileService.LinkIdentities is not implemented"))
+}
+
+func (UnimplementedProfileServiceHandler) UnlinkIdentities(context.Context, *connect.Request[v1.UnlinkIdentitiesRequest]) (*connect.Response[v1.UnlinkIdentitiesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.ProfileService.UnlinkIdentities is not implemented"))
+}
+
+func (UnimplementedProfileServiceHandler) RecycleIdentities(context.Context, *connect.Request[v1.RecycleIdentitiesRequest]) (*connect.Response[v1.RecycleIdentitiesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.ProfileService.RecycleIdentities is not implemented"))
+}
+
+func (UnimplementedProfileServiceHandler) GetIdentities(context.Context, *connect.Request[v1.GetIdentitiesRequest]) (*connect.Response[v1.GetIdentitiesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.ProfileService.GetIdentities is not implemented"))
 }
