@@ -31,19 +31,24 @@ func (s profiles) LinkIdentities(ctx context.Context, req *connect.Request[rappo
 	return connect.NewResponse(&rapportv1.LinkIdentitiesResponse{Results: c.messages(req.Msg.GetOmitGroups())}), nil
 }
 
-// unlinkOps are what the actions of the API do.
-var unlinkOps = map[rapportv1.UnlinkAction]profilestore.IdentityOp{
-	rapportv1.UnlinkAction_UNLINK_ACTION_UNSPECIFIED: profilestore.OpUnlink,
-	rapportv1.UnlinkAction_UNLINK_ACTION_UNLINK:      profilestore.OpUnlink,
-	rapportv1.UnlinkAction_UNLINK_ACTION_SEPARATE:    profilestore.OpSeparate,
-	rapportv1.UnlinkAction_UNLINK_ACTION_RECONCILE:   profilestore.OpReconcile,
+// unlinkOp is what an action of the API does. One that does not exist is refused
+// later, as every mistake of form.
+func unlinkOp(a rapportv1.UnlinkAction) profilestore.IdentityOp {
+	switch a {
+	case rapportv1.UnlinkAction_UNLINK_ACTION_SEPARATE:
+		return profilestore.OpSeparate
+	case rapportv1.UnlinkAction_UNLINK_ACTION_RECONCILE:
+		return profilestore.OpReconcile
+	case rapportv1.UnlinkAction_UNLINK_ACTION_UNSPECIFIED, rapportv1.UnlinkAction_UNLINK_ACTION_UNLINK:
+	}
+	return profilestore.OpUnlink
 }
 
 // UnlinkIdentities takes links back, keeps identities apart, or takes that back.
 func (s profiles) UnlinkIdentities(ctx context.Context, req *connect.Request[rapportv1.UnlinkIdentitiesRequest]) (*connect.Response[rapportv1.UnlinkIdentitiesResponse], error) {
 	c := s.newIdentityChanges(len(req.Msg.GetUnlinks()))
 	for _, m := range req.Msg.GetUnlinks() {
-		c.add(m, unlinkOps[m.GetAction()], m.GetA(), m.GetB(), m.GetTime(), m.GetReason())
+		c.add(m, unlinkOp(m.GetAction()), m.GetA(), m.GetB(), m.GetTime(), m.GetReason())
 	}
 	if err := c.applyAudited(ctx, req); err != nil {
 		return nil, err
