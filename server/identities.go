@@ -193,6 +193,9 @@ func (c *identityChanges) apply(ctx context.Context) error {
 	return nil
 }
 
+// maxAuditedChanges is how many changes of a request its audit record names.
+const maxAuditedChanges = 10
+
 // applyAudited makes the changes after it has recorded that they are asked for. A
 // record a request: a batch of a thousand is one decision of one person or system.
 // If not all of it was done, another record says so, as in auditLog.change.
@@ -200,14 +203,18 @@ func (c *identityChanges) applyAudited(ctx context.Context, by asker) error {
 	if len(c.changes) == 0 {
 		return c.apply(ctx) // to count them
 	}
-	first := &c.changes[0]
-	subject, what := "identity", describeChange(first)
-	if n := len(c.changes); n == 1 {
-		subject += "/" + first.A
-	} else {
-		what = fmt.Sprintf("%s, and %d more", what, n-1)
+	subject := "identity"
+	if len(c.changes) == 1 {
+		subject += "/" + c.changes[0].A
 	}
-	err := c.s.audit.change(by, "identity "+opName(first.Op), subject, "", what, func() error {
+	var what []string
+	for i := range c.changes[:min(len(c.changes), maxAuditedChanges)] {
+		what = append(what, describeChange(&c.changes[i]))
+	}
+	if more := len(c.changes) - len(what); more > 0 {
+		what = append(what, fmt.Sprintf("and %d more", more))
+	}
+	err := c.s.audit.change(by, "identity "+opName(c.changes[0].Op), subject, "", strings.Join(what, "; "), func() error {
 		if err := c.apply(ctx); err != nil {
 			return err
 		}

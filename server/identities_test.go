@@ -396,7 +396,7 @@ func TestIdentityAudit(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		`"action":"identity unlink","subject":"identity",`, `"after":"unlink customer:1 and msisdn:861: wrong number, and 2 more"}`,
+		`"action":"identity unlink","subject":"identity",`, `"after":"unlink customer:1 and msisdn:861: wrong number; unlink customer:1 and msisdn:861; unlink customer:1 and customer:1"}`,
 		`"failure":"1 of 3 refused, the first: customer:1 is given twice`,
 		`"action":"identity recycle","subject":"identity/msisdn:861",`, `"after":"recycle msisdn:861"}`,
 	}

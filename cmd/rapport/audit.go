@@ -11,7 +11,7 @@ import (
 
 // auditCmd shows who has changed what decisions are made from.
 type auditCmd struct {
-	Subject string `arg:"" optional:"" help:"Only what was done to this: strategy, strategy/NAME, catalogue, snapshot, snapshot/SOURCE or schema."`
+	Subject string `arg:"" optional:"" help:"Only what was done to this: strategy, strategy/NAME, catalogue, snapshot, snapshot/SOURCE, identity, identity/NAMESPACE:ID or schema."`
 	Limit   int32  `help:"At most so many records." default:"20" placeholder:"N"`
 }
 

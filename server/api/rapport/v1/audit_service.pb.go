@@ -33,6 +33,7 @@ type AuditRecord struct {
 	// What was done, as in `strategy release`.
 	Action string `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"`
 	// What it was done to: a kind, or a kind and a name as in `strategy/pvcl`.
+	// Changes of several identities at once have the kind alone.
 	Subject string `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`
 	// Who: the address that the request came from; `local` for work on a folder
 	// that no server has open.
