@@ -163,7 +163,8 @@ func TestIdentityChanges(t *testing.T) {
 		"changed [msisdn:862*] [customer:1*, msisdn:861, cookie:c, cookie:d, cookie:e]")
 
 	recycled, err := h.profiles().RecycleIdentities(ctx, connect.NewRequest(&rapportv1.RecycleIdentitiesRequest{Recyclings: []*rapportv1.IdentityRecycling{
-		{Identity: "msisdn:861", Reason: "contract ended"}, {Identity: ""},
+		{Identity: "msisdn:861", Reason: "contract ended"},
+		{Identity: ""},
 		{Identity: "msisdn:861", Time: timestamppb.New(time.Now().Add(-time.Hour))},
 	}}))
 	if err != nil {

@@ -73,7 +73,7 @@ of links that do not fit together it may be the later one that is made.
 
 Examples:
 
-	rapport identity link 7590 msisdn:8613800138000 --reason "sim sale, store 17"
+	rapport identity link 7590 msisdn:8613800138000 --reason sim-sale
 	rapport identity link --file links.csv
 	zcat links.ndjson.gz | rapport identity link --file -`
 }
@@ -116,7 +116,7 @@ other links hold them together, and can be linked again: to keep them apart, use
 Examples:
 
 	rapport identity unlink 7590 msisdn:8613800138000
-	rapport identity unlink cookie:9f3c --reason "shared computer"`
+	rapport identity unlink cookie:9f3c --reason shared-computer`
 }
 
 // Run takes the link back.
@@ -141,7 +141,7 @@ they are reconciled.
 
 Examples:
 
-	rapport identity separate 7590 9112 --reason "father and son, ticket 4711"`
+	rapport identity separate 7590 9112 --reason ticket-4711`
 }
 
 // Run separates the two.

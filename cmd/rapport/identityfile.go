@@ -74,11 +74,14 @@ func (cmd *identityLinkCmd) linkFile(ctx context.Context, a *app) error {
 			return nil
 		})
 		bar.end()
+		if err != nil && total.Changed+total.Unchanged+total.Refused == 0 {
+			return err
+		}
 		if printErr := printLinked(a, cmd.File, &total, time.Since(started)); printErr != nil {
 			return errors.Join(err, printErr)
 		}
 		if err != nil {
-			writef(a.err, "not all links were made: send the same file again, those made before change nothing\n")
+			writef(a.err, "not all links were made: send the file again, those made before change nothing\n")
 			return err
 		}
 		if total.Refused > 0 {
@@ -287,25 +290,21 @@ func sendLinks(ctx context.Context, c *clients, batch []linkLine) (linkedFile, e
 	}
 	var sum linkedFile
 	for _, l := range batch {
-		reason, message := "LINK_INVALID", ""
+		r := &rapportv1.IdentityResult{Reason: "LINK_INVALID"}
 		if l.err != nil {
-			message = l.err.Error()
+			r.Message = l.err.Error()
 		} else {
-			r := results[0]
-			results = results[1:]
-			switch {
-			case r.GetReason() != "":
-				reason, message = r.GetReason(), r.GetMessage()
-			case r.GetChanged():
-				sum.Changed++
-				continue
-			default:
-				sum.Unchanged++
-				continue
-			}
+			r, results = results[0], results[1:]
 		}
-		sum.Refused++
-		sum.Refusals = append(sum.Refusals, refusedLink{l.line, l.link.GetA(), l.link.GetB(), reason, message})
+		switch {
+		case r.GetReason() != "":
+			sum.Refused++
+			sum.Refusals = append(sum.Refusals, refusedLink{l.line, l.link.GetA(), l.link.GetB(), r.GetReason(), r.GetMessage()})
+		case r.GetChanged():
+			sum.Changed++
+		default:
+			sum.Unchanged++
+		}
 	}
 	return sum, nil
 }

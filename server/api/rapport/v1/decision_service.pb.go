@@ -786,7 +786,7 @@ type ProfileUse struct {
 	Known bool `protobuf:"varint,1,opt,name=known,proto3" json:"known,omitempty"`
 	// The snapshot of each source that was current.
 	Snapshots []*SnapshotRef `protobuf:"bytes,2,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
-	// How many changes by events the customer's record had seen.
+	// How many changes by events the records of the customer's identities had seen.
 	DeltaVersion uint64 `protobuf:"varint,3,opt,name=delta_version,json=deltaVersion,proto3" json:"delta_version,omitempty"`
 	// Which change of identities had made the customer's group what it was; 0 if
 	// none ever had.

@@ -143,7 +143,7 @@ type GetProfileResponse struct {
 	Fields []*ProfileValue `protobuf:"bytes,3,rep,name=fields,proto3" json:"fields,omitempty"`
 	// The snapshot of each source that is current.
 	Snapshots []*ProfileSnapshot `protobuf:"bytes,4,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
-	// How many changes by events the customer's record has seen.
+	// How many changes by events the records of the customer's identities have seen.
 	DeltaVersion uint64 `protobuf:"varint,5,opt,name=delta_version,json=deltaVersion,proto3" json:"delta_version,omitempty"`
 	// The content hash of the schema.
 	SchemaId string `protobuf:"bytes,6,opt,name=schema_id,json=schemaId,proto3" json:"schema_id,omitempty"`
