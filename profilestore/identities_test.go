@@ -153,7 +153,7 @@ func TestIdentityRules(t *testing.T) {
 		{profilestore.OpLink, "customer:1", "msisdn:00012", profilestore.LinkBlocked, `"000*"`},
 		{profilestore.OpLink, "customer:1", "msisdn:4", profilestore.LinkNamespaceFull, "at most 3"},
 		{profilestore.OpLink, "customer:1", "customer:2", profilestore.LinkNamespaceFull, "at most 1"},
-		{profilestore.OpLink, "cookie:c", "customer:2", profilestore.LinkNamespaceFull, "at most 1"},
+		{profilestore.OpLink, "cookie:c", "customer:2", profilestore.LinkWeak, "weak"},
 		{profilestore.OpLink, "cookie:c", "device:2", profilestore.LinkWeak, "weak"},
 		{profilestore.OpLink, "email:x", "msisdn:2", profilestore.LinkSeparated, "reconcile"},
 		{profilestore.OpLink, "mail:3", "mail:9", profilestore.LinkGroupFull, "at most 8"},

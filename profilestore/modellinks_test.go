@@ -173,6 +173,10 @@ func (s *schedule) change(c profilestore.IdentityChange) (changed bool, refused 
 					}
 				}
 			}
+			strong := func(n string) bool { return !weak(n) }
+			if (weak(a) || weak(b)) && slices.ContainsFunc(ga, strong) && slices.ContainsFunc(gb, strong) {
+				return refuse(profilestore.LinkWeak, "a weak identity")
+			}
 			if len(ga)+len(gb) > 8 {
 				return refuse(profilestore.LinkGroupFull, "too many")
 			}
@@ -184,10 +188,6 @@ func (s *schedule) change(c profilestore.IdentityChange) (changed bool, refused 
 			}
 			if customers > 2 {
 				return refuse(profilestore.LinkNamespaceFull, "too many of a namespace")
-			}
-			strong := func(n string) bool { return !weak(n) }
-			if (weak(a) || weak(b)) && slices.ContainsFunc(ga, strong) && slices.ContainsFunc(gb, strong) {
-				return refuse(profilestore.LinkWeak, "a weak identity")
 			}
 			had("link")
 		}
