@@ -164,7 +164,7 @@ func TestIdentityRules(t *testing.T) {
 	} {
 		before := h.members(t, "customer:1") + h.members(t, "mail:1")
 		if c.kind == profilestore.LinkWeak {
-			h.use(t, "dev", "device:2", h.now)
+			h.use(t, "an event", c.b, h.now)
 		}
 		r := h.change(t, c.op, c.a, c.b, 0)
 		refused, ok := errors.AsType[*profilestore.LinkError](r.Err)

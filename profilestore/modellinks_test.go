@@ -283,6 +283,12 @@ func (s *schedule) identities() {
 		}
 		changes = append(changes, c)
 	}
+	if rapid.IntRange(0, 15).Draw(s.T, "a weak one between two") == 0 {
+		for _, pair := range [][2]string{{"customer:1", "customer:2"}, {"cookie:1", "customer:1"}, {"customer:2", "cookie:1"}} {
+			changes = append(changes, profilestore.IdentityChange{Op: profilestore.OpLink, A: pair[0], B: pair[1], Time: s.h.now})
+		}
+		changes = append(changes, profilestore.IdentityChange{Op: profilestore.OpUnlink, A: "customer:2", B: "customer:1", Time: s.h.now})
+	}
 	results, err := s.h.store.ChangeIdentities(context.Background(), changes)
 	if err != nil {
 		s.Fatal(err)
