@@ -9,7 +9,8 @@ import (
 // deltaFormat is the first byte of a record.
 //
 // Records of format 1 had registers and cells only, under other keys; those of format 2
-// no ties. They are derived anew from the journal, see DropForeignDeltas.
+// neither ties nor an interaction history. They are derived anew from the journal, see
+// DropForeignDeltas.
 const deltaFormat = 3
 
 var errDelta = errors.New("profilestore: delta record is damaged")
@@ -71,7 +72,7 @@ func (d *delta) encode() []byte {
 		dst = append(dst, bit(m.in))
 		before = m
 	}
-	return d.ties.encode(dst)
+	return d.history.append(d.ties.encode(dst))
 }
 
 func bit(b bool) byte {
@@ -144,6 +145,7 @@ func decodeDelta(b []byte) (*delta, error) {
 		d.moves[i], before = m, m
 	}
 	d.ties = r.ties()
+	d.history = r.history()
 	if r.bad || len(r.b) != 0 {
 		return nil, errDelta
 	}

@@ -24,6 +24,7 @@ func (d *delta) edit() *deltaEdit {
 type deltaEdit struct {
 	*delta
 	ids map[uint64]int64 // time of logging by id: an index of seen, once it pays
+	own bool             // history is a copy that may be changed
 	// fate is what became of the event applied last.
 	fate eventFate
 }
@@ -66,7 +67,13 @@ func (d *deltaEdit) apply(seq uint64, e *Event, changes []Change, s *Schema) app
 		return appliedSeen
 	}
 	d.forget(e.Logged)
-	if d.weight()+weightOf(changes) > maxWeight {
+	interaction, is, err := interactionOf(e)
+	is = is && err == nil // what an older version took and this one can't read is in no history
+	weight := d.weight() + weightOf(changes)
+	if is {
+		weight += interaction.weight()
+	}
+	if weight > maxWeight {
 		return appliedFull
 	}
 	d.fate = eventFate{
@@ -86,7 +93,19 @@ func (d *deltaEdit) apply(seq uint64, e *Event, changes []Change, s *Schema) app
 	for i := range changes {
 		d.change(&s.slots[changes[i].Slot], &changes[i], e, id)
 	}
+	if is {
+		d.interact(&interaction)
+	}
 	return appliedNew
+}
+
+// interact adds to the interaction history, whose copy is made for the first of a
+// stretch: most events are no interactions.
+func (d *deltaEdit) interact(x *Interaction) {
+	if !d.own {
+		d.history, d.own = d.history.clone(), true
+	}
+	d.history.add(x, historyLimits)
 }
 
 // change applies what an event does to one field.
@@ -173,7 +192,7 @@ func (d *deltaEdit) forget(logged int64) {
 
 // weight returns an upper bound of the encoded size.
 func (d *delta) weight() int {
-	n := 80 + 18*len(d.seen) + 36*len(d.cells) + 24*len(d.moves) + d.ties.weight()
+	n := 80 + 18*len(d.seen) + 36*len(d.cells) + 24*len(d.moves) + d.ties.weight() + d.history.weight()
 	for i := range d.regs {
 		n += 36 + len(d.regs[i].value.text)
 	}

@@ -123,6 +123,9 @@ func (s *Store) prepare(e *Event, now int64) (*pendingEntry, []byte, error) {
 	if e.Logged == 0 || e.Logged > now {
 		e.Logged = now // one from the future would make the past look older than it is
 	}
+	if _, _, err := interactionOf(e); err != nil {
+		return nil, nil, err
+	}
 	changes, err := s.mapper.Map(e, nil)
 	if err != nil {
 		return nil, nil, err // it names the event

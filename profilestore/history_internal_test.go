@@ -1,0 +1,617 @@
+package profilestore
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// historyTwin is the naive twin of a history: all distinct interactions, ordered by
+// time, and among those of one time by what they are.
+type historyTwin []Interaction
+
+func signatureText(x *Interaction) string {
+	return fmt.Sprintf("%q %q %q %q", x.Outcome, x.Channel, x.Touchpoint, x.Items)
+}
+
+func (t historyTwin) sort() {
+	slices.SortFunc(t, func(a, b Interaction) int {
+		return cmp.Or(cmp.Compare(a.Time, b.Time), cmp.Compare(a.Outcome, b.Outcome), cmp.Compare(a.Channel, b.Channel), cmp.Compare(a.Touchpoint, b.Touchpoint), slices.CompareFunc(a.Items, b.Items, Item.compare))
+	})
+}
+
+func (t historyTwin) raw() historyTwin {
+	return t[max(0, len(t)-historyLimits.raw):]
+}
+
+// times returns the times that interactions count by, in no order: the beginning of
+// its day for one that is not among the latest.
+func (t historyTwin) times(f InteractionFilter, now int64, window bool) []int64 {
+	var out []int64
+	for i := range t {
+		x := &t[i]
+		at := x.Time
+		if len(t)-i > historyLimits.raw {
+			if at = x.Time - ((x.Time%dayMicros)+dayMicros)%dayMicros; window && at < t[len(t)-1].Time-402*dayMicros-dayMicros {
+				continue
+			}
+		}
+		if at <= now && naiveMatch(&f, x) {
+			out = append(out, at)
+		}
+	}
+	return out
+}
+
+func naiveMatch(f *InteractionFilter, x *Interaction) bool {
+	ok := func(want, is string) bool { return want == "" || want == is }
+	if f.Type == Contacts && x.Outcome != "" || f.Type == Outcomes && x.Outcome == "" {
+		return false
+	}
+	if !ok(f.Outcome, x.Outcome) || !ok(f.Channel, x.Channel) || !ok(f.Touchpoint, x.Touchpoint) {
+		return false
+	}
+	return f.Offer+f.Group+f.Class == "" || slices.ContainsFunc(x.Items, func(i Item) bool {
+		return ok(f.Offer, i.Offer) && ok(f.Group, i.Group) && ok(f.Class, i.Class)
+	})
+}
+
+// exact counts those of an exact window.
+func (t historyTwin) exact(f InteractionFilter, begin, now int64) int {
+	n := 0
+	for i := range t {
+		if t[i].Time > begin && t[i].Time <= now && naiveMatch(&f, &t[i]) {
+			n++
+		}
+	}
+	return n
+}
+
+var (
+	twinOffers   = []string{"data_10g", "data_1g", "voice", "mail", "news", "phone"}
+	twinGroups   = map[string]string{"data_10g": "data", "data_1g": "data", "voice": "voice", "mail": "vas", "news": "vas"}
+	twinClasses  = []string{"marketing", "care", "service", ""}
+	twinChannels = []string{"sms", "web", "ivr", ""}
+	twinOutcomes = []string{"presented", "clicked", "rejected", "accepted", "churned"}
+)
+
+func pick[T any](r *rand.Rand, list []T) T { return list[r.IntN(len(list))] }
+
+func randomInteraction(r *rand.Rand, at int64) Interaction {
+	x := Interaction{Time: at, Channel: pick(r, twinChannels)}
+	if r.IntN(2) == 0 {
+		x.Outcome = pick(r, twinOutcomes)
+	}
+	if x.Channel != "" && r.IntN(2) == 0 {
+		x.Touchpoint = x.Channel + "." + pick(r, []string{"home", "desk"})
+	}
+	n := 1
+	switch k := r.IntN(8); {
+	case k == 0:
+		n = 0
+	case k < 3:
+		n = 2 + r.IntN(3)
+	}
+	for range n {
+		offer := pick(r, twinOffers)
+		x.Items = append(x.Items, Item{Offer: offer, Group: twinGroups[offer], Class: pick(r, twinClasses)})
+	}
+	slices.SortFunc(x.Items, Item.compare)
+	x.Items = slices.Compact(x.Items)
+	return x
+}
+
+func randomFilter(r *rand.Rand) InteractionFilter {
+	f := InteractionFilter{Type: InteractionType(r.IntN(3))}
+	maybe := func(into *string, list []string) {
+		if r.IntN(3) == 0 {
+			*into = pick(r, list)
+		}
+	}
+	if f.Type != Contacts {
+		maybe(&f.Outcome, twinOutcomes)
+	}
+	maybe(&f.Channel, twinChannels)
+	maybe(&f.Touchpoint, []string{"web.home", "sms.desk", "nowhere"})
+	maybe(&f.Offer, twinOffers)
+	maybe(&f.Group, []string{"data", "vas", "voice"})
+	maybe(&f.Class, twinClasses)
+	return f
+}
+
+// interactionEvent is the event that an interaction comes in. Items are in disorder,
+// some of them twice, or in attributes if it is one.
+func interactionEvent(r *rand.Rand, id string, x *Interaction) *Event {
+	e := &Event{ID: id, Type: ContactEvent, Time: x.Time, Attributes: map[string]any{"cost": 3.5}}
+	set := func(m map[string]any, name, value string) {
+		if value != "" {
+			m[name] = value
+		}
+	}
+	if x.Outcome != "" {
+		e.Type = OutcomeEvent
+	}
+	set(e.Attributes, "outcome", x.Outcome)
+	set(e.Attributes, "channel", x.Channel)
+	set(e.Attributes, "touchpoint", x.Touchpoint)
+	object := func(m map[string]any, i Item) {
+		set(m, "offer", i.Offer)
+		set(m, "group", i.Group)
+		set(m, "class", i.Class)
+	}
+	if len(x.Items) == 1 && r.IntN(2) == 0 {
+		object(e.Attributes, x.Items[0])
+		return e
+	}
+	if len(x.Items) == 0 {
+		return e
+	}
+	var list []any
+	for _, k := range append(r.Perm(len(x.Items)), 0) {
+		m := make(map[string]any)
+		object(m, x.Items[k])
+		list = append(list, m)
+	}
+	e.Attributes["items"] = list
+	return e
+}
+
+// recordOf applies events to an empty record and returns it as it is read back.
+func recordOf(t interface{ Fatal(...any) }, schema *Schema, events []*Event) *delta {
+	edit := (*delta)(nil).edit()
+	for i, e := range events {
+		if edit.apply(uint64(i+1), e, nil, schema) == appliedFull {
+			t.Fatal("the record is full")
+		}
+	}
+	encoded := edit.encode()
+	if most := edit.weight(); len(encoded) > most {
+		t.Fatal("the record has", len(encoded), "bytes, its weight is", most)
+	}
+	back, err := decodeDelta(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(back.encode(), encoded) {
+		t.Fatal("the record changes when it is read and written")
+	}
+	if back.weight() != edit.weight() {
+		t.Fatal("the weight is", edit.weight(), "and", back.weight(), "when it is read back")
+	}
+	return back
+}
+
+// historyCases counts how often each interesting case occurred.
+type historyCases map[string]int
+
+func (c historyCases) had(name string, yes bool) {
+	if yes {
+		c[name]++
+	}
+}
+
+// TestHistory compares histories with a list of all distinct interactions: of one to
+// three identities, in any order of arrival, with duplicates, beyond what is kept one by
+// one and beyond 400 days, read at several times through every method.
+func TestHistory(t *testing.T) {
+	schema := deltaSchema(t)
+	cases := make(historyCases)
+	checks := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 1))
+		span := rapid.SampledFrom([]int64{dayMicros / 24, 2 * dayMicros, 60 * dayMicros, 500 * dayMicros, 500 * dayMicros}).Draw(rt, "span")
+		now := 20_000*dayMicros + r.Int64N(dayMicros)
+		history, merged := History{}, historyTwin{}
+		var twins []historyTwin
+		for k := range rapid.IntRange(1, 3).Draw(rt, "identities") {
+			n := rapid.SampledFrom([]int{0, 1, 5, 40, 255, 257, 600}).Draw(rt, "interactions")
+			var twin historyTwin
+			var events []*Event
+			for i := range n {
+				x := randomInteraction(r, now-r.Int64N(span))
+				if i > 0 && r.IntN(4) == 0 {
+					x.Time = twin[r.IntN(i)].Time
+				}
+				twin = append(twin, x)
+				events = append(events, interactionEvent(r, fmt.Sprint(k, "/", i), &x))
+			}
+			slices.SortStableFunc(events, func(a, b *Event) int { return cmp.Compare(a.Time, b.Time) })
+			inOrder := recordOf(rt, schema, events)
+			r.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+			for range n / 10 {
+				events = append(events, pick(r, events))
+				cases.had("duplicate", true)
+			}
+			r.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+			shuffled := recordOf(rt, schema, events)
+			if !bytes.Equal(inOrder.history.append(nil), shuffled.history.append(nil)) {
+				rt.Fatal("another order of arrival gives another history")
+			}
+			if (n == 0) != (shuffled.history == nil) {
+				rt.Fatal("a history of nothing")
+			}
+			history.members[k] = shuffled.history
+			twin.sort()
+			twins, merged = append(twins, twin), append(merged, twin...)
+			cases.had("folded", n > historyLimits.raw)
+			cases.had("beyond 400 days", n > historyLimits.raw && span > 400*dayMicros)
+			cases.had("several identities", k > 0 && n > 0 && len(merged) > n)
+			cases.had("no interaction", n == 0)
+		}
+		for range 40 {
+			history.now = now + pick(r, []int64{0, 0, 1, dayMicros / 3, 9 * dayMicros, 300 * dayMicros, -r.Int64N(2 * dayMicros), -r.Int64N(100 * dayMicros)})
+			checkHistory(rt, r, history, twins, cases)
+		}
+		checkRecent(rt, r, history, twins)
+		checks++
+	})
+	for _, c := range []string{
+		"duplicate", "folded", "beyond 400 days", "several identities", "no interaction", "counted", "read in the past", "window in the cells", "window beyond the cells",
+		"limit reached", "limit reached in the cells", "slate counted once", "last is folded", "exactly at the end of the window",
+	} {
+		t.Logf("%6d times in %d histories: %s", cases[c], checks, c)
+		if cases[c] == 0 {
+			t.Errorf("%q never occurred", c)
+		}
+	}
+}
+
+// checkHistory compares the answers for one filter and window.
+func checkHistory(t *rapid.T, r *rand.Rand, h History, twins []historyTwin, cases historyCases) {
+	f := randomFilter(r)
+	within := time.Duration(pick(r, []int64{0, 0, 1 + r.Int64N(dayMicros), 7 * dayMicros, 30 * dayMicros, 100*dayMicros + r.Int64N(dayMicros), 400 * dayMicros})) * time.Microsecond
+	var all, times, rawTimes []int64
+	for _, twin := range twins {
+		all = append(all, twin.times(f, h.now, within > 0)...)
+		for _, x := range twin.raw() {
+			rawTimes = append(rawTimes, x.Time)
+		}
+	}
+	if len(rawTimes) > 0 && within > 0 && r.IntN(4) == 0 { // the window ends where something happened
+		h.now = pick(r, rawTimes) + within.Microseconds()
+		all = nil
+		for _, twin := range twins {
+			all = append(all, twin.times(f, h.now, true)...)
+		}
+	}
+	slices.Sort(all)
+	slices.Reverse(all)
+	begin := h.begin(within)
+	for _, at := range all {
+		if at > begin {
+			times = append(times, at)
+		}
+		cases.had("exactly at the end of the window", at == begin)
+	}
+	// All time counts what is folded whenever it happened.
+	want, late := len(times), false // late: something folded happened after now
+	for _, twin := range twins {
+		for i := range twin {
+			late = late || len(twin)-i > historyLimits.raw && twin[i].Time > h.now
+		}
+	}
+	if within == 0 {
+		want = 0
+		for _, twin := range twins {
+			for i := range twin {
+				if (len(twin)-i > historyLimits.raw || twin[i].Time <= h.now) && naiveMatch(&f, &twin[i]) {
+					want++
+				}
+			}
+		}
+	}
+	got := h.Count(f, within)
+	if got != want {
+		t.Fatalf("%+v within %v at %d: %d, want %d", f, within, h.now, got, want)
+	}
+	newest, longest := int64(math.MinInt64), 0
+	for _, twin := range twins {
+		longest = max(longest, len(twin))
+		for _, x := range twin {
+			newest = max(newest, x.Time)
+		}
+	}
+	cases.had("counted", got > 0)
+	cases.had("read in the past", got > 0 && h.now < newest)
+	if within > 0 {
+		exact, less := 0, 0
+		for _, twin := range twins {
+			exact += twin.exact(f, begin, h.now)
+			less += twin.exact(f, begin+dayMicros, h.now)
+		}
+		switch past := h.now < newest; {
+		case longest <= historyLimits.raw && got != exact:
+			t.Fatalf("%+v within %v: %d, want exactly %d", f, within, got, exact)
+		case !past && (got > exact || got < less):
+			t.Fatalf("%+v within %v: %d, but %d are in the window, and %d in one that is a day shorter", f, within, got, exact, less)
+		}
+		cases.had("window in the cells", got > 0 && longest > historyLimits.raw && got != h.rawCount(f, within))
+		cases.had("window beyond the cells", got < exact)
+		if list := h.Times(f, within, nil); !slices.Equal(list, times) {
+			t.Fatalf("%+v within %v: times %v, want %v", f, within, list, times)
+		}
+	}
+	checkSuppressed(t, r, h, f, within, times, h.now < newest, cases)
+	if !late {
+		checkLast(t, h, f, twins, cases)
+	}
+	checkTally(t, r, h, f, within, cases)
+	if f == (InteractionFilter{}) && !late {
+		checkSummary(t, h, within)
+	}
+}
+
+// rawCount counts in the latest only.
+func (h History) rawCount(f InteractionFilter, within time.Duration) int {
+	n := 0
+	for x := range h.Recent(f) {
+		if x.Time > h.begin(within) {
+			n++
+		}
+	}
+	return n
+}
+
+func checkSuppressed(t *rapid.T, r *rand.Rand, h History, f InteractionFilter, within time.Duration, times []int64, past bool, cases historyCases) {
+	if within == 0 {
+		return
+	}
+	limit := 1 + r.IntN(1+2*len(times))
+	until, suppressed := h.SuppressedUntil(f, within, limit)
+	if suppressed != (len(times) >= limit) {
+		t.Fatalf("%+v within %v: suppressed %v with %d of %d", f, within, suppressed, len(times), limit)
+	}
+	if !suppressed {
+		return
+	}
+	cases.had("limit reached", true)
+	cases.had("limit reached in the cells", times[limit-1]%dayMicros == 0)
+	then, before := h, h
+	then.now, before.now = until, until-1
+	if n := then.Count(f, within); n >= limit && !past {
+		t.Fatalf("%+v within %v: %d of %d when it should have ended", f, within, n, limit)
+	}
+	if n := before.Count(f, within); n < limit || before.now < h.now {
+		t.Fatalf("%+v within %v: %d of %d a microsecond before it ends", f, within, n, limit)
+	}
+}
+
+func checkLast(t *rapid.T, h History, f InteractionFilter, twins []historyTwin, cases historyCases) {
+	at, outcome, ok := h.Last(f)
+	want, found, folded := int64(math.MinInt64), false, false
+	outcomes := make(map[string]bool)
+	for _, twin := range twins {
+		for i := range twin {
+			x := &twin[i]
+			if x.Time > h.now || !naiveMatch(&f, x) {
+				continue
+			}
+			if x.Time > want {
+				clear(outcomes)
+			}
+			if x.Time >= want {
+				want, found, folded = x.Time, true, len(twin)-i > historyLimits.raw
+				outcomes[x.Outcome] = true
+			}
+		}
+	}
+	cases.had("last is folded", folded)
+	if ok != found || ok && (at != want || !outcomes[outcome]) {
+		t.Fatalf("last of %+v: %d %q %v, want %d %v %v", f, at, outcome, ok, want, outcomes, found)
+	}
+}
+
+func checkTally(t *rapid.T, r *rand.Rand, h History, f InteractionFilter, within time.Duration, cases historyCases) {
+	by := Dimension(r.IntN(6))
+	g := f
+	place := [...]*string{&g.Offer, &g.Group, &g.Class, &g.Channel, &g.Touchpoint, &g.Outcome}[by]
+	*place = ""
+	var tally Tally
+	tally.Read(h, by, g, within)
+	base, sum := g, 0
+	names := []string{"nothing"}
+	for _, m := range h.members {
+		if m != nil {
+			names = append(names, m.texts...)
+		}
+	}
+	found := make(map[string]int)
+	for _, name := range names {
+		*place = name
+		want := h.Count(g, within)
+		if got := tally.Count(name); got != want {
+			t.Fatalf("tally %d of %+v within %v: %q has %d, want %d", by, base, within, name, got, want)
+		}
+		if want > 0 && found[name] == 0 {
+			found[name] = want
+			sum += want
+		}
+	}
+	if all := maps.Collect(tally.All()); !maps.Equal(all, found) {
+		t.Fatalf("tally %d of %+v: %v, want %v", by, base, all, found)
+	}
+	cases.had("slate counted once", by == ByOffer && sum > h.Count(base, within))
+}
+
+func checkSummary(t *rapid.T, h History, within time.Duration) {
+	total := 0
+	for _, s := range h.Summary(within) {
+		f := InteractionFilter{Offer: s.Offer, Channel: s.Channel, Outcome: s.Outcome}
+		if s.Outcome == "" {
+			f.Type = Contacts
+		}
+		total += s.Count
+		if s.Offer == "" || s.Channel == "" {
+			continue // a filter can't ask for none
+		}
+		if n, in := h.Count(f, 0), h.Count(f, within); s.Count != n || s.Within[0] != in {
+			t.Fatalf("summary of %+v: %d and %v, want %d and %d within %v", f, s.Count, s.Within, n, in, within)
+		}
+		if at, _, _ := h.Last(f); at != s.Last {
+			t.Fatalf("summary of %+v: last %d, want %d", f, s.Last, at)
+		}
+	}
+	if total < h.Count(InteractionFilter{}, 0) {
+		t.Fatalf("the summary counts %d of %d", total, h.Count(InteractionFilter{}, 0))
+	}
+}
+
+// checkRecent compares what people are shown.
+func checkRecent(t *rapid.T, r *rand.Rand, h History, twins []historyTwin) {
+	f := randomFilter(r)
+	var want []string
+	older := 0
+	for _, twin := range twins {
+		raw := twin.raw()
+		older += len(twin) - len(raw)
+		for _, x := range raw {
+			if x.Time <= h.now && naiveMatch(&f, &x) {
+				want = append(want, fmt.Sprintf("%020d %s", x.Time, signatureText(&x)))
+			}
+		}
+	}
+	var got []string
+	last := int64(math.MaxInt64)
+	for x := range h.Recent(f) {
+		if x.Time > last {
+			t.Fatal("not the latest first")
+		}
+		last = x.Time
+		got = append(got, fmt.Sprintf("%020d %s", x.Time, signatureText(&x)))
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Fatalf("the latest of %+v:\n%s\nwant\n%s", f, strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if n := h.Older(); n != older {
+		t.Fatalf("%d older, want %d", n, older)
+	}
+}
+
+// TestHistoryBounds: with more signatures and days than a history keeps, it stays
+// bounded, gives up detail in the documented order, never counts too much in a window,
+// and is still the same in any order of arrival.
+func TestHistoryBounds(t *testing.T) {
+	cases := make(historyCases)
+	rapid.Check(t, func(rt *rapid.T) {
+		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 2))
+		for range 6 {
+			checkBounds(rt, r, cases)
+		}
+	})
+	for _, c := range []string{"level 0", "level 1", "level 2", "level 3", "cells given up", "all time by offer at level 1", "all time by offer and touchpoint at level 1", "all time by offer at level 2", "all time by channel at level 3"} {
+		t.Logf("%5d: %s", cases[c], c)
+		if cases[c] == 0 {
+			t.Errorf("%q never occurred", c)
+		}
+	}
+}
+
+// checkBounds checks one random history under random bounds.
+func checkBounds(t *rapid.T, r *rand.Rand, cases historyCases) {
+	most := limits{raw: 1 + r.IntN(20), cells: 10 + r.IntN(200), totals: 4 + r.IntN(400)}
+	n := 1 + r.IntN(400)
+	now := 20_000*dayMicros + r.Int64N(dayMicros)
+	span := pick(r, []int64{10 * dayMicros, 600 * dayMicros})
+	var twin historyTwin
+	narrow := r.IntN(2) == 0
+	for range n {
+		x := randomInteraction(r, now-r.Int64N(span))
+		if narrow { // few signatures of one item, and still many of several
+			x.Outcome = ""
+			for i := range x.Items {
+				x.Items[i].Class = "care"
+			}
+			x.Items = slices.Compact(x.Items)
+		}
+		twin = append(twin, x)
+	}
+	fold := func() *history {
+		h := (*history)(nil).clone()
+		for i := range twin {
+			h.add(&twin[i], most)
+			if c := h.totalCost(); len(h.raw) > most.raw || h.cellCost > most.cells || c > most.totals && h.level < levelItems {
+				t.Fatalf("%d raw, %d cells, %d totals at level %d", len(h.raw), h.cellCost, c, h.level)
+			}
+		}
+		return h
+	}
+	twin.sort()
+	inOrder := fold()
+	latest := twin[n-1].Time
+	r.Shuffle(n, func(i, j int) { twin[i], twin[j] = twin[j], twin[i] })
+	encoded := fold().append(nil)
+	if !bytes.Equal(encoded, inOrder.append(nil)) {
+		t.Fatal("another order of arrival gives another history")
+	}
+	reader := reader{b: encoded}
+	h := reader.history()
+	if reader.bad || len(reader.b) > 0 || !bytes.Equal(h.append(nil), encoded) || len(encoded) > h.weight() || h.cellCost != inOrder.cellCost {
+		t.Fatal("the history does not read back")
+	}
+	cases.had(fmt.Sprint("level ", h.level), true)
+	cases.had("cells given up", h.cut > h.reach())
+	read := History{now: latest + r.Int64N(3*dayMicros)}
+	read.members[0] = h
+	for range 20 {
+		f, within := randomFilter(r), time.Duration(1+r.Int64N(400*dayMicros))*time.Microsecond
+		begin := read.begin(within)
+		got, exact := read.Count(f, within), twin.exact(f, begin, read.now)
+		less := twin.exact(f, max(begin+dayMicros, read.Since()), read.now)
+		if got > exact || got < less {
+			t.Fatalf("%+v within %v: %d, but %d are in the window, and %d since %d", f, within, got, exact, less, read.Since())
+		}
+		var tally Tally
+		by := Dimension(r.IntN(6))
+		tally.Read(read, by, InteractionFilter{}, 0)
+		for name, n := range tally.All() {
+			g := InteractionFilter{}
+			*[...]*string{&g.Offer, &g.Group, &g.Class, &g.Channel, &g.Touchpoint, &g.Outcome}[by] = name
+			if want := read.Count(g, 0); n != want {
+				t.Fatalf("tally %d, %q: %d, want %d at level %d", by, name, n, want, h.level)
+			}
+		}
+		checkTotals(t, read, f, twin, cases)
+	}
+	if all := read.Count(InteractionFilter{}, 0); all != n {
+		t.Fatalf("%d of all time, want %d", all, n)
+	}
+}
+
+// checkTotals checks what is promised of all time at each level.
+func checkTotals(t *rapid.T, h History, f InteractionFilter, twin historyTwin, cases historyCases) {
+	level := h.members[0].level
+	if level >= levelTouchpoints {
+		f.Touchpoint = ""
+	}
+	if level >= levelItems {
+		f.Offer, f.Group, f.Class = "", "", ""
+	}
+	got, want := h.Count(f, 0), twin.exact(f, math.MinInt64, math.MaxInt64)
+	if exact := level == 0 || f.Offer != "" && f.Class != "" || f.Offer+f.Group+f.Class == ""; got < want || exact && got != want {
+		t.Fatalf("%+v of all time: %d, want %d at level %d", f, got, want, level)
+	}
+	cases.had(fmt.Sprint("all time by offer at level ", level), f.Offer != "" && got > 0)
+	cases.had(fmt.Sprint("all time by offer and touchpoint at level ", level), f.Offer != "" && f.Touchpoint != "" && got > 0)
+	cases.had(fmt.Sprint("all time by channel at level ", level), f.Channel != "" && got > 0)
+	at, _, ok := h.Last(f)
+	last, found := int64(math.MinInt64), false
+	for i := range twin {
+		if naiveMatch(&f, &twin[i]) {
+			last, found = max(last, twin[i].Time), true
+		}
+	}
+	if ok != found || ok && at != last {
+		t.Fatalf("last of %+v: %d %v, want %d %v at level %d", f, at, ok, last, found, level)
+	}
+}

@@ -1,0 +1,429 @@
+package profilestore
+
+import (
+	"cmp"
+	"iter"
+	"math"
+	"slices"
+	"time"
+)
+
+// History is the interaction history of a customer at the moment of a [Reading]: of
+// all identities that the customer has, each with its own events. Counts add up and
+// times are merged. It is small, immutable, and valid as long as its view.
+//
+// A window of so long ends at the moment of reading: it has what happened after
+// now − within and not after now, so an interaction counts until exactly within after
+// it happened. That is to the microsecond among the latest 256 interactions of an
+// identity. Before them a whole day of UTC counts while all of it is younger than the
+// window. Within 0 means all time. What no window can ask for is in counts of all time
+// only, see [History.Since].
+//
+// Like its reading it is exact for every moment from LateHorizon before the customer's
+// latest interaction on, if no more than 256 came since.
+type History struct {
+	members [MaxGroup]*history // nil for those without one
+	now     int64
+}
+
+// History returns the customer's interaction history.
+func (r Reading) History() History {
+	h := History{now: r.now}
+	for i := range r.view.members {
+		if d := r.view.members[i].delta; d != nil {
+			h.members[i] = d.history
+		}
+	}
+	return h
+}
+
+// InteractionType tells contacts and outcomes apart.
+type InteractionType uint8
+
+// The types of interactions.
+const (
+	AnyInteraction InteractionType = iota
+	Contacts
+	Outcomes
+)
+
+// InteractionFilter selects interactions. What is empty selects all; with Outcome set,
+// Type may be left AnyInteraction. Of a slate, one item must have all of Offer, Group
+// and Class that are given, and however many have them, the interaction counts once.
+type InteractionFilter struct {
+	Type                InteractionType
+	Outcome             string
+	Channel, Touchpoint string
+	Offer, Group, Class string
+}
+
+// matcher is a filter in terms of one history.
+type matcher struct {
+	*history
+	typ                          InteractionType
+	byItem                       bool
+	outcome, channel, touchpoint ref
+	item                         itemRefs
+}
+
+// matcher returns false where nothing can match: a name does not occur.
+func (h *history) matcher(f *InteractionFilter) (m matcher, ok bool) {
+	if h == nil {
+		return m, false
+	}
+	m = matcher{history: h, typ: f.Type, byItem: f.Offer != "" || f.Group != "" || f.Class != ""}
+	for _, x := range [...]struct {
+		name string
+		into *ref
+	}{
+		{f.Offer, &m.item.offer}, {f.Channel, &m.channel}, {f.Outcome, &m.outcome},
+		{f.Group, &m.item.group}, {f.Class, &m.item.class}, {f.Touchpoint, &m.touchpoint},
+	} {
+		if *x.into, ok = h.find(x.name); !ok {
+			return m, false
+		}
+	}
+	return m, true
+}
+
+// matches reports whether interactions of a signature are selected.
+func (m *matcher) matches(sig uint32) bool {
+	s := &m.sigs[sig]
+	switch {
+	case m.typ != AnyInteraction && (m.typ == Contacts) != (s.outcome == 0),
+		m.outcome != 0 && m.outcome != s.outcome,
+		m.channel != 0 && m.channel != s.channel,
+		m.touchpoint != 0 && m.touchpoint != s.touchpoint:
+		return false
+	case !m.byItem:
+		return true
+	}
+	for _, x := range m.itemsOf(s) {
+		if m.matchesItem(x) {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *matcher) matchesItem(x itemRefs) bool {
+	return (m.item.offer == 0 || m.item.offer == x.offer) &&
+		(m.item.group == 0 || m.item.group == x.group) &&
+		(m.item.class == 0 || m.item.class == x.class)
+}
+
+// begin returns the time after which interactions are in a window.
+func (h History) begin(within time.Duration) int64 {
+	if within <= 0 {
+		return math.MinInt64
+	}
+	return h.now - within.Microseconds()
+}
+
+// Count returns how many interactions there were in a window. It does not allocate.
+// To count for many offers, channels or the like at once, see [Tally].
+func (h History) Count(f InteractionFilter, within time.Duration) int {
+	n, begin := 0, h.begin(within)
+	for _, member := range h.members {
+		m, ok := member.matcher(&f)
+		if !ok {
+			continue
+		}
+		for i := len(m.raw) - 1; i >= 0 && m.raw[i].time > begin; i-- {
+			if m.raw[i].time <= h.now && m.matches(m.raw[i].sig) {
+				n++
+			}
+		}
+		if within > 0 {
+			for i := len(m.cells) - 1; i >= 0 && m.cells[i].begin() > begin; i-- {
+				if m.cells[i].begin() <= h.now && m.matches(m.cells[i].sig) {
+					n += int(m.cells[i].n)
+				}
+			}
+			continue
+		}
+		for i := range m.totals {
+			if m.matches(m.totals[i].sig) {
+				n += int(m.totals[i].n)
+			}
+		}
+		for i := range m.parts {
+			if m.byItem && m.matches(m.parts[i].sig) {
+				n += int(m.parts[i].n)
+			}
+		}
+	}
+	return n
+}
+
+// begin is when the cell's day begins.
+func (c dayCell) begin() int64 { return int64(c.day) * dayMicros }
+
+// Last returns the time of the last interaction that a filter selects and its outcome,
+// empty if it was a contact; false if there was none. It does not allocate.
+func (h History) Last(f InteractionFilter) (at int64, outcome string, ok bool) {
+	at = math.MinInt64
+	take := func(m *matcher, sig uint32, time int64) {
+		if time > at && time <= h.now && m.matches(sig) {
+			at, outcome, ok = time, m.text(m.sigs[sig].outcome), true
+		}
+	}
+	for _, member := range h.members {
+		m, matches := member.matcher(&f)
+		if !matches {
+			continue
+		}
+		for i := len(m.raw) - 1; i >= 0 && m.raw[i].time > at; i-- {
+			take(&m, m.raw[i].sig, m.raw[i].time)
+		}
+		for _, t := range m.totals {
+			take(&m, t.sig, t.last)
+		}
+		for _, t := range m.parts {
+			if m.byItem {
+				take(&m, t.sig, t.last)
+			}
+		}
+	}
+	return at, outcome, ok
+}
+
+// walk goes through the interactions of all members that a filter selects, the latest
+// first. What is in a cell happened, for it, when the cell's day began.
+type walk struct {
+	members [MaxGroup]matcher
+	raw     [MaxGroup]int // how many are still to come
+	cells   [MaxGroup]int
+	now     int64
+}
+
+func (h History) walk(f *InteractionFilter) (w walk) {
+	w.now = h.now
+	for i, member := range h.members {
+		if m, ok := member.matcher(f); ok {
+			w.members[i], w.raw[i], w.cells[i] = m, len(m.raw), len(m.cells)
+		}
+	}
+	return w
+}
+
+// next returns the next ones, false after the last: n of one time and signature, of a
+// member, raw or not.
+func (w *walk) next() (member int, sig uint32, at int64, n int, raw, ok bool) {
+	member = -1
+	for i := range w.members {
+		m := &w.members[i]
+		for w.raw[i] > 0 && !w.in(m, m.raw[w.raw[i]-1].sig, m.raw[w.raw[i]-1].time) {
+			w.raw[i]--
+		}
+		if w.raw[i] > 0 {
+			if r := m.raw[w.raw[i]-1]; member < 0 || r.time > at {
+				member, sig, at, n, raw = i, r.sig, r.time, 1, true
+			}
+			continue
+		}
+		for w.cells[i] > 0 && !w.in(m, m.cells[w.cells[i]-1].sig, m.cells[w.cells[i]-1].begin()) {
+			w.cells[i]--
+		}
+		if w.cells[i] > 0 {
+			if c := m.cells[w.cells[i]-1]; member < 0 || c.begin() > at {
+				member, sig, at, n, raw = i, c.sig, c.begin(), int(c.n), false
+			}
+		}
+	}
+	switch {
+	case member < 0:
+		return member, sig, at, n, raw, false
+	case raw:
+		w.raw[member]--
+	default:
+		w.cells[member]--
+	}
+	return member, sig, at, n, raw, true
+}
+
+func (w *walk) in(m *matcher, sig uint32, at int64) bool { return at <= w.now && m.matches(sig) }
+
+// Times appends the times of the interactions in a window to dst, the latest first:
+// as many as Count counts, each until the moment within after its time. An interaction
+// that is known by its day has the time at which that day began. Within 0 gives all
+// whose time is known in this way.
+func (h History) Times(f InteractionFilter, within time.Duration, dst []int64) []int64 {
+	begin := h.begin(within)
+	w := h.walk(&f)
+	for {
+		_, _, at, n, _, ok := w.next()
+		if !ok || at <= begin {
+			return dst
+		}
+		for range n {
+			dst = append(dst, at)
+		}
+	}
+}
+
+// SuppressedUntil returns until when a limit of less than limit interactions within a
+// time is reached: the moment from which on, if nothing new happens, fewer than limit
+// are in the window. It reports false if fewer are in it now. A limit is at least 1. It
+// does not allocate.
+func (h History) SuppressedUntil(f InteractionFilter, within time.Duration, limit int) (until int64, suppressed bool) {
+	begin := h.begin(within)
+	w := h.walk(&f)
+	for left := limit; ; {
+		_, _, at, n, _, ok := w.next()
+		if !ok || at <= begin {
+			return 0, false
+		}
+		if left -= n; left <= 0 {
+			return at + within.Microseconds(), true
+		}
+	}
+}
+
+// Recent yields the interactions that a filter selects, the latest first, as far back
+// as they are kept one by one: the latest 256 of each identity. Of what happened at
+// one time the order is arbitrary but fixed.
+func (h History) Recent(f InteractionFilter) iter.Seq[Interaction] {
+	return func(yield func(Interaction) bool) {
+		w := h.walk(&f)
+		for {
+			member, sig, at, _, raw, ok := w.next()
+			if !ok {
+				return
+			}
+			if !raw {
+				continue // another member may have later ones that are raw
+			}
+			x := w.members[member].interaction(sig)
+			x.Time = at
+			if !yield(x) {
+				return
+			}
+		}
+	}
+}
+
+// Older returns how many interactions are kept in counts only.
+func (h History) Older() int {
+	n := 0
+	for _, m := range h.members {
+		if m != nil {
+			for i := range m.totals {
+				n += int(m.totals[i].n)
+			}
+		}
+	}
+	return n
+}
+
+// Since returns the time from which on every interaction is in the windows that reach
+// it: the beginning of a day, or the least int64 if nothing is missing. A window that
+// reaches further back has a part only of what happened before. It is MaxWindow before
+// the latest interaction or longer, except for a customer with more than about ten a day.
+func (h History) Since() int64 {
+	since := int64(math.MinInt64)
+	for _, m := range h.members {
+		if m == nil {
+			continue
+		}
+		missing := uint64(0)
+		for i := range m.totals {
+			missing += m.totals[i].n
+		}
+		for i := range m.cells {
+			missing -= uint64(m.cells[i].n)
+		}
+		if missing > 0 {
+			since = max(since, m.cut*dayMicros)
+		}
+	}
+	return since
+}
+
+// InteractionSummary counts the interactions of one offer, channel and outcome.
+type InteractionSummary struct {
+	Offer, Channel, Outcome string // empty where there is none; a contact has no outcome
+	Count                   int    // of all time
+	Within                  []int  // in each of the windows asked for
+	First, Last             int64  // microseconds
+}
+
+// Summary counts by offer, channel and outcome, in ascending order of the three. A
+// slate counts once for each of its offers, and one without offers has an empty one.
+func (h History) Summary(windows ...time.Duration) []InteractionSummary {
+	type key struct{ offer, channel, outcome string }
+	sums := make(map[key]*InteractionSummary)
+	var offers []ref
+	add := func(m *history, sig uint32, n int, first, last int64, count func(*InteractionSummary)) {
+		s := &m.sigs[sig]
+		offers = offers[:0]
+		for _, x := range m.itemsOf(s) {
+			if x != (itemRefs{}) && !slices.Contains(offers, x.offer) {
+				offers = append(offers, x.offer)
+			}
+		}
+		if s.from == s.to {
+			offers = append(offers, 0)
+		}
+		for _, offer := range offers {
+			k := key{m.text(offer), m.text(s.channel), m.text(s.outcome)}
+			sum := sums[k]
+			if sum == nil {
+				sum = &InteractionSummary{Offer: k.offer, Channel: k.channel, Outcome: k.outcome, Within: make([]int, len(windows)), First: first, Last: last}
+				sums[k] = sum
+			}
+			sum.Count += n
+			if n > 0 {
+				sum.First, sum.Last = min(sum.First, first), max(sum.Last, last)
+			}
+			count(sum)
+		}
+	}
+	for _, m := range h.members {
+		if m == nil {
+			continue
+		}
+		for _, r := range m.raw {
+			if r.time > h.now {
+				break
+			}
+			add(m, r.sig, 1, r.time, r.time, func(sum *InteractionSummary) {
+				for i, within := range windows {
+					if r.time > h.begin(within) {
+						sum.Within[i]++
+					}
+				}
+			})
+		}
+		for _, list := range [...][]total{m.totals, m.parts} {
+			for _, t := range list {
+				add(m, t.sig, int(t.n), t.first, t.last, func(*InteractionSummary) {})
+			}
+		}
+		for _, c := range m.cells {
+			if c.begin() > h.now {
+				break
+			}
+			add(m, c.sig, 0, c.begin(), c.begin(), func(sum *InteractionSummary) {
+				for i, within := range windows {
+					if c.begin() > h.begin(within) {
+						sum.Within[i] += int(c.n)
+					}
+				}
+			})
+		}
+	}
+	out := make([]InteractionSummary, 0, len(sums))
+	for _, sum := range sums {
+		for i, within := range windows {
+			if within <= 0 {
+				sum.Within[i] = sum.Count
+			}
+		}
+		out = append(out, *sum)
+	}
+	slices.SortFunc(out, func(a, b InteractionSummary) int {
+		return cmp.Or(cmp.Compare(a.Offer, b.Offer), cmp.Compare(a.Channel, b.Channel), cmp.Compare(a.Outcome, b.Outcome))
+	})
+	return out
+}
