@@ -87,7 +87,7 @@ type delta struct {
 	sets    []element  // ascending by key, text
 	moves   []move     // ascending by key, time, id
 	ties    ties
-	history *history   // nil without contacts and outcomes
+	history *history // nil without contacts and outcomes
 }
 
 // seenEvent remembers an event by the hash of its id.
