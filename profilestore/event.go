@@ -8,6 +8,7 @@ type Event struct {
 	Identity string // canonical, see ParseIdentity
 	Time     int64  // when it happened, microseconds since the Unix epoch, UTC
 	Logged   int64  // when it was first logged, likewise
+	Tables   uint64 // the set of reference table versions that it is mapped by; 0 for none. Ingest sets it
 
 	// Attributes are what else is known of it: values as encoding/json decodes
 	// them (float64, string, bool, nil, and lists and maps of those).
@@ -35,7 +36,9 @@ const (
 )
 
 // EventMapper says what events do to fields. It is safe for concurrent use, and
-// a pure function of the event: replaying the journal gives the same changes.
+// a pure function of the event: replaying the journal gives the same changes. Where
+// it looks something up in a reference table, it takes the version of the set that
+// the event names, so that holds after the table has changed too.
 type EventMapper interface {
 	// Map appends to dst what e changes. An error means that the event can't be
 	// taken: it lacks an attribute that a field needs, or has one of a wrong type.

@@ -54,7 +54,8 @@ func (e *EventError) Error() string { return fmt.Sprintf("event %.80q: %s", e.ID
 // Ingest takes events. When it returns without error, those accepted or
 // duplicate are durable and visible to the next View, and those refused have
 // changed nothing; results are in the order of events. Logged is set to the
-// current time in events that have none, or one in the future.
+// current time in events that have none, or one in the future, and Tables to the set
+// of reference table versions in force.
 //
 // After an error none is known to be taken, and some may be: sending them all
 // again is safe. An error that wraps journal.ErrFailed lasts until a restart.
@@ -126,6 +127,7 @@ func (s *Store) prepare(e *Event, now int64) (*pendingEntry, []byte, error) {
 	if _, _, err := interactionOf(e); err != nil {
 		return nil, nil, err
 	}
+	e.Tables = s.tableSet()
 	changes, err := s.mapper.Map(e, nil)
 	if err != nil {
 		return nil, nil, err // it names the event

@@ -7,14 +7,21 @@ import (
 	"fmt"
 )
 
-// eventFormat is the first byte of an event in the journal.
-const eventFormat = 1
+// The first byte of an entry in the journal says what it is.
+const (
+	eventFormat       = 1
+	tabledEventFormat = 3 // the same, with the set of reference table versions before it
+)
 
 var errEvent = errors.New("profilestore: event in the journal can't be read")
 
 // encodeEvent appends the journal's form of an event to dst.
 func encodeEvent(dst []byte, e *Event) ([]byte, error) {
-	dst = append(dst, eventFormat)
+	if e.Tables == 0 {
+		dst = append(dst, eventFormat)
+	} else {
+		dst = binary.AppendUvarint(append(dst, tabledEventFormat), e.Tables)
+	}
 	dst = binary.AppendVarint(dst, e.Time)
 	dst = binary.AppendVarint(dst, e.Logged)
 	for _, s := range [...]string{e.ID, e.Type, e.Identity} {
@@ -36,11 +43,15 @@ func decodeEvent(b []byte) (*Event, error) {
 	if len(b) == 0 {
 		return nil, errEvent
 	}
-	if b[0] != eventFormat {
+	if b[0] != eventFormat && b[0] != tabledEventFormat {
 		return nil, fmt.Errorf("%w: format %d is not known to this version of Rapport", errEvent, b[0])
 	}
 	r := reader{b: b[1:]}
-	e := &Event{Time: r.varint(), Logged: r.varint()}
+	e := &Event{}
+	if b[0] == tabledEventFormat {
+		e.Tables = r.uvarint()
+	}
+	e.Time, e.Logged = r.varint(), r.varint()
 	for _, s := range [...]*string{&e.ID, &e.Type, &e.Identity} {
 		*s = string(r.bytes(r.count(1)))
 	}

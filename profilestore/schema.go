@@ -113,6 +113,7 @@ type Schema struct {
 	sources    []Source
 	fields     []Field
 	namespaces []Namespace
+	tables     []ReferenceTable
 	slots      []slot // what reading and applying need of each field
 	index      map[string]int
 	keys       map[fieldKey]int      // the slot of each key
@@ -205,9 +206,10 @@ func (e SchemaErrors) Error() string {
 
 // canonical is the form that is hashed and stored.
 type canonical struct {
-	Namespaces []Namespace `json:"namespaces,omitempty"` // a schema without keeps the id that it had before there were any
-	Sources    []Source    `json:"sources"`
-	Fields     []Field     `json:"fields"`
+	Namespaces []Namespace      `json:"namespaces,omitempty"` // a schema without keeps the id that it had before there were any
+	Sources    []Source         `json:"sources"`
+	Fields     []Field          `json:"fields"`
+	Tables     []ReferenceTable `json:"tables,omitempty"` // likewise
 }
 
 func (s *Schema) hash() string {
@@ -222,7 +224,7 @@ func (s *Schema) hash() string {
 // MarshalJSON returns the schema's canonical form, the one that DATA/schema
 // holds.
 func (s *Schema) MarshalJSON() ([]byte, error) {
-	return json.Marshal(canonical{Namespaces: s.namespaces, Sources: s.sources, Fields: s.fields})
+	return json.Marshal(canonical{Namespaces: s.namespaces, Sources: s.sources, Fields: s.fields, Tables: s.tables})
 }
 
 // ParseSchema reads the canonical form and checks it as NewSchema does.
@@ -231,7 +233,11 @@ func ParseSchema(b []byte) (*Schema, error) {
 	if err := json.Unmarshal(b, &c); err != nil {
 		return nil, fmt.Errorf("profilestore: schema is not in canonical form: %w", err)
 	}
-	return NewSchema(c.Sources, c.Fields, c.Namespaces...)
+	s, err := NewSchema(c.Sources, c.Fields, c.Namespaces...)
+	if err != nil {
+		return nil, err
+	}
+	return s.WithTables(c.Tables)
 }
 
 // ID returns the schema's content hash, 16 hexadecimal digits.

@@ -21,6 +21,9 @@ type Options struct {
 	Schema *Schema
 	Mapper EventMapper
 	Engine Engine
+	// TableSet returns the number of the set of reference table versions in force,
+	// by which an event is mapped now and at every replay; 0, or nil, for none.
+	TableSet func() uint64
 
 	// CacheEntries is how many customers the hot cache holds; 0 for none.
 	CacheEntries int
@@ -55,6 +58,7 @@ type Store struct {
 	cache     *hotCache
 	writers   [shards]writer
 	clock     func() int64
+	tableSet  func() uint64
 	log       *slog.Logger
 	dir       string
 
@@ -77,12 +81,15 @@ var ErrClosed = errors.New("the profile store is closed")
 // what the journal holds and the delta records lack. The store takes over the
 // engine, also when it fails.
 func OpenStore(ctx context.Context, o Options) (_ *Store, err error) {
-	s := &Store{schema: o.Schema, mapper: o.Mapper, engine: o.Engine, clock: o.Clock, log: o.Logger, dir: o.Dir}
+	s := &Store{schema: o.Schema, mapper: o.Mapper, engine: o.Engine, clock: o.Clock, tableSet: o.TableSet, log: o.Logger, dir: o.Dir}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
 	if s.clock == nil {
 		s.clock = func() int64 { return time.Now().UnixMicro() }
+	}
+	if s.tableSet == nil {
+		s.tableSet = func() uint64 { return 0 }
 	}
 	defer func() {
 		if err != nil {
