@@ -68,7 +68,7 @@ func (e CompileErrors) sorted() CompileErrors {
 
 // program plans the evaluation of a checked tree, or of a part of it.
 func (l *language) program(tree *ast.AST, part ast.Expr) (cel.Program, error) {
-	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize), cel.CustomDecoratorV2(loadZone)}
+	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize), cel.CustomDecoratorV2(loadZone), cel.CustomDecoratorV2(l.lookUp)}
 	if hasComprehension(part) {
 		options = append(options, cel.CostLimit(maxCost))
 	}

@@ -54,6 +54,7 @@ func NewEnv(schema *profilestore.Schema, context []Input) (*Env, error) {
 	if err != nil {
 		return nil, err
 	}
+	lang.eventTables = schema.TableNames()
 	return &Env{lang: lang}, nil
 }
 
@@ -68,9 +69,14 @@ type language struct {
 	names objects
 	roots map[string]*types.Type // the variables
 	env   *cel.Env
+
+	tables []string // the reference tables, each a function of its name
+	lookup Tables   // nil: all are empty
+
+	eventTables []string // those that only event rules may call, for messages
 }
 
-func newLanguage(names objects, roots map[string]*types.Type) (*language, error) {
+func newLanguage(names objects, roots map[string]*types.Type, tables ...string) (*language, error) {
 	options := []cel.EnvOption{
 		cel.CustomTypeProvider(names),
 		cel.CrossTypeNumericComparisons(true),
@@ -88,11 +94,14 @@ func newLanguage(names objects, roots map[string]*types.Type) (*language, error)
 	for name, typ := range roots {
 		options = append(options, cel.Variable(name, typ))
 	}
+	for _, name := range tables {
+		options = append(options, tableFunction(name))
+	}
 	env, err := cel.NewEnv(options...)
 	if err != nil {
 		return nil, fmt.Errorf("rules: %w", err)
 	}
-	return &language{names: names, roots: roots, env: env}, nil
+	return &language{names: names, roots: roots, env: env, tables: tables}, nil
 }
 
 // maxDays bounds days(n), well inside the range of a duration.

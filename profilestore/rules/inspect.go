@@ -164,9 +164,10 @@ func (in *inspector) walkCall(e ast.Expr) {
 	_, operator := operators.FindReverse(name)
 	switch {
 	case operator, name == operators.Conditional, name == operators.Index, name == operators.NotStrictlyFalse:
+	case slices.Contains(in.lang.tables, name):
 	case !slices.Contains(functions, name):
 		in.called = append(in.called, name)
-		in.fail(e, "there is no function %s%s", name, didYouMean(Nearest(name, append(slices.Clone(functions), macros...))))
+		in.fail(e, "there is no function %s%s", name, in.lang.suggestFunction(name))
 	}
 	if call.IsMemberFunction() {
 		in.walk(call.Target())

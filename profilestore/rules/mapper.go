@@ -21,6 +21,7 @@ import (
 // are indexed by the event types that their conditions name; of the rest of the
 // conditions, each is evaluated at most once for an event.
 type EventMapper struct {
+	lang   *language
 	fields []profilestore.Field
 	rules  []eventRule
 	byType map[string][]int32 // the rules for a type: those that name it, and those that name none
@@ -50,22 +51,35 @@ type EventRuleError struct {
 	Errors CompileErrors
 }
 
-// CheckEvents compiles the event rules of fields and returns every mistake. The
-// fields need not make a valid schema.
-func CheckEvents(fields []profilestore.Field) []EventRuleError {
-	_, errs := newEventMapper(fields, true)
+// CheckEvents compiles the event rules of fields, which may call the tables, and
+// returns every mistake. The fields need not make a valid schema.
+func CheckEvents(fields []profilestore.Field, tables ...profilestore.ReferenceTable) []EventRuleError {
+	_, errs := newEventMapper(fields, true, tables...)
 	return errs
 }
+
+// MapperOption configures an [EventMapper].
+type MapperOption func(*EventMapper)
+
+// WithTables says where the rules look up what they ask of reference tables.
+// Without, every table is empty.
+func WithTables(t Tables) MapperOption { return func(m *EventMapper) { m.lang.lookup = t } }
 
 // NewEventMapper compiles the event rules of a schema. Its error is
 // [profilestore.SchemaErrors] with every mistake, at paths such as
 // fields[3].events.on.
-func NewEventMapper(schema *profilestore.Schema) (*EventMapper, error) {
-	m, found := newEventMapper(schema.Fields(), true)
+func NewEventMapper(schema *profilestore.Schema, options ...MapperOption) (*EventMapper, error) {
+	errs := CheckTables(schema.Tables())
+	if len(errs) > 0 {
+		return nil, errs
+	}
+	m, found := newEventMapper(schema.Fields(), true, schema.Tables()...)
 	if len(found) == 0 {
+		for _, o := range options {
+			o(m)
+		}
 		return m, nil
 	}
-	var errs profilestore.SchemaErrors
 	for _, e := range found {
 		for _, x := range e.Errors {
 			errs = append(errs, &profilestore.SchemaError{
@@ -78,13 +92,13 @@ func NewEventMapper(schema *profilestore.Schema) (*EventMapper, error) {
 
 // newEventMapper builds a mapper; without index, the naive twin that looks at
 // every rule.
-func newEventMapper(fields []profilestore.Field, index bool) (*EventMapper, []EventRuleError) {
-	lang, err := newLanguage(objects{eventObject: eventFields}, eventRoots)
+func newEventMapper(fields []profilestore.Field, index bool, tables ...profilestore.ReferenceTable) (*EventMapper, []EventRuleError) {
+	lang, err := newLanguage(objects{eventObject: eventFields}, eventRoots, usableTables(tables)...)
 	if err != nil {
-		panic(err) // the declarations are constant
+		panic(err) // the declarations are constant, and the tables' names were checked
 	}
 	b := mapperBuilder{conditions: newConditions(lang), index: index}
-	m := &EventMapper{fields: fields, byType: make(map[string][]int32)}
+	m := &EventMapper{lang: lang, fields: fields, byType: make(map[string][]int32)}
 	for slot := range fields {
 		if fields[slot].Events != nil {
 			b.add(slot, &fields[slot])
