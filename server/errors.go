@@ -14,6 +14,7 @@ import (
 
 	"rapport/profilestore"
 	"rapport/profilestore/journal"
+	"rapport/profilestore/reftable"
 	"rapport/server/catalog"
 	"rapport/server/sandbox"
 )
@@ -66,6 +67,9 @@ var mappings = []mapping{
 	{sentinel(profilestore.ErrSnapshotPruned), connect.CodeFailedPrecondition, "SNAPSHOT_TOO_OLD"},
 	{sentinel(profilestore.ErrSnapshotDamaged), connect.CodeDataLoss, "SNAPSHOT_DAMAGED"},
 	{sentinel(profilestore.ErrNoEarlierSnapshot), connect.CodeFailedPrecondition, "NO_EARLIER_SNAPSHOT"},
+	{sentinel(reftable.ErrNotFound), connect.CodeNotFound, "TABLE_NOT_FOUND"},
+	{sentinel(reftable.ErrDamaged), connect.CodeDataLoss, "TABLE_DAMAGED"},
+	{sentinel(reftable.ErrNoEarlier), connect.CodeFailedPrecondition, "NO_EARLIER_TABLE"},
 	{sentinel(profilestore.ErrClosed), connect.CodeUnavailable, "CLOSING"},
 	{sentinel(errJournalFailed), connect.CodeUnavailable, "JOURNAL_FAILED"},
 	{sentinel(context.DeadlineExceeded), connect.CodeDeadlineExceeded, "DEADLINE_EXCEEDED"},

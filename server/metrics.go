@@ -122,6 +122,11 @@ func (m *metrics) observe(s *Server) {
 		return 0
 	})
 	observeCompiler(s.runtime, counter)
+	for i, name := range s.store.Schema().TableNames() {
+		labels := prometheus.Labels{"table": name}
+		gauge("rapport_table_version", "The version of the reference table in force, 0 if nothing is loaded.", labels, func() float64 { return float64(s.tables.InForce(i).Version) })
+		gauge("rapport_table_rows", "Keys in the version of the reference table in force.", labels, func() float64 { return float64(s.tables.InForce(i).Rows) })
+	}
 	for i, source := range s.store.Schema().Sources() {
 		labels := prometheus.Labels{"source": source.ID}
 		of := func(f func(generation, asOf int64) float64) func() float64 {

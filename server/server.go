@@ -13,6 +13,7 @@ import (
 
 	"rapport/profilestore"
 	"rapport/profilestore/badger"
+	"rapport/profilestore/reftable"
 	"rapport/profilestore/rules"
 	"rapport/server/catalog"
 	"rapport/server/sandbox"
@@ -25,6 +26,7 @@ type Server struct {
 	log        *slog.Logger
 	folder     *dataFolder
 	store      *profilestore.Store
+	tables     *reftable.Tables
 	catalogs   *catalog.Store
 	runtime    *sandbox.Runtime
 	strategies *strategies
@@ -123,7 +125,10 @@ func (s *Server) openStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	mapper, err := rules.NewEventMapper(schema)
+	if s.tables, err = reftable.Open(s.folder.path("tables"), schema.TableNames(), s.log); err != nil {
+		return err
+	}
+	mapper, err := rules.NewEventMapper(schema, rules.WithTables(s.tables))
 	if err != nil {
 		return fmt.Errorf("schema: %w", err)
 	}
@@ -137,7 +142,7 @@ func (s *Server) openStore(ctx context.Context) error {
 		return err
 	}
 	s.store, err = profilestore.OpenStore(ctx, profilestore.Options{
-		Dir: s.config.Data, Schema: schema, Mapper: mapper, Engine: engine,
+		Dir: s.config.Data, Schema: schema, Mapper: mapper, Engine: engine, TableSet: s.tables.Set,
 		CacheEntries: s.config.CacheEntries, Logger: s.log,
 		OnSync: func(events, _ int, took time.Duration) {
 			s.metrics.syncTime.Observe(took.Seconds())

@@ -21,6 +21,7 @@ type clients struct {
 	decisions  rapportv1connect.DecisionServiceClient
 	profiles   rapportv1connect.ProfileServiceClient
 	snapshots  rapportv1connect.SnapshotServiceClient
+	tables     rapportv1connect.TableServiceClient
 	catalogs   rapportv1connect.CatalogServiceClient
 	strategies rapportv1connect.StrategyServiceClient
 	audit      rapportv1connect.AuditServiceClient
@@ -117,6 +118,7 @@ func newClients(client connect.HTTPClient, url string, options ...connect.Client
 		decisions:  rapportv1connect.NewDecisionServiceClient(client, url, options...),
 		profiles:   rapportv1connect.NewProfileServiceClient(client, url, options...),
 		snapshots:  rapportv1connect.NewSnapshotServiceClient(client, url, options...),
+		tables:     rapportv1connect.NewTableServiceClient(client, url, options...),
 		catalogs:   rapportv1connect.NewCatalogServiceClient(client, url, options...),
 		strategies: rapportv1connect.NewStrategyServiceClient(client, url, options...),
 		audit:      rapportv1connect.NewAuditServiceClient(client, url, options...),

@@ -117,19 +117,10 @@ func parseShare(text string) (float64, error) {
 // activator returns the API through which the snapshot is to be activated: of the
 // server that is named, or of the folder opened here.
 func (cmd *loadCmd) activator(ctx context.Context, a *app, data string) (*clients, error) {
-	if a.target.server == "" {
-		c, err := a.open(ctx, data)
-		var locked *server.LockedError
-		if errors.As(err, &locked) && locked.URL != "" {
-			return nil, fmt.Errorf("%s is open in a server (process %d): give --server %s too, to activate the snapshot there, or --no-activate", data, locked.PID, locked.URL)
-		}
+	c, err := a.activator(ctx, data, "activate the snapshot there")
+	if err != nil || a.target.server == "" {
 		return c, err
 	}
-	url, err := parseServerURL(a.target.server, a.target.serverFrom)
-	if err != nil {
-		return nil, err
-	}
-	c := dial(url)
 	if _, err := c.snapshots.ListSnapshots(ctx, connect.NewRequest(&rapportv1.ListSnapshotsRequest{Source: cmd.Source})); err != nil {
 		return nil, errors.Join(err, c.close())
 	}

@@ -50,6 +50,7 @@ type cli struct {
 	Schema   schemaCmd   `cmd:"" group:"data" help:"Install or show the profile schema."`
 	Load     loadCmd     `cmd:"" group:"data" help:"Load a batch file of one source."`
 	Snapshot snapshotCmd `cmd:"" group:"data" help:"List, activate and roll back batch loads."`
+	Table    tableCmd    `cmd:"" group:"data" help:"Load, list and roll back reference tables."`
 	Ingest   ingestCmd   `cmd:"" group:"data" help:"Send events."`
 	Profile  profileCmd  `cmd:"" group:"data" help:"Show what is known of a customer."`
 	Identity identityCmd `cmd:"" group:"data" help:"Say which identities are the same customer."`

@@ -110,6 +110,16 @@ func (schemaShowCmd) Run(a *app) error {
 		return err
 	}
 	writef(a.out, "\n")
+	if len(schema.Tables()) > 0 {
+		tables := newTable("REFERENCE TABLE", "DESCRIPTION")
+		for _, t := range schema.Tables() {
+			tables.add(t.ID, t.Description)
+		}
+		if err := tables.write(a.out); err != nil {
+			return err
+		}
+		writef(a.out, "\n")
+	}
 	return schemaTable(schema).write(a.out)
 }
 

@@ -29,21 +29,34 @@ func ReadSchema(name string, yaml []byte) (*profilestore.Schema, []Problem) {
 		d.failAt(d.root, "", "can't be checked: %v", err)
 	}
 	sources, fields := schemaParts(m)
+	tables := referenceTables(m)
 	schema, err := profilestore.NewSchema(sources, fields, namespaceParts(m)...)
-	if mistakes, ok := errors.AsType[profilestore.SchemaErrors](err); ok {
-		for _, e := range mistakes {
-			if !d.reported[e.Path] {
-				d.fail(e.Path, "%s", e.Message)
-			}
+	mistakes, _ := errors.AsType[profilestore.SchemaErrors](err)
+	for _, e := range append(mistakes, rules.CheckTables(tables)...) {
+		if !d.reported[e.Path] {
+			d.fail(e.Path, "%s", e.Message)
 		}
 	}
-	for _, e := range rules.CheckEvents(fields) {
+	for _, e := range rules.CheckEvents(fields, tables...) {
 		d.failRule(fmt.Sprintf("fields[%d].events.%s", e.Field, e.Part), e.Errors)
 	}
 	if problems := problemsOf([]*document{d}); len(problems) > 0 {
 		return nil, problems
 	}
+	if schema, err = schema.WithTables(tables); err != nil {
+		d.failAt(d.root, "tables", "%v", err) // it was checked above
+		return nil, problemsOf([]*document{d})
+	}
 	return schema, nil
+}
+
+// referenceTables converts the declarations of tables.
+func referenceTables(m *rapportv1.ProfileSchema) []profilestore.ReferenceTable {
+	tables := make([]profilestore.ReferenceTable, 0, len(m.GetTables()))
+	for _, t := range m.GetTables() {
+		tables = append(tables, profilestore.ReferenceTable{ID: t.GetId(), Description: t.GetDescription()})
+	}
+	return tables
 }
 
 // spanOf reads a span such as 90m, 12h or 7d. One that is not of this form, which

@@ -35,7 +35,9 @@ type ProfileSchema struct {
 	// The namespaces of identities. Their order is that of a customer's
 	// identities: the first identity is the name that all of them share. Without
 	// any, every namespace may be linked, eight identities to a customer.
-	Namespaces    []*ProfileNamespace `protobuf:"bytes,3,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	Namespaces []*ProfileNamespace `protobuf:"bytes,3,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	// The reference tables that event rules may call.
+	Tables        []*ReferenceTable `protobuf:"bytes,4,rep,name=tables,proto3" json:"tables,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -87,6 +89,13 @@ func (x *ProfileSchema) GetFields() []*ProfileField {
 func (x *ProfileSchema) GetNamespaces() []*ProfileNamespace {
 	if x != nil {
 		return x.Namespaces
+	}
+	return nil
+}
+
+func (x *ProfileSchema) GetTables() []*ReferenceTable {
+	if x != nil {
+		return x.Tables
 	}
 	return nil
 }
@@ -190,6 +199,65 @@ func (x *ProfileNamespace) GetHolding() string {
 	return ""
 }
 
+// ReferenceTable declares facts from outside, a text for each key, such as the
+// area of each cell of the network. Event rules call it as a function of its name,
+// as in `area(event.cell) == "broker"`; a key that it has no row for gives "". Its
+// rows are loaded with `rapport table load`, in numbered versions; an event counts
+// by the version in force when it was first logged.
+type ReferenceTable struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Short name, such as `area`.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What a key and a value are, and who answers for it.
+	Description   string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReferenceTable) Reset() {
+	*x = ReferenceTable{}
+	mi := &file_rapport_v1_schema_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReferenceTable) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReferenceTable) ProtoMessage() {}
+
+func (x *ReferenceTable) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_schema_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReferenceTable.ProtoReflect.Descriptor instead.
+func (*ReferenceTable) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_schema_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ReferenceTable) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ReferenceTable) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
 // ProfileSource is a department or system that delivers batch files, each load
 // of which replaces all values of the source at once.
 type ProfileSource struct {
@@ -206,7 +274,7 @@ type ProfileSource struct {
 
 func (x *ProfileSource) Reset() {
 	*x = ProfileSource{}
-	mi := &file_rapport_v1_schema_proto_msgTypes[2]
+	mi := &file_rapport_v1_schema_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -218,7 +286,7 @@ func (x *ProfileSource) String() string {
 func (*ProfileSource) ProtoMessage() {}
 
 func (x *ProfileSource) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_schema_proto_msgTypes[2]
+	mi := &file_rapport_v1_schema_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -231,7 +299,7 @@ func (x *ProfileSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileSource.ProtoReflect.Descriptor instead.
 func (*ProfileSource) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_schema_proto_rawDescGZIP(), []int{2}
+	return file_rapport_v1_schema_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ProfileSource) GetId() string {
@@ -297,7 +365,7 @@ type ProfileField struct {
 
 func (x *ProfileField) Reset() {
 	*x = ProfileField{}
-	mi := &file_rapport_v1_schema_proto_msgTypes[3]
+	mi := &file_rapport_v1_schema_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -309,7 +377,7 @@ func (x *ProfileField) String() string {
 func (*ProfileField) ProtoMessage() {}
 
 func (x *ProfileField) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_schema_proto_msgTypes[3]
+	mi := &file_rapport_v1_schema_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -322,7 +390,7 @@ func (x *ProfileField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileField.ProtoReflect.Descriptor instead.
 func (*ProfileField) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_schema_proto_rawDescGZIP(), []int{3}
+	return file_rapport_v1_schema_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ProfileField) GetName() string {
@@ -397,7 +465,8 @@ func (x *ProfileField) GetBucket() string {
 
 // EventRule says which events change a field, and how. Expressions are CEL over
 // `event`: `event.id`, `event.type`, `event.time`, and the event's attributes by
-// their own names, as in `event.amount`.
+// their own names, as in `event.amount`; and over the reference tables, as in
+// `area(event.cell)`.
 type EventRule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Condition under which an event changes the field.
@@ -428,7 +497,7 @@ type EventRule struct {
 
 func (x *EventRule) Reset() {
 	*x = EventRule{}
-	mi := &file_rapport_v1_schema_proto_msgTypes[4]
+	mi := &file_rapport_v1_schema_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -440,7 +509,7 @@ func (x *EventRule) String() string {
 func (*EventRule) ProtoMessage() {}
 
 func (x *EventRule) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_schema_proto_msgTypes[4]
+	mi := &file_rapport_v1_schema_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -453,7 +522,7 @@ func (x *EventRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRule.ProtoReflect.Descriptor instead.
 func (*EventRule) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_schema_proto_rawDescGZIP(), []int{4}
+	return file_rapport_v1_schema_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *EventRule) GetOn() string {
@@ -510,20 +579,24 @@ var File_rapport_v1_schema_proto protoreflect.FileDescriptor
 const file_rapport_v1_schema_proto_rawDesc = "" +
 	"\n" +
 	"\x17rapport/v1/schema.proto\x12\n" +
-	"rapport.v1\x1a\x1bbuf/validate/validate.proto\"\xc8\x01\n" +
+	"rapport.v1\x1a\x1bbuf/validate/validate.proto\"\xfc\x01\n" +
 	"\rProfileSchema\x123\n" +
 	"\asources\x18\x01 \x03(\v2\x19.rapport.v1.ProfileSourceR\asources\x12:\n" +
 	"\x06fields\x18\x02 \x03(\v2\x18.rapport.v1.ProfileFieldB\b\xbaH\x05\x92\x01\x02\b\x01R\x06fields\x12F\n" +
 	"\n" +
 	"namespaces\x18\x03 \x03(\v2\x1c.rapport.v1.ProfileNamespaceB\b\xbaH\x05\x92\x01\x02\x10@R\n" +
-	"namespaces\"\x88\x02\n" +
+	"namespaces\x122\n" +
+	"\x06tables\x18\x04 \x03(\v2\x1a.rapport.v1.ReferenceTableR\x06tables\"\x88\x02\n" +
 	"\x10ProfileNamespace\x12-\n" +
 	"\x02id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,31}$R\x02id\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\x12\x1b\n" +
 	"\x03max\x18\x03 \x01(\x05B\t\xbaH\x06\x1a\x04\x18\b(\x00R\x03max\x12\x12\n" +
 	"\x04weak\x18\x04 \x01(\bR\x04weak\x12,\n" +
 	"\ablocked\x18\x05 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\xe8\a\"\ar\x05 \x01(\x80\x02R\ablocked\x12:\n" +
-	"\aholding\x18\x06 \x01(\tB \xbaH\x1d\xd8\x01\x01r\x182\x16^[1-9][0-9]{0,4}[mhd]$R\aholding\"\x86\x01\n" +
+	"\aholding\x18\x06 \x01(\tB \xbaH\x1d\xd8\x01\x01r\x182\x16^[1-9][0-9]{0,4}[mhd]$R\aholding\"k\n" +
+	"\x0eReferenceTable\x12-\n" +
+	"\x02id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,31}$R\x02id\x12*\n" +
+	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\"\x86\x01\n" +
 	"\rProfileSource\x12-\n" +
 	"\x02id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,31}$R\x02id\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\x12\x1a\n" +
@@ -565,24 +638,26 @@ func file_rapport_v1_schema_proto_rawDescGZIP() []byte {
 	return file_rapport_v1_schema_proto_rawDescData
 }
 
-var file_rapport_v1_schema_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_rapport_v1_schema_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_rapport_v1_schema_proto_goTypes = []any{
 	(*ProfileSchema)(nil),    // 0: rapport.v1.ProfileSchema
 	(*ProfileNamespace)(nil), // 1: rapport.v1.ProfileNamespace
-	(*ProfileSource)(nil),    // 2: rapport.v1.ProfileSource
-	(*ProfileField)(nil),     // 3: rapport.v1.ProfileField
-	(*EventRule)(nil),        // 4: rapport.v1.EventRule
+	(*ReferenceTable)(nil),   // 2: rapport.v1.ReferenceTable
+	(*ProfileSource)(nil),    // 3: rapport.v1.ProfileSource
+	(*ProfileField)(nil),     // 4: rapport.v1.ProfileField
+	(*EventRule)(nil),        // 5: rapport.v1.EventRule
 }
 var file_rapport_v1_schema_proto_depIdxs = []int32{
-	2, // 0: rapport.v1.ProfileSchema.sources:type_name -> rapport.v1.ProfileSource
-	3, // 1: rapport.v1.ProfileSchema.fields:type_name -> rapport.v1.ProfileField
+	3, // 0: rapport.v1.ProfileSchema.sources:type_name -> rapport.v1.ProfileSource
+	4, // 1: rapport.v1.ProfileSchema.fields:type_name -> rapport.v1.ProfileField
 	1, // 2: rapport.v1.ProfileSchema.namespaces:type_name -> rapport.v1.ProfileNamespace
-	4, // 3: rapport.v1.ProfileField.events:type_name -> rapport.v1.EventRule
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	2, // 3: rapport.v1.ProfileSchema.tables:type_name -> rapport.v1.ReferenceTable
+	5, // 4: rapport.v1.ProfileField.events:type_name -> rapport.v1.EventRule
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_rapport_v1_schema_proto_init() }
@@ -590,14 +665,14 @@ func file_rapport_v1_schema_proto_init() {
 	if File_rapport_v1_schema_proto != nil {
 		return
 	}
-	file_rapport_v1_schema_proto_msgTypes[3].OneofWrappers = []any{}
+	file_rapport_v1_schema_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rapport_v1_schema_proto_rawDesc), len(file_rapport_v1_schema_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
