@@ -15,6 +15,7 @@ import (
 
 	"rapport/cmd/rapport/demo"
 	"rapport/profilestore"
+	"rapport/profilestore/reftable"
 	"rapport/server"
 	rapportv1 "rapport/server/api/rapport/v1"
 	"rapport/server/catalog"
@@ -143,8 +144,8 @@ func (cmd *devCmd) serve(ctx context.Context, a *app, folder devFolder) (err err
 	return s.Serve(ctx, listener)
 }
 
-// load installs the schema and makes a snapshot of each source. It returns their
-// numbers.
+// load installs the schema, loads its reference tables and makes a snapshot of each
+// source. It returns their numbers.
 func (cmd *devCmd) load(ctx context.Context, a *app, dir string) (map[string]int64, error) {
 	started := time.Now()
 	if _, _, err := server.InstallSchema(dir, demoSchemaFile, demo.Schema()); err != nil {
@@ -159,6 +160,19 @@ func (cmd *devCmd) load(ctx context.Context, a *app, dir string) (map[string]int
 		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(files) }()
+	// What is there when the schema's tables are first opened is in force.
+	for _, f := range demo.Tables() {
+		path := filepath.Join(files, f.Name)
+		if err := os.WriteFile(path, f.Content, 0o600); err != nil {
+			return nil, err
+		}
+		_, err := reftable.Load(ctx, reftable.LoadOptions{
+			Dir: filepath.Join(dir, "tables"), Table: strings.TrimSuffix(f.Name, ".csv"), Path: path, Now: time.Now(),
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
 	loaded := make(map[string]int64)
 	for _, source := range schema.Sources() {
 		path := filepath.Join(files, source.ID+".csv")

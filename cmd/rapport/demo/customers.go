@@ -4,7 +4,9 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -65,6 +67,10 @@ var sources = map[string][]column{
 		{"general.payment", func(p *person) string { return either(p.prepaid, "prepaid", "postpaid") }},
 		{"general.age", func(p *person) string { return unless(p.unknown.age, strconv.Itoa(p.age)) }},
 		{"general.customer_since", func(p *person) string { return date(p.since) }},
+		{"general.household", func(p *person) string { return p.household.id }},
+		{"general.household_role", func(p *person) string { return p.household.role }},
+		{"general.family_birthdays", func(p *person) string { return strings.Join(p.household.birthdays, ";") }},
+		{"general.account", func(p *person) string { return p.account }},
 		{"value.arpu", func(p *person) string { return number(p.arpu, 2) }},
 		{"value.balance", func(p *person) string { return unless(!p.prepaid, number(p.balance, 2)) }},
 		{"value.plan_fee", func(p *person) string { return number(p.fee, 2) }},
@@ -83,16 +89,29 @@ var sources = map[string][]column{
 		{"marketing.owns_device_protection", func(p *person) string { return flag(p.owns.protection) }},
 		{"marketing.owns_message_pack", func(p *person) string { return flag(p.owns.messagePack) }},
 		{"marketing.uses_app", func(p *person) string { return flag(p.owns.app) }},
+		{"marketing.owned", func(p *person) string { return strings.Join(p.owned(), ";") }},
+		{"marketing.ringtones", func(p *person) string { return strings.Join(p.ringtones, ";") }},
+		{"marketing.follower", func(p *person) string { return flag(p.follower) }},
+		{"marketing.enterprise_chat", func(p *person) string { return flag(p.chat) }},
 		{"preference.handset_brand", func(p *person) string { return p.handset }},
 		{"preference.price_band", func(p *person) string { return unless(p.unknown.band, p.band) }},
+		{"preference.persona", func(p *person) string { return p.persona }},
+		{"preference.best_hour_from", func(p *person) string { return strconv.Itoa(p.bestHour) }},
+		{"preference.best_hour_until", func(p *person) string { return strconv.Itoa(p.bestHour + 2) }},
 		{"usage.data_mb", func(p *person) string { return number(p.data, 1) }},
 		{"usage.data_quota_mb", func(p *person) string { return number(p.quota, 0) }},
 		{"usage.voice_minutes", func(p *person) string { return number(p.voice, 1) }},
 		{"usage.messages", func(p *person) string { return strconv.Itoa(p.messages) }},
 		{"usage.roaming_days", func(p *person) string { return strconv.Itoa(p.traveldays) }},
 		{"usage.international_minutes", func(p *person) string { return number(p.international, 1) }},
+		{"usage.trips_hk_macao", func(p *person) string { return hops(p.trips) }},
+		{"usage.long_distance_calls", func(p *person) string { return strconv.Itoa(p.firsts.longDistance) }},
+		{"usage.calls_12593", func(p *person) string { return strconv.Itoa(p.firsts.prefixed) }},
+		{"usage.roaming_in_province", func(p *person) string { return strconv.Itoa(p.firsts.inProvince) }},
+		{"usage.roaming_between_provinces", func(p *person) string { return strconv.Itoa(p.firsts.betweenProvinces) }},
 		{"location.city", func(p *person) string { return p.city }},
 		{"location.roaming", func(p *person) string { return flag(p.roaming) }},
+		{"location.work_province", func(p *person) string { return p.workProv }},
 		{"tag.vip", func(p *person) string { return flag(p.vip) }},
 		{"tag.new_customer", func(p *person) string { return flag(p.tenure < 90) }},
 		{"tag.high_traffic", func(p *person) string { return flag(p.data > 15000) }},
@@ -100,6 +119,10 @@ var sources = map[string][]column{
 		{"tag.frequent_handset_change", func(p *person) string { return flag(p.changes) }},
 		{"tag.smartphone_5g", func(p *person) string { return flag(p.fiveG) }},
 		{"tag.family_plan", func(p *person) string { return flag(p.family) }},
+		{"tag.potential_handset_buyer", func(p *person) string { return flag(p.buyer) }},
+		{"tag.off_at_night", func(p *person) string { return flag(p.offAtNight) }},
+		{"tag.target_12593", func(p *person) string { return flag(p.target12593) }},
+		{"tag.business_traveller", func(p *person) string { return flag(p.traveller) }},
 	},
 	"service_centre": {
 		{"customer_no", nil},
@@ -116,7 +139,51 @@ var sources = map[string][]column{
 		{"preferred_channel", func(p *person) string { return p.channel }},
 		{"home_city", func(p *person) string { return unless(p.unknown.home, p.homeCity) }},
 		{"complaint_sensitive", func(p *person) string { return flag(p.sensitive) }},
+		{"occupation", func(p *person) string { return p.occupation }},
+		{"foreign_national", func(p *person) string { return flag(p.foreign) }},
+		{"account_manager", func(p *person) string { return p.manager }},
+		{"do_not_disturb", func(p *person) string { return flag(p.noDisturb) }},
+		{"marketing_opt_out", func(p *person) string { return flag(p.optOut) }},
+		{"home_province", func(p *person) string { return p.homeProv }},
 	},
+}
+
+// owned lists all products of a person.
+func (p *person) owned() []string {
+	list := slices.Clone(p.products)
+	for _, x := range []struct {
+		has     bool
+		product string
+	}{
+		{p.owns.music, "music_club"},
+		{p.owns.video, "video_pass"},
+		{p.owns.missedCall, "missed_call_reminder"},
+		{p.owns.roamingPack, "data_roaming_pass"},
+		{p.owns.broadband, "home_broadband"},
+		{p.owns.protection, "device_protection"},
+		{p.owns.messagePack, "message_pack_100"},
+	} {
+		if x.has {
+			list = append(list, x.product)
+		}
+	}
+	return list
+}
+
+// hops counts journeys by the day on which they began, the latest day first, without
+// the zeros at the end.
+func hops(days []int) string {
+	if len(days) == 0 {
+		return ""
+	}
+	counts := make([]string, days[len(days)-1]+1)
+	for i := range counts {
+		counts[i] = "0"
+	}
+	for _, day := range days {
+		counts[day] = "1"
+	}
+	return strings.Join(counts, ";")
 }
 
 func either(condition bool, yes, no string) string {

@@ -1,6 +1,6 @@
-// Package demo is a telecom operator to try Rapport with: a profile schema, a
-// catalogue of a dozen channels and some seventy offers, and as many made-up
-// customers as are wanted. The names are nobody's, the numbers are plausible.
+// Package demo is a telecom operator to try Rapport with: a profile schema with its
+// reference tables, a catalogue of a dozen channels and some seventy offers, and as
+// many made-up customers as are wanted. The names are nobody's, the numbers are plausible.
 //
 // The YAML files are embedded as they are written, with their comments: they are
 // also the example that people copy from. The customers are drawn from a seed,
@@ -24,21 +24,23 @@ var catalog embed.FS
 // Schema returns the profile schema in YAML.
 func Schema() []byte { return append([]byte(nil), schema...) }
 
-// File is one file of a catalogue.
+// File is one file of a catalogue, or a reference table.
 type File struct {
 	Name    string // such as data.yaml
 	Content []byte
 }
 
 // Catalog returns the files of the catalogue in YAML, by name.
-func Catalog() []File {
-	entries, err := fs.ReadDir(catalog, "catalog")
+func Catalog() []File { return files(catalog, "catalog") }
+
+func files(from embed.FS, folder string) []File {
+	entries, err := fs.ReadDir(from, folder)
 	if err != nil {
 		panic(err) // the folder is embedded
 	}
 	files := make([]File, len(entries))
 	for i, e := range entries {
-		content, err := catalog.ReadFile("catalog/" + e.Name())
+		content, err := from.ReadFile(folder + "/" + e.Name())
 		if err != nil {
 			panic(err)
 		}
@@ -46,6 +48,13 @@ func Catalog() []File {
 	}
 	return files
 }
+
+//go:embed tables/*.csv
+var tables embed.FS
+
+// Tables returns the reference tables of the schema, each a file of CSV named after
+// its table, such as area.csv.
+func Tables() []File { return files(tables, "tables") }
 
 // AsOf is the moment that the customers' data describes, the as-of time of a
 // snapshot of it: tenure counts back from here, and contracts end around it. It

@@ -1,6 +1,9 @@
 package demo
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // person is one made-up customer: what the sources write down.
 //
@@ -57,6 +60,39 @@ type person struct {
 	scores  scores
 	churn   float64
 	unknown blanks
+
+	occupation  string
+	foreign     bool
+	household   household
+	account     string
+	manager     string
+	products    []string // those that have no flag of their own
+	ringtones   []string
+	follower    bool
+	chat        bool
+	persona     string
+	bestHour    int
+	noDisturb   bool
+	optOut      bool
+	trips       []int // days before the data's moment on which journeys to Hong Kong or Macao began, ascending
+	firsts      firsts
+	homeProv    string
+	workProv    string
+	buyer       bool
+	offAtNight  bool
+	target12593 bool
+	traveller   bool
+}
+
+// household is the family plan that a person shares; the zero one is none.
+type household struct {
+	id, role  string
+	birthdays []string // of the others
+}
+
+// firsts are how often a person has ever done what may be a first.
+type firsts struct {
+	longDistance, prefixed, inProvince, betweenProvinces int
 }
 
 // owned are the products that a person has.
@@ -95,6 +131,13 @@ var cities = []option{
 
 // draw makes up a customer.
 func draw(seed uint64, index int) *person {
+	p := drawAlone(seed, index)
+	p.joinHousehold(seed, index)
+	return p
+}
+
+// drawAlone makes up a customer without regard to others.
+func drawAlone(seed uint64, index int) *person {
 	d := roll(seed, index)
 	p := &person{}
 	p.drawWho(d)
@@ -106,6 +149,9 @@ func draw(seed uint64, index int) *person {
 	p.drawProducts(d)
 	p.drawScores(d)
 	p.drawBlanks(d)
+	// What came later is drawn last, so that it changes nothing before.
+	p.drawHabits(d)
+	p.drawRelations(d, index)
 	if index == 0 {
 		p.feature()
 	}
@@ -313,6 +359,123 @@ func (p *person) drawBlanks(d dice) {
 	}
 }
 
+// drawHabits draws what the person does and likes, beyond the figures.
+func (p *person) drawHabits(d dice) {
+	switch {
+	case p.business:
+		p.occupation = d.pick([]option{{"small_business_owner", 0.6}, {"employee", 0.4}})
+	case p.age < 23:
+		p.occupation = d.pick([]option{{"student", 0.7}, {"employee", 0.3}})
+	case p.age >= 60:
+		p.occupation = d.pick([]option{{"retired", 0.8}, {"employee", 0.2}})
+	default:
+		p.occupation = d.pick([]option{{"employee", 0.75}, {"small_business_owner", 0.15}, {"", 0.1}})
+	}
+	p.foreign = !p.business && d.chance(0.02)
+	switch {
+	case p.age >= 60:
+		p.persona = d.pick([]option{{"elderly", 0.75}, {"screen_user", 0.1}, {"", 0.15}})
+	case p.fiveG:
+		p.persona = d.pick([]option{{"screen_user", 0.55}, {"web_surfer", 0.35}, {"", 0.1}})
+	default:
+		p.persona = d.pick([]option{{"web_surfer", 0.45}, {"screen_user", 0.25}, {"", 0.3}})
+	}
+	p.bestHour = 9 + d.below(3)
+	if !p.business && p.age < 60 {
+		p.bestHour = 18 + d.below(3)
+	}
+	p.noDisturb = d.chance(0.02)
+	p.optOut = p.noDisturb || d.chance(0.08)
+	p.follower = d.chance(0.2 + when(p.owns.app, 0.3))
+	p.chat = d.chance(0.03 + when(p.vip, 0.5))
+	p.buyer = d.chance(0.06 + when(p.changes, 0.3))
+	p.offAtNight = d.chance(0.08 + when(p.age >= 60, 0.15))
+	p.traveller = p.traveldays > 0 && d.chance(0.15+when(p.business, 0.5))
+
+	if d.chance(0.06 + when(p.traveldays > 0, 0.3)) {
+		for day := d.below(30); day < 90; day += 1 + d.below(40) {
+			p.trips = append(p.trips, day)
+		}
+	}
+	p.firsts.longDistance = int(mul(d.logNormal(1.2, 1.2), min(float64(p.tenure)/365, 4)))
+	if p.firsts.longDistance > 0 && d.chance(0.12) {
+		p.firsts.prefixed = 1 + d.below(p.firsts.longDistance)
+	}
+	p.firsts.inProvince = int(mul(d.logNormal(0.3, 0.9), min(float64(p.tenure)/365, 4)))
+	p.firsts.betweenProvinces = int(mul(d.logNormal(-0.5, 1), min(float64(p.tenure)/365, 4)))
+	p.target12593 = p.firsts.prefixed == 0 && d.chance(0.3)
+
+	if d.chance(0.15 + when(p.age < 30, 0.3)) {
+		for range 1 + d.below(4) {
+			p.ringtones = append(p.ringtones, d.pick(artists)+"/"+d.pick(titles))
+		}
+	}
+	for _, o := range []option{
+		{"mobile_mail", 0.15}, {"mobile_newspaper", 0.08}, {"mobile_brokerage", 0.04}, {"hk_macao_tariff", 0.02 + when(len(p.trips) > 0, 0.2)},
+		{"smartphone", 0.1 + when(p.fiveG, 0.7)}, {"short_number_group", when(p.business, 0.4)},
+	} {
+		if d.chance(o.share) {
+			p.products = append(p.products, o.name)
+		}
+	}
+}
+
+var (
+	artists = []option{{"artist_j", 0.4}, {"artist_k", 0.35}, {"artist_l", 0.25}}
+	titles  = []option{{"spring", 0.3}, {"river", 0.25}, {"lantern", 0.2}, {"rain", 0.15}, {"home", 0.1}}
+)
+
+// drawRelations draws who the person belongs to.
+func (p *person) drawRelations(d dice, index int) {
+	p.homeProv = "guangdong"
+	if d.chance(0.3) {
+		p.homeProv = d.pick([]option{{"hunan", 0.45}, {"guangxi", 0.35}, {"fujian", 0.2}})
+	}
+	p.workProv = "guangdong"
+	if d.chance(0.04) {
+		p.workProv = p.homeProv
+	}
+	p.account = "a" + customerID(index)
+	if p.business {
+		p.account = "b" + strconv.Itoa(firstCustomer+index-index%businessLines)
+	}
+	if p.vip || p.business && d.chance(0.5) {
+		p.manager = "s" + strconv.Itoa(100+d.below(60))
+	} else if d.chance(0.3) { // a list from an earlier campaign
+		p.manager = "s" + strconv.Itoa(200+d.below(40))
+	}
+}
+
+const (
+	businessLines = 20 // neighbours of which the businesses share an account
+	familySize    = 4  // neighbours of which those on a family plan share it
+)
+
+// joinHousehold finds the others of the family plan among the neighbours, also those
+// that are beyond the end of a file: more customers change no one.
+func (p *person) joinHousehold(seed uint64, index int) {
+	if !p.family {
+		return
+	}
+	first := index - index%familySize
+	p.household = household{id: "f" + strconv.Itoa(firstCustomer+first), role: "main"}
+	for i := first; i < first+familySize; i++ {
+		if i == index {
+			continue
+		}
+		other := drawAlone(seed, i)
+		if !other.family {
+			continue
+		}
+		if i < index {
+			p.household.role = "secondary"
+		}
+		if !other.unknown.born {
+			p.household.birthdays = append(p.household.birthdays, other.born.Format("01-02")+" "+customerID(i))
+		}
+	}
+}
+
 // feature makes the person the featured customer: a good one, who uses much, is
 // bound by nothing and has few of our services.
 func (p *person) feature() {
@@ -325,5 +488,9 @@ func (p *person) feature() {
 		owns:   owned{missedCall: true, broadband: true, app: true},
 		scores: scores{data: 0.21, device: 0.11, contract: 0.06, valueAdded: 0.17},
 		churn:  0.27,
+
+		occupation: "employee", persona: "screen_user", bestHour: 19, follower: true, account: "a" + customerID(0),
+		products: []string{"smartphone"}, ringtones: []string{"artist_j/river", "artist_j/spring"}, trips: []int{12, 47},
+		firsts: firsts{longDistance: 41, inProvince: 9, betweenProvinces: 6}, homeProv: "hunan", workProv: "guangdong", traveller: true,
 	}
 }
