@@ -172,7 +172,7 @@ func (f folder) lockLoad() (unlock func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	switch err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); { //nolint:gosec // a file descriptor is small
+	switch err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
 	case errors.Is(err, syscall.EWOULDBLOCK):
 		return nil, errors.Join(fmt.Errorf("%w: table %s: wait for it, or end it", ErrLoadRunning, f.table), file.Close())
 	case err != nil:

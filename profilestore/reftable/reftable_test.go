@@ -218,7 +218,8 @@ func TestLoadMistakes(t *testing.T) {
 		{"one column", "cell\n1\n", "cells.csv:1: the file has 1 columns: say which is the key and which the value, with --key and --value", nil},
 		{"columns", "cell,area,city\n1,2,3\n", "cells.csv:1: there is no column \"zone\", only cell, area, city", func(o *reftable.LoadOptions) { o.Key, o.Value = "cell", "zone" }},
 		{"half", "cell,area\n1,2\n", "cells.csv:1: --value is missing: name the column, one of cell, area", func(o *reftable.LoadOptions) { o.Key = "cell" }},
-		{"rows", "cell,area\n1,broker\n,x\n2,\n3\n4,a,b\n5,a\xff\n1,dock\n" + long[:257] + ",x\n6," + long + "\n7,\"a\nb\"\n1,x\n",
+		{
+			"rows", "cell,area\n1,broker\n,x\n2,\n3\n4,a,b\n5,a\xff\n1,dock\n" + long[:257] + ",x\n6," + long + "\n7,\"a\nb\"\n1,x\n",
 			`cells.csv:3: the key is empty
 cells.csv:4: the value is empty: leave the row out, a key without a row gives an empty text
 cells.csv:5: has 1 values, the header has 2
@@ -228,7 +229,8 @@ cells.csv:9: the key has 257 bytes: at most 256
 cells.csv:10: the value has 1025 bytes: at most 1024
 cells.csv:11: the value "a\nb" has characters that can't be printed
 cells.csv:8: the key "1" is there already, on line 2: a key has one value
-cells.csv:13: the key "1" is there already, on line 2: a key has one value`, nil},
+cells.csv:13: the key "1" is there already, on line 2: a key has one value`, nil,
+		},
 		{"quote", "cell,area\n1,\"a\n2,b\n", "cells.csv:3: extraneous or missing \" in quoted-field, in column 5: a value with quotes or commas stands in quotes, a quote in it is doubled; the rest was not read", nil},
 		{"UTF-16", "\xff\xfec\x00", `cells.csv: the file is UTF-16, not UTF-8: save it as "CSV UTF-8"`, nil},
 		{"many", "cell,area\n" + strings.Repeat(",x\n", 25), "cells.csv: 5 more mistakes", nil},
@@ -350,7 +352,7 @@ func TestDamage(t *testing.T) {
 
 // Random tables against maps, with values of each width.
 func TestLookupAgreesWithAMap(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a test
+	random := rand.New(rand.NewPCG(1, 2))
 	for _, c := range []struct{ rows, values int }{{1, 1}, {7, 3}, {1000, 256}, {3000, 2000}, {140_000, 70_000}} {
 		h := newHouse(t)
 		naive := make(map[string]string)
@@ -461,7 +463,7 @@ func BenchmarkLookup(b *testing.B) {
 	h.put(tables, "area", cells(n))
 	twin := make(map[string]string, n)
 	keys := make([]string, 1<<16)
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a benchmark
+	random := rand.New(rand.NewPCG(1, 2))
 	for i := range keys {
 		j := random.IntN(n)
 		keys[i] = fmt.Sprintf("460-00-%05d-%03d", j/256, j%256)

@@ -2,10 +2,14 @@ package reftable_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
+	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -179,4 +183,76 @@ func TestReplayByTheVersionsOfTheTime(t *testing.T) {
 	s.open([]string{"kind", "area"}, fields...)
 	s.want("derived again", "{indoor, outdoor}", "7", "{broker, dock, metro, station}", "1")
 	s.close()
+}
+
+var schedules = flag.Uint64("schedules", 4, "random `schedules` of TestRandomSchedules")
+
+// Random schedules of events, loads, rollbacks, restarts and derivations anew, against
+// a model that looks each event up once, when it happens.
+func TestRandomSchedules(t *testing.T) {
+	var did struct{ events, loads, rollbacks, restarts, derived, changed int }
+	for seed := range *schedules {
+		random := rand.New(rand.NewPCG(seed, 7))
+		s := &shop{t: t, dir: t.TempDir(), now: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC).UnixMicro()}
+		open := func() { s.open([]string{"area"}, places("area")) }
+		var versions []map[string]string // that were made
+		var earlier []int                // as rollbacks go, the present one last
+		model := make(map[string]bool)
+		want := func() string {
+			return profilestore.Set(slices.Collect(maps.Keys(model))...).String()
+		}
+		open()
+		for range 25 {
+			switch n := random.IntN(10); {
+			case n < 5:
+				cell := fmt.Sprintf("c%d", random.IntN(3))
+				if len(earlier) > 0 {
+					if area := versions[earlier[len(earlier)-1]][cell]; area != "" {
+						model[area] = true
+					}
+				}
+				s.seen(cell)
+				did.events++
+			case n < 7:
+				version, file := make(map[string]string), "cell,area\n"
+				for c := range 3 {
+					if random.IntN(3) > 0 {
+						version[fmt.Sprintf("c%d", c)] = fmt.Sprintf("v%d_c%d", len(versions), c)
+						file += fmt.Sprintf("c%d,v%d_c%d\n", c, len(versions), c)
+					}
+				}
+				file += fmt.Sprintf("other,%d\n", len(versions))
+				s.load("area", file, true)
+				versions, earlier = append(versions, version), append(earlier, len(versions))
+				did.loads++
+			case n < 8 && len(earlier) > 1:
+				if _, _, err := s.tables.Rollback("area"); err != nil {
+					t.Fatal(err)
+				}
+				earlier = earlier[:len(earlier)-1]
+				did.rollbacks++
+			case n < 9:
+				s.close()
+				open()
+				did.restarts++
+			default:
+				s.close()
+				s.dropRecords()
+				open()
+				did.derived++
+				if len(versions) > 1 && len(model) > 0 {
+					did.changed++
+				}
+			}
+			s.want(fmt.Sprintf("schedule %d", seed), want())
+			if t.Failed() {
+				return
+			}
+		}
+		s.close()
+	}
+	t.Logf("%d schedules: %+v (changed: derived anew after the table had changed)", *schedules, did)
+	if did.rollbacks == 0 || did.changed == 0 {
+		t.Error("a case did not occur")
+	}
 }

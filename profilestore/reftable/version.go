@@ -86,7 +86,7 @@ func (v *version) lookup(key string) string {
 		return ""
 	}
 	mask := len(v.index) - 1
-	for at := int(maphash.String(v.seed, key)) & mask; v.index[at] != 0; at = (at + 1) & mask { //nolint:gosec // any bits do
+	for at := int(maphash.String(v.seed, key)) & mask; v.index[at] != 0; at = (at + 1) & mask {
 		if i := int(v.index[at]) - 1; string(v.key(i)) == key {
 			return v.values[v.id(i)]
 		}
@@ -297,7 +297,7 @@ func (v *version) buildIndex() error {
 		if end(v.ends, i-1) > end(v.ends, i) || v.id(i) >= len(v.values) {
 			return errors.New("its parts do not fit")
 		}
-		at := int(maphash.Bytes(v.seed, v.key(i))) & (size - 1) //nolint:gosec // any bits do
+		at := int(maphash.Bytes(v.seed, v.key(i))) & (size - 1)
 		for v.index[at] != 0 {
 			at = (at + 1) & (size - 1)
 		}
@@ -320,7 +320,7 @@ func encode(h head, rows []row) ([]byte, error) {
 	for i := range rows {
 		keyBytes += len(rows[i].key)
 		if _, ok := ids[rows[i].value]; !ok {
-			ids[rows[i].value] = uint32(len(texts)) //nolint:gosec // at most MaxRows
+			ids[rows[i].value] = uint32(len(texts))
 			texts = append(texts, rows[i].value)
 		}
 	}
@@ -340,19 +340,19 @@ func encode(h head, rows []row) ([]byte, error) {
 	at := 0
 	for i := range rows {
 		at += len(rows[i].key)
-		out = binary.LittleEndian.AppendUint32(out, uint32(at)) //nolint:gosec // maxBytes is below 4 GiB
+		out = binary.LittleEndian.AppendUint32(out, uint32(at))
 	}
 	at = 0
 	for _, text := range texts {
 		at += len(text)
-		out = binary.LittleEndian.AppendUint32(out, uint32(at)) //nolint:gosec // likewise
+		out = binary.LittleEndian.AppendUint32(out, uint32(at))
 	}
 	for i := range rows {
 		switch id := ids[rows[i].value]; h.ValueWidth {
 		case 1:
 			out = append(out, byte(id))
 		case 2:
-			out = binary.LittleEndian.AppendUint16(out, uint16(id)) //nolint:gosec // the width was chosen for it
+			out = binary.LittleEndian.AppendUint16(out, uint16(id))
 		default:
 			out = binary.LittleEndian.AppendUint32(out, id)
 		}

@@ -411,8 +411,12 @@ func (p *person) drawHabits(d dice) {
 		}
 	}
 	for _, o := range []option{
-		{"mobile_mail", 0.15}, {"mobile_newspaper", 0.08}, {"mobile_brokerage", 0.04}, {"hk_macao_tariff", 0.02 + when(len(p.trips) > 0, 0.2)},
-		{"smartphone", 0.1 + when(p.fiveG, 0.7)}, {"short_number_group", when(p.business, 0.4)},
+		{"mobile_mail", 0.15},
+		{"mobile_newspaper", 0.08},
+		{"mobile_brokerage", 0.04},
+		{"hk_macao_tariff", 0.02 + when(len(p.trips) > 0, 0.2)},
+		{"smartphone", 0.1 + when(p.fiveG, 0.7)},
+		{"short_number_group", when(p.business, 0.4)},
 	} {
 		if d.chance(o.share) {
 			p.products = append(p.products, o.name)

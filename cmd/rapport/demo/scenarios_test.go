@@ -298,7 +298,7 @@ func TestEveryRow(t *testing.T) {
 		}
 		here[row] = true
 	}
-	for _, row := range strings.Fields(`A1 A2 A3 A4 A5a A5b A5c A6 A7 A8 A9 A10 A11 A12 A13
+	for row := range strings.FieldsSeq(`A1 A2 A3 A4 A5a A5b A5c A6 A7 A8 A9 A10 A11 A12 A13
 		B1 B2 B3 B4 B5 B6a B6b B6c B7 B8 B9 B10 B11 B12 B13 B14
 		C1 C2 C3 C4 C5 C6 C7a C7b C7c C8 C9 D1a D1b D1c D2a D2b D2c D3 D4 D5 E1 E2 F1 F2`) {
 		if !here[row] {
