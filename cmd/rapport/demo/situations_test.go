@@ -185,6 +185,7 @@ var situations = []situation{
 	{"A4/crosses_100", quota, "11-04T09:00 data_session mb=1000\n11-04T09:10 data_session mb=24", "", yes, "usage.cycle_mb=1024"},
 	{"A4/just_below", quota, "11-04T09:00 data_session mb=1023.9", "", no, ""},
 	{"A4/second_crossing", quota, "11-04T09:00 data_session mb=1024\n11-04T09:01 contact channel:sms offer:quota_exceeded\n11-04T09:10 data_session mb=5", "", no, "service.quota_exceeded_notices=1"},
+	{"A4/next_cycle", quota, "11-03T09:00 data_session mb=1024\n11-03T09:01 contact channel:sms offer:quota_exceeded\n11-04T00:00 billing_cycle\n11-04T09:00 data_session mb=1024", "", yes, "service.quota_exceeded_notices=0"},
 	{"A4/opted_out", quota + "preference.marketing_opt_out=true", "11-04T09:00 data_session mb=1024", "", yes, ""},
 	{"A4.pack/by_day", quota, "11-04T09:00 data_session mb=1024", "", yes, ""},
 	{"A4.pack/opted_out", quota, "11-03T09:00 opt_out\n11-04T09:00 data_session mb=1024", "", no, "preference.marketing_opt_out=true"},
@@ -305,6 +306,7 @@ var situations = []situation{
 	{"B7/the_absence_arrives_late", "", "11-04T08:00 location cell:460-00-1001\n11-04T09:31 location cell:460-00-1001\n11-04T09:30 location cell:460-00-9999", "", no, "location.broker=29"},
 	{"B7/owned", "marketing.owned=mobile_brokerage", "11-04T08:00 location cell:460-00-1001", "", no, "location.broker=120"},
 	{"B7/calls_a_broker", "", "11-04T09:58 call number:02061230002 minutes=2", "", yes, "usage.broker_calls=1 location.broker=0"},
+	{"B7/called_a_broker_yesterday", "", "11-03T09:44 call number:02061230002 minutes=2", "", no, "usage.broker_calls=0"},
 	{"B7/calls_a_travel_agency", "", "11-04T09:58 call number:02061230001 minutes=2", "", no, "usage.broker_calls=0"},
 
 	{"B8/in_the_morning", "", "11-04T07:58 location cell:460-00-3001", "11-04T08:00", yes, "location.area=metro location.nearest_store=Tianhe~Road~12"},
@@ -404,6 +406,7 @@ var situations = []situation{
 	{"D1b.counted/not_been_there", "", "11-04T09:00 store_rating rating:not_been_there", "", no, ""},
 	{"D1c/still_unhappy", "", "11-02T09:00 store_rating rating:bad\n11-03T09:00 care_call\n11-04T09:00 care_survey answer:unhappy", "", yes, "service.care_rounds=1"},
 	{"D1c/happy", "", "11-02T09:00 store_rating rating:bad\n11-03T09:00 care_call\n11-04T09:00 care_survey answer:happy", "", no, ""},
+	{"D1c/rated_again_and_not_called_yet", "", "11-02T09:00 store_rating rating:bad\n11-03T09:00 care_call\n11-03T10:00 care_survey answer:unhappy\n11-04T09:00 store_rating rating:bad", "", no, "service.care_rounds=0"},
 	{"D1c/happy_after_the_second_round", "", "11-02T09:00 store_rating rating:bad\n11-03T09:00 care_call\n11-03T10:00 care_survey answer:unhappy\n11-03T11:00 care_call\n11-04T09:00 care_survey answer:happy", "", no, "service.care_rounds=2"},
 
 	{"D2a/today", gotone + "general.birth_date=1990-11-04", "", "11-04T09:00", yes, "general.birth_date=1990-11-04T00:00:00Z"},
@@ -469,6 +472,7 @@ var situations = []situation{
 	{"E2/left_after_20_minutes", j3, "11-07T19:20 location cell:460-00-6001\n11-07T19:40 location cell:460-00-9999", "11-07T21:10", no, "location.concert_minutes=20"},
 	{"E2/another_night", j3, "11-06T19:20 location cell:460-00-6001\n11-06T21:00 location cell:460-00-9999", "11-06T21:10", no, "location.concert=unknown location.concert_minutes=0 location.area="},
 	{"E2/another_artists_night", j3, "11-14T19:20 location cell:460-00-6001\n11-14T21:00 location cell:460-00-9999", "11-14T21:10", no, "location.concert=artist_k location.concert_minutes=100"},
+	{"E2/minutes_of_last_week_do_not_count", "marketing.ringtones=artist_k/spring;artist_k/river;artist_k/rain", evening + "\n11-14T19:20 location cell:460-00-6001\n11-14T19:40 location cell:460-00-9999", "11-14T21:10", no, "location.concert=artist_k location.concert_minutes=20"},
 	{"E2/member", j3 + "marketing.owned=music_club", evening, "11-07T21:10", yes, ""},
 	{"E2.club/no_member", j3, evening, "11-07T21:10", yes, ""},
 	{"E2.club/member", j3 + "marketing.owned=music_club", evening, "11-07T21:10", no, ""},
