@@ -48,8 +48,9 @@ const (
 // as-of time A and ingest cut C is had from the batch value and this record:
 //
 //   - A register keeps the value of the event that happened last, ties decided by
-//     event id, so the order of arrival does not matter. It stands if it happened at
-//     A or later, else the batch value.
+//     the priority that the field's rule gives the event, and then by event id, so the
+//     order of arrival does not matter. It stands if it happened at A or later, else
+//     the batch value.
 //   - Max and min keep the extreme of all events. It is joined with the batch value:
 //     joining twice what the batch had seen changes nothing, so no time is needed.
 //   - A counter keeps sums in cells by two times: when the events happened and when
@@ -120,6 +121,7 @@ func keyOf(f *Field) fieldKey {
 type register struct {
 	key   fieldKey
 	time  int64  // when the event happened, microseconds
+	rank  int8   // the event's priority
 	id    uint64 // hash of the event's id
 	value Value
 }

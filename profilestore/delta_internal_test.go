@@ -70,7 +70,8 @@ func drawEvents(t *rapid.T) []logged {
 		var changes []Change
 		switch rapid.IntRange(0, 8).Draw(t, "kind") {
 		case 0:
-			changes = append(changes, Change{Slot: 0, Value: Number(float64(rapid.IntRange(-500, 500).Draw(t, "cents")) / 100)})
+			changes = append(changes, Change{Slot: 0, Value: Number(float64(rapid.IntRange(-500, 500).Draw(t, "cents")) / 100), Priority: int8(rapid.IntRange(-100, 100).Draw(t, "priority"))})
+			e.Time = rapid.Int64Range(-2, 2).Draw(t, "same time")
 		case 1:
 			changes = append(changes, Change{Slot: 1, Value: Text(rapid.String().Draw(t, "city"))})
 		case 2:
@@ -188,6 +189,7 @@ func naiveFold(schema *Schema, events []logged) []Value {
 		x := schema.slots[slot]
 		var sum int64
 		var last *Event
+		var priority int8
 		for _, e := range events {
 			for _, c := range e.changes {
 				if c.Slot != slot {
@@ -200,8 +202,9 @@ func naiveFold(schema *Schema, events []logged) []Value {
 				if x.form == formMax && last != nil && c.Value.Number() < out[slot].Number() || x.form == formMin && last != nil && c.Value.Number() > out[slot].Number() {
 					continue
 				}
-				if last == nil || x.form != formRegister || e.event.Time > last.Time || e.event.Time == last.Time && eventHash(e.event.ID) > eventHash(last.ID) {
-					last, out[slot] = e.event, c.Value
+				if last == nil || x.form != formRegister || e.event.Time > last.Time ||
+					e.event.Time == last.Time && (c.Priority > priority || c.Priority == priority && eventHash(e.event.ID) > eventHash(last.ID)) {
+					last, priority, out[slot] = e.event, c.Priority, c.Value
 				}
 			}
 		}

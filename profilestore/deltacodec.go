@@ -9,9 +9,13 @@ import (
 // deltaFormat is the first byte of a record.
 //
 // Records of format 1 had registers and cells only, under other keys; those of format 2
-// neither ties nor an interaction history. They are derived anew from the journal, see
-// DropForeignDeltas.
+// no ties, no priorities and no interaction history. They are derived anew from the
+// journal, see DropForeignDeltas.
 const deltaFormat = 3
+
+// rankedBit in the byte of a register's kind says that its priority follows. Hardly
+// any field has priorities, and a register without costs nothing for it.
+const rankedBit = 0x80
 
 var errDelta = errors.New("profilestore: delta record is damaged")
 
@@ -34,7 +38,11 @@ func (d *delta) encode() []byte {
 		dst = le.AppendUint32(dst, uint32(r.key))
 		dst = binary.AppendVarint(dst, r.time)
 		dst = le.AppendUint64(dst, r.id)
-		dst = append(dst, byte(r.value.kind))
+		if r.rank == 0 {
+			dst = append(dst, byte(r.value.kind))
+		} else {
+			dst = append(dst, byte(r.value.kind)|rankedBit, byte(r.rank))
+		}
 		if r.value.kind == KindText {
 			dst = binary.AppendUvarint(dst, uint64(len(r.value.text)))
 			dst = append(dst, r.value.text...)
@@ -99,7 +107,12 @@ func decodeDelta(b []byte) (*delta, error) {
 	d.regs = make([]register, r.count(14))
 	for i := range d.regs {
 		x := register{key: fieldKey(r.uint32()), time: r.varint(), id: r.uint64()}
-		x.value.kind = Kind(r.byte())
+		kind := r.byte()
+		x.value.kind = Kind(kind &^ rankedBit)
+		if kind&rankedBit != 0 {
+			x.rank = int8(r.byte())
+			r.bad = r.bad || x.rank == 0 // it has one form only
+		}
 		if x.value.kind == KindText {
 			x.value.text = string(r.bytes(r.count(1)))
 		} else {

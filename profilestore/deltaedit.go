@@ -113,7 +113,7 @@ func (d *deltaEdit) change(x *slot, c *Change, e *Event, id uint64) {
 	edge := d.latest - lateMicros
 	switch x.form {
 	case formRegister, formMax, formMin:
-		d.set(x.form, register{key: x.key, time: e.Time, id: id, value: c.Value})
+		d.set(x.form, register{key: x.key, time: e.Time, rank: c.Priority, id: id, value: c.Value})
 	case formSet:
 		d.put(element{key: x.key, text: c.Value.Text(), time: e.Time, id: id, in: c.Op != Remove})
 	case formDwell:
@@ -237,7 +237,7 @@ func (r *register) beats(form fieldForm, old *register) bool {
 		byValue = cmp.Compare(old.value.Number(), r.value.Number())
 	case formRegister, formCounter, formWindow, formSince, formSet, formDwell:
 	}
-	return cmp.Or(byValue, cmp.Compare(r.time, old.time), cmp.Compare(r.id, old.id)) >= 0
+	return cmp.Or(byValue, cmp.Compare(r.time, old.time), cmp.Compare(r.rank, old.rank), cmp.Compare(r.id, old.id)) >= 0
 }
 
 // put notes what an event said of an element, if no later one has.

@@ -23,6 +23,8 @@ type Change struct {
 	// number added to a counter, the text that is put into a set or taken out, or
 	// for a dwell the flag that says whether the customer is there. A Reset has none.
 	Value Value
+	// Priority is that of the event for a register, see EventRule.Priority.
+	Priority int8
 }
 
 // ChangeOp is a way to change a field.

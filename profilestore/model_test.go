@@ -3,6 +3,8 @@ package profilestore_test
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -76,6 +78,7 @@ func (modelMapper) Map(e *profilestore.Event, dst []profilestore.Change) ([]prof
 	switch e.Type {
 	case "balance":
 		put(0, profilestore.Assign, n)
+		dst[len(dst)-1].Priority = int8(priority(e))
 	case "use":
 		for _, slot := range []int{1, 5} {
 			put(slot, profilestore.Assign, n)
@@ -100,6 +103,12 @@ func (modelMapper) Map(e *profilestore.Event, dst []profilestore.Change) ([]prof
 		put(13, profilestore.Assign, profilestore.Flag(e.Type == "in"))
 	}
 	return dst, nil
+}
+
+// priority is that of an event for value.balance.
+func priority(e *profilestore.Event) int {
+	p, _ := e.Attributes["priority"].(float64)
+	return int(p)
 }
 
 // modelEvent is an event and when it was logged.
@@ -204,7 +213,7 @@ func (m *model) want(nodes []string, now int64) []string {
 		missed += since
 		present, inWindow = max(present, stay(moves, now)), max(inWindow, timeIn(moves, now-24*hour, now))
 	}
-	slices.SortFunc(events, byTime)
+	slices.SortStableFunc(events, byTime)
 
 	var balance *modelEvent
 	var use, day float64
@@ -229,7 +238,9 @@ func (m *model) want(nodes []string, now int64) []string {
 		product, _ := e.Attributes["product"].(string)
 		switch e.Type {
 		case "balance":
-			balance = &e
+			if balance == nil || standsOver(e.Event, balance.Event) {
+				balance = &e
+			}
 		case "use":
 			calls++
 			if hasSC && !covered(sc, e) {
@@ -304,6 +315,16 @@ func (m *model) ordered(node string) (missed int, moves []modelEvent) {
 	}
 	slices.SortFunc(moves, byTime)
 	return missed, moves
+}
+
+// standsOver reports whether an event decides over one of before it in the journal, or of
+// an earlier node.
+func standsOver(e, f *profilestore.Event) bool {
+	id := func(e *profilestore.Event) uint64 {
+		sum := sha256.Sum256([]byte(e.ID))
+		return binary.LittleEndian.Uint64(sum[:])
+	}
+	return cmp.Or(cmp.Compare(e.Time, f.Time), cmp.Compare(priority(e), priority(f)), cmp.Compare(id(e), id(f))) >= 0
 }
 
 func setText(set map[string]bool) string {
@@ -445,7 +466,7 @@ func TestModel(t *testing.T) {
 	cases := []string{
 		"duplicate", "redelivery after a crash", "late", "late for the batch", "out of order", "future", "too late", "late reset", "late move", "reset", "outside the window",
 		"element overtaken by a batch", "load bi", "load sc", "load before the horizon", "rollback", "activation", "pruned", "rollback over a prune", "crash", "rebuild", "rebuild after a prune",
-		"a customer without a row", "events later than the as-of time",
+		"a customer without a row", "events later than the as-of time", "same time, another priority",
 		"link", "unlink", "unlink after events on both sides", "separation", "reconciliation", "recycling", "event for an earlier holder", "event for a later holder",
 		"refused: a weak identity", "refused: separated", "refused: too many of a namespace", "refused: the holding period", "a weak identity loses a link",
 		"two rows in one source", "a link replayed after a crash", "a link rebuilt",
@@ -524,6 +545,10 @@ func (s *schedule) ingest() {
 			s.h.now-late*minute-int64(s.m.total)*7, float64(rapid.IntRange(1, 4000).Draw(s.T, "amount"))/4)
 		e.Attributes["product"] = rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(s.T, "product")
 		e.Identity = customer
+		if e.Type == "balance" { // these alone may happen at the same time
+			e.Time = floor(s.h.now-late*minute, 12*hour)
+			e.Attributes["priority"] = float64(rapid.IntRange(-2, 2).Draw(s.T, "priority"))
+		}
 		batch = append(batch, e)
 		node := s.m.holder(customer, e.Time)
 		s.had["event for a later holder"] = s.had["event for a later holder"] || node != customer
@@ -575,6 +600,12 @@ func (s *schedule) note(node string, e *profilestore.Event, late int64) {
 	had("late", late > 15)
 	had("future", late < 0)
 	had("reset", e.Type == "reset")
+	if e.Type == "balance" {
+		for _, x := range s.m.events[node] {
+			had("same time, another priority", x.Type == "balance" && x.Time == e.Time && priority(x.Event) != priority(e))
+			had("same time, same priority", x.Type == "balance" && x.Time == e.Time && priority(x.Event) == priority(e))
+		}
+	}
 	order := e.Type == "reset" || e.Type == "in" || e.Type == "out"
 	had("too late", order && late > 48*60)
 	had("outside the window", e.Type == "use" && late > 24*60)

@@ -62,7 +62,9 @@ var mistakes = []mistake{
 	{"a separation is known to one side", "identities.go", "h, err = h.withSeparation(", "_, err = h.withSeparation("},
 	{"a cached group stays", "cache.go", "old.group.epoch() != deltas[i].customer().epoch()", "false"},
 	{"who has no row is not judged by the snapshot", "view.go", "b.covered && c.covered(", "b.covered && m.rows[x.source] != nil && c.covered("},
-	{"a register takes the last to arrive", "deltaedit.go", "cmp.Or(byValue, cmp.Compare(r.time, old.time), cmp.Compare(r.id, old.id)) >= 0", "byValue >= 0"},
+	{"a register takes the last to arrive", "deltaedit.go", "cmp.Or(byValue, cmp.Compare(r.time, old.time), cmp.Compare(r.rank, old.rank), cmp.Compare(r.id, old.id)) >= 0", "byValue >= 0"},
+	{"a register forgets priorities", "deltaedit.go", "cmp.Compare(r.rank, old.rank), ", ""},
+	{"a record forgets the priority of a register", "deltacodec.go", "x.rank = int8(r.byte())", "x.rank = int8(r.byte()) & 1 | 1"},
 }
 
 // TestPlantedMistakes plants mistakes in the package, one at a time, and expects

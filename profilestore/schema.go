@@ -77,6 +77,10 @@ type EventRule struct {
 	// In is what a dwell measures the time of: true for an event that finds the
 	// customer there, false for one that finds the customer elsewhere.
 	In string `json:"in,omitempty"`
+	// Priority decides which of two events that happened at the same time sets a
+	// register: the one of greater priority, a whole number between −MaxPriority and
+	// MaxPriority; 0 if empty or unknown.
+	Priority string `json:"priority,omitempty"`
 }
 
 // Field is one typed, named part of a profile.
@@ -96,6 +100,9 @@ type Field struct {
 	Events      *EventRule    `json:"events,omitempty"`
 	Description string        `json:"description,omitempty"`
 }
+
+// MaxPriority bounds the priorities of events, in both directions.
+const MaxPriority = 100
 
 const (
 	// NoDecimals is the Decimals of a number that is kept as a 64-bit float.

@@ -181,6 +181,9 @@ func (f *Field) checkEvents(path string, fail func(path, format string, args ...
 			fail(path+".reset", "a counter has either a window or a reset")
 		}
 	}
+	if e.Priority != "" && f.form() != formRegister {
+		fail(path+".priority", "only a number, flag, text or time has a priority, %s is a %s", f.Name, f.Type)
+	}
 	if e.RemoveOn != "" && f.Type != TypeSet {
 		fail(path+".remove_on", "elements are removed from a set, %s is a %s", f.Name, f.Type)
 	}

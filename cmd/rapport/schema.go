@@ -160,6 +160,9 @@ func eventRuleText(e *profilestore.EventRule) string {
 	if e.RemoveOn != "" {
 		text += fmt.Sprintf("; on %s: remove %s", e.RemoveOn, cmp.Or(e.Remove, e.Add))
 	}
+	if e.Priority != "" {
+		text += "; priority " + e.Priority
+	}
 	return text
 }
 

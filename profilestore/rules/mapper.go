@@ -40,14 +40,15 @@ type eventRule struct {
 	on        Rule              // the rest of the condition
 	attribute string            // the value is this attribute of the event, or else:
 	value     cel.Program
-	tree      *ast.AST // of the value, for messages
-	limit     float64  // of a counter's amount
+	tree      *ast.AST    // of the value, for messages
+	limit     float64     // of a counter's amount
+	priority  cel.Program // of a register's event; nil: 0
 }
 
 // An EventRuleError is the mistakes in one expression of an event rule.
 type EventRuleError struct {
 	Field  int    // in the fields of the schema
-	Part   string // on, set, add, in, reset, remove_on or remove
+	Part   string // on, set, add, in, reset, remove_on, remove or priority
 	Errors CompileErrors
 }
 
@@ -182,6 +183,9 @@ func (b *mapperBuilder) addRule(f *profilestore.Field, r eventRule, on, value ru
 	if value.expr != "" {
 		note(value.name, b.addValue(&r, f, value.name, value.expr))
 	}
+	if r.op == profilestore.Assign && f.Events.Priority != "" {
+		note("priority", b.addPriority(&r, f.Events.Priority))
+	}
 	if f.Type == profilestore.TypeCounter && r.kind == profilestore.KindNumber {
 		r.limit = amountLimit(f.Decimals)
 	}
@@ -249,6 +253,23 @@ func (b *mapperBuilder) addValue(r *eventRule, f *profilestore.Field, part, expr
 	}
 	var err error
 	if r.value, err = lang.program(tree, tree.Expr()); err != nil {
+		return wholeError(expr, "%v", err)
+	}
+	return nil
+}
+
+// addPriority compiles the priority of a rule.
+func (b *mapperBuilder) addPriority(r *eventRule, expr string) CompileErrors {
+	lang := b.conditions.lang
+	tree, mistakes := lang.compile(expr)
+	if mistakes != nil {
+		return mistakes
+	}
+	if t := resultType(tree); !canBecome(t, profilestore.KindNumber) {
+		return wholeError(expr, "a priority is a whole number from %d to %d: this is a %s", -profilestore.MaxPriority, profilestore.MaxPriority, plainType(t))
+	}
+	var err error
+	if r.priority, err = lang.program(tree, tree.Expr()); err != nil {
 		return wholeError(expr, "%v", err)
 	}
 	return nil

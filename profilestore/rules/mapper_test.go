@@ -22,6 +22,11 @@ func eventField(name string, typ profilestore.Type, on, value string) profilesto
 	return f
 }
 
+func ranked(f profilestore.Field, priority string) profilestore.Field {
+	f.Events.Priority = priority
+	return f
+}
+
 func TestSchemaErrors(t *testing.T) {
 	schema, err := profilestore.NewSchema(nil, []profilestore.Field{
 		eventField("value.ok", "number", `event.type == "a"`, `event.amount * 2`),
@@ -32,6 +37,7 @@ func TestSchemaErrors(t *testing.T) {
 		eventField("service.number", "time", `true`, `5`),
 		eventField("usage.flag", "counter", `true`, `event.type == "a"`),
 		eventField("general.t", "text", `event.type == 5`, `now`),
+		ranked(eventField("general.ranked", "text", `true`, `event.x`), `event.type`),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +56,8 @@ fields[4].events.set: column 1: tag.time is a flag, but set gives a time
 fields[5].events.set: column 1: service.number is a time, but set gives a whole number
 fields[6].events.add: column 1: usage.flag is a counter, but add gives a flag
 fields[7].events.on: column 12: == does not work with a text and a whole number
-fields[7].events.set: column 1: there is no "now" here: an event rule reads the event only`)
+fields[7].events.set: column 1: there is no "now" here: an event rule reads the event only
+fields[8].events.priority: column 1: a priority is a whole number from -100 to 100: this is a text`)
 	if got := all.Error(); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}

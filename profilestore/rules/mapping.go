@@ -101,7 +101,31 @@ func (m *EventMapper) apply(r *eventRule, x *eventEvaluation, dst []profilestore
 	if r.limit > 0 && math.Abs(v.Number()) > r.limit {
 		return dst, m.fail(r, x, "needs an amount between -%[1]g and %[1]g from %[2]s, got %[3]s", r.limit, r.text(), v)
 	}
-	return append(dst, profilestore.Change{Slot: r.slot, Op: r.op, Value: v}), nil
+	change := profilestore.Change{Slot: r.slot, Op: r.op, Value: v}
+	if r.priority != nil {
+		var err error
+		if change.Priority, err = m.priority(r, x); err != nil {
+			return dst, err
+		}
+	}
+	return append(dst, change), nil
+}
+
+// priority returns the priority of the event for a register. One that is unknown,
+// because the event lacks an attribute, is 0.
+func (m *EventMapper) priority(r *eventRule, x *eventEvaluation) (int8, error) {
+	v, _, err := r.priority.Eval(x)
+	if err != nil {
+		return 0, m.fail(r, x, "has no priority: %v", err)
+	}
+	if types.IsUnknown(v) {
+		return 0, nil
+	}
+	n, ok := native(v).(float64)
+	if !ok || n != math.Trunc(n) || math.Abs(n) > profilestore.MaxPriority {
+		return 0, m.fail(r, x, "needs a whole number from %d to %d as its priority, got %s", -profilestore.MaxPriority, profilestore.MaxPriority, describe(native(v)))
+	}
+	return int8(n), nil
 }
 
 func (m *EventMapper) fail(r *eventRule, x *eventEvaluation, format string, args ...any) error {

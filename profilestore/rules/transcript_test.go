@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -153,13 +154,19 @@ func eventRunner(t *testing.T) func(string) string {
 			if fields[c.Slot].Type == profilestore.TypeCounter {
 				verb = " += "
 			}
-			out = append(out, fields[c.Slot].Name+verb+c.Value.String())
+			text := fields[c.Slot].Name + verb + c.Value.String()
+			if c.Priority != 0 {
+				text += fmt.Sprintf(", priority %d", c.Priority)
+			}
+			out = append(out, text)
 		}
 		return strings.Join(out, "\n")
 	}
 }
 
 func eventSchema(t testing.TB) *profilestore.Schema {
+	address := onEvent("general.address", "text", `event.type == "address"`, `event.text`)
+	address.Events.Priority = `event.channel == "store" ? 2 : event.rank`
 	return schemaOf(t,
 		onEvent("value.balance", "number", `event.type == "balance"`, `event.amount`),
 		onEvent("value.euros", "number", `event.type == "balance" && has(event.rate)`, `event.amount * event.rate / 100`),
@@ -171,5 +178,6 @@ func eventSchema(t testing.TB) *profilestore.Schema {
 		onEvent("service.last", "time", `true`, `event.time`),
 		onEvent("service.due", "time", `event.type == "bill"`, `event.due`),
 		onEvent("marketing.note", "text", `event.note.startsWith("!")`, `event.note + event.type`),
+		address,
 	)
 }

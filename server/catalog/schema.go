@@ -99,7 +99,7 @@ func schemaParts(m *rapportv1.ProfileSchema) ([]profilestore.Source, []profilest
 		if e := f.GetEvents(); e != nil {
 			field.Events = &profilestore.EventRule{
 				On: e.GetOn(), Set: e.GetSet(), Add: e.GetAdd(), Reset: e.GetReset_(),
-				RemoveOn: e.GetRemoveOn(), Remove: e.GetRemove(), In: e.GetIn(),
+				RemoveOn: e.GetRemoveOn(), Remove: e.GetRemove(), In: e.GetIn(), Priority: e.GetPriority(),
 			}
 		}
 		fields = append(fields, field)

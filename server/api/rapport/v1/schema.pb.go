@@ -490,7 +490,12 @@ type EventRule struct {
 	// For a dwell: whether the event finds the customer there, such as
 	// `event.area == "station"`. A stay begins with the first event for which it is
 	// true and ends with the next for which it is false.
-	In            string `protobuf:"bytes,7,opt,name=in,proto3" json:"in,omitempty"`
+	In string `protobuf:"bytes,7,opt,name=in,proto3" json:"in,omitempty"`
+	// For a number, flag, text or time: which of two events that happened at the
+	// same time decides: that of greater priority, such as
+	// `event.channel == "store" ? 2 : 1`. A whole number from -100 to 100; 0 if
+	// empty, or if the event lacks an attribute that it needs.
+	Priority      string `protobuf:"bytes,8,opt,name=priority,proto3" json:"priority,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -574,6 +579,13 @@ func (x *EventRule) GetIn() string {
 	return ""
 }
 
+func (x *EventRule) GetPriority() string {
+	if x != nil {
+		return x.Priority
+	}
+	return ""
+}
+
 var File_rapport_v1_schema_proto protoreflect.FileDescriptor
 
 const file_rapport_v1_schema_proto_rawDesc = "" +
@@ -615,7 +627,7 @@ const file_rapport_v1_schema_proto_rawDesc = "" +
 	" \x01(\tB \xbaH\x1d\xd8\x01\x01r\x182\x16^[1-9][0-9]{0,4}[mhd]$R\x06bucketB\v\n" +
 	"\t_decimalsB\n" +
 	"\n" +
-	"\b_default\"\xe2\x01\n" +
+	"\b_default\"\x88\x02\n" +
 	"\tEventRule\x12\x1a\n" +
 	"\x02on\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80 R\x02on\x12\x1a\n" +
@@ -624,7 +636,8 @@ const file_rapport_v1_schema_proto_rawDesc = "" +
 	"\x05reset\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x05reset\x12%\n" +
 	"\tremove_on\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\bremoveOn\x12 \n" +
 	"\x06remove\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x06remove\x12\x18\n" +
-	"\x02in\x18\a \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x02inB)Z'rapport/server/api/rapport/v1;rapportv1b\x06proto3"
+	"\x02in\x18\a \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x02in\x12$\n" +
+	"\bpriority\x18\b \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\bpriorityB)Z'rapport/server/api/rapport/v1;rapportv1b\x06proto3"
 
 var (
 	file_rapport_v1_schema_proto_rawDescOnce sync.Once
