@@ -35,7 +35,7 @@ type LoadOptions struct {
 	MaxBadRows float64
 	AllowEmpty bool // take a file without rows
 	// Retain is how many snapshots of the source may remain, the new one included:
-	// at least 2, by default 3. The active one and the one before it always do.
+	// at least 2; 0 for what the schema says of the source. The active one and the one before it always do.
 	Retain int
 
 	// Progress, if not nil, is called now and then with the rows read and what is
@@ -87,7 +87,7 @@ func Load(ctx context.Context, o LoadOptions) (*LoadReport, error) {
 		o.IngestCut = o.AsOf
 	}
 	if o.Retain == 0 {
-		o.Retain = 3
+		o.Retain = o.Schema.retain(o.Source)
 	}
 	if err := o.check(); err != nil {
 		return nil, err

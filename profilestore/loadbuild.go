@@ -76,11 +76,18 @@ func (l *loader) build(ctx context.Context) (report *LoadReport, err error) {
 	if err != nil {
 		return nil, err
 	}
+	stats := l.rows.encoder.stats.finish(layout)
 	if same != nil {
+		if err := l.addStats(stats, same); err != nil {
+			return nil, err
+		}
 		report.Snapshot, report.Noop = *same, true
 		return report, nil
 	}
 	if err := m.addFiles(ctx, temp); err != nil {
+		return nil, err
+	}
+	if err := stats.write(temp, m.ContentHash); err != nil {
 		return nil, err
 	}
 	report.Removed, err = l.seal(ctx, m, temp)
@@ -177,7 +184,7 @@ func (b *writeBatch) encode(rows *loadRows, refs []loadRef, hash *contentHash) {
 		key, packed := rows.split(ref)
 		b.data = append(b.data, key...)
 		begin := len(b.data)
-		b.data = appendRowChecksum(rows.encoder.append(b.data, packed, rows.owner(ref)), begin, key)
+		b.data = appendRowChecksum(rows.encoder.append(b.data, key, packed, rows.owner(ref)), begin, key)
 		hash.add(key, b.data[begin:])
 		b.ends = append(b.ends, begin, len(b.data))
 	}
@@ -254,6 +261,19 @@ func (l *loader) sealedAlready(ctx context.Context, m *manifest, active int64) (
 		}
 	}
 	return nil, nil
+}
+
+// addStats gives a snapshot of the same content its distributions, if it has none.
+func (l *loader) addStats(stats *SnapshotStats, to *SnapshotInfo) error {
+	m, err := l.folder.manifest(to.Generation)
+	if err != nil {
+		return err
+	}
+	dir := l.folder.generation(to.Generation)
+	if _, err := m.readStats(dir); !errors.Is(err, ErrNoFieldStats) {
+		return err
+	}
+	return stats.write(dir, m.ContentHash)
 }
 
 // seal makes the snapshot exist, and removes those that are too many. An error

@@ -112,7 +112,7 @@ func drawLayoutRows(t *rapid.T) (*Schema, *rowLayout, [][]byte, []rowTwin) {
 	var encoded [][]byte
 	for i, ref := range rows.refs {
 		key, packed := rows.split(ref)
-		row := rows.encoder.append(nil, packed, rows.owner(ref))
+		row := rows.encoder.append(nil, key, packed, rows.owner(ref))
 		if want := fmt.Sprintf("customer:%04d", i); string(key) != want {
 			t.Fatalf("row %d has key %q", i, key)
 		}

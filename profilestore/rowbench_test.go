@@ -18,7 +18,7 @@ func wideSnapshot(tb testing.TB) (*Snapshot, []byte) {
 		tb.Fatal(err)
 	}
 	_, packed := rows.split(rows.refs[0])
-	return &Snapshot{layout: layout, slots: slots}, rows.encoder.append(nil, packed, 0)
+	return &Snapshot{layout: layout, slots: slots}, rows.encoder.append(nil, nil, packed, 0)
 }
 
 // wideRows returns rows of 300 tags: 125 flags, 25 numbers of one byte, 50 of two,
@@ -96,7 +96,7 @@ func TestRowSize(t *testing.T) {
 	total := 0
 	for _, ref := range rows.refs {
 		_, packed := rows.split(ref)
-		total += len(rows.encoder.append(nil, packed, 0))
+		total += len(rows.encoder.append(nil, nil, packed, 0))
 	}
 	mean := total / len(rows.refs)
 	t.Logf("%d bytes", mean)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"slices"
+	"unsafe"
 )
 
 // rowEncoder makes rows of the packed rows of a load. It goes over the values once:
@@ -12,6 +13,7 @@ import (
 // The tests' twin is naiveRow. It is used by one goroutine at a time.
 type rowEncoder struct {
 	layout  *rowLayout
+	stats   *statsBuilder
 	columns []encodedColumn // those that are no flags, in schema order
 	flags   int             // bytes of the flags' bits
 	words   int             // of the others' presence bits
@@ -28,11 +30,12 @@ type encodedColumn struct {
 	presentMask byte
 	presentAt   uint16
 	recode      [][]int64  // by owner: from codes to those of the dictionary
+	counts      []int64    // by code of the dictionary: the statistics'
 	texts       [][]string // by owner, where there is no dictionary
 }
 
 func newRowEncoder(l *rowLayout, r *loadRows) *rowEncoder {
-	e := &rowEncoder{layout: l}
+	e := &rowEncoder{layout: l, stats: newStatsBuilder(l, r)}
 	e.flags, e.words = r.bitmaps()
 	var size [rowClasses]int
 	for i := range r.columns {
@@ -53,6 +56,7 @@ func newRowEncoder(l *rowLayout, r *loadRows) *rowEncoder {
 				c.recode = append(c.recode, recode)
 			}
 		}
+		c.counts = e.stats.columns[len(e.columns)].counts
 		e.columns = append(e.columns, c)
 	}
 	for class := range e.values {
@@ -61,9 +65,12 @@ func newRowEncoder(l *rowLayout, r *loadRows) *rowEncoder {
 	return e
 }
 
-// append appends the row of a packed row, from its flags' bits on, and its owner.
-func (e *rowEncoder) append(dst, packed []byte, owner int) []byte {
+// append appends the row of a packed row, from its flags' bits on, and its owner. Its
+// key decides if it is in the sample of the statistics.
+func (e *rowEncoder) append(dst, key, packed []byte, owner int) []byte {
 	l := e.layout
+	e.stats.begin(key, packed[:2*e.flags])
+	sampled := e.stats.inRow
 	present := packed[2*e.flags : 2*e.flags+8*e.words]
 	begin := len(dst)
 	dst = append(dst, make([]byte, l.base)...)
@@ -78,20 +85,28 @@ func (e *rowEncoder) append(dst, packed []byte, owner int) []byte {
 		word := binary.LittleEndian.Uint64(present)
 		present = present[8:]
 		for ; word != 0; word &= word - 1 {
-			c := &e.columns[w+bits.TrailingZeros64(word)]
+			place := w + bits.TrailingZeros64(word)
+			c := &e.columns[place]
 			row[c.presentAt] |= c.presentMask
 			num := int64(int32(binary.LittleEndian.Uint32(packed[at:])))
 			at += 4
 			switch {
 			case c.form == rowScaled && num != packedWide:
+				e.stats.scaled[place].add(num)
 			case c.form == rowText || c.form == rowCode:
-				num, at = e.text(c, uint32(num), packed, at, owner)
+				num, at = e.text(place, uint32(num), packed, at, owner)
 			case c.form == rowScaled:
 				num = int64(binary.LittleEndian.Uint64(packed[at:]))
 				at += 8
+				e.stats.scaled[place].add(num)
 			default:
 				num = int64(binary.LittleEndian.Uint64(packed[at-4:]))
 				at += 4
+				e.stats.wide(place, num)
+			}
+			if sampled && (c.form == rowScaled || c.form == rowFloat) {
+				s := &e.stats.columns[place]
+				s.sample = append(s.sample, num)
 			}
 			// The bytes beyond the width are overwritten by the next value.
 			binary.LittleEndian.PutUint64(e.values[c.class][length[c.class]:], uint64(num))
@@ -106,16 +121,23 @@ func (e *rowEncoder) append(dst, packed []byte, owner int) []byte {
 
 // text returns what a row holds for a text that is packed as n, and where the next
 // value is.
-func (e *rowEncoder) text(c *encodedColumn, n uint32, packed []byte, at, owner int) (int64, int) {
+func (e *rowEncoder) text(place int, n uint32, packed []byte, at, owner int) (int64, int) {
+	c := &e.columns[place]
 	switch {
 	case n&1 == 1: // the text itself; there is no dictionary then
 		length := int(n >> 1)
-		e.texts = append(e.texts, packed[at:at+length]...)
+		text := packed[at : at+length]
+		e.texts = append(e.texts, text...)
+		e.stats.columns[place].text(unsafe.String(unsafe.SliceData(text), length), e.stats.inRow) //nolint:gosec // it keeps nothing of the text
 		at += length
 	case c.recode != nil:
-		return c.recode[owner][n>>1], at
+		code := c.recode[owner][n>>1]
+		c.counts[code]++
+		return code, at
 	default:
-		e.texts = append(e.texts, c.texts[owner][n>>1]...)
+		text := c.texts[owner][n>>1]
+		e.texts = append(e.texts, text...)
+		e.stats.columns[place].text(text, e.stats.inRow)
 	}
 	return int64(len(e.texts)), at
 }

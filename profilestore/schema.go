@@ -58,6 +58,14 @@ type Source struct {
 	ID          string `json:"id"`
 	Description string `json:"description,omitempty"`
 	Key         string `json:"key"` // the column that holds the customer
+	// Owner is the team or person who answers for the source, and how to reach them.
+	Owner string `json:"owner,omitempty"`
+	// Retain is how many snapshots of the source are kept, at least 2; 0 for
+	// DefaultRetain.
+	Retain int `json:"retain,omitempty"`
+	// MaxAge is how old the as-of time of the current snapshot may be before it is
+	// stale; 0 for no limit. A stale snapshot is used as any other, and reported.
+	MaxAge time.Duration `json:"max_age,omitempty"`
 }
 
 // EventRule says which events change a field: CEL texts, compiled by package
@@ -99,6 +107,17 @@ type Field struct {
 	Bucket      time.Duration `json:"bucket,omitempty"`
 	Events      *EventRule    `json:"events,omitempty"`
 	Description string        `json:"description,omitempty"`
+	Owner       string        `json:"owner,omitempty"` // who answers for the field, where it is not the source's owner
+}
+
+// Owner returns who answers for the field at a slot: its own owner, or its batch
+// source's; nothing where the schema names nobody.
+func (s *Schema) Owner(slot int) string {
+	x := &s.slots[slot]
+	if own := s.fields[slot].Owner; own != "" || x.source < 0 {
+		return own
+	}
+	return s.sources[x.source].Owner
 }
 
 // MaxPriority bounds the priorities of events, in both directions.
@@ -257,6 +276,14 @@ func (s *Schema) Sources() []Source { return s.sources }
 func (s *Schema) Source(id string) (int, bool) {
 	i := slices.IndexFunc(s.sources, func(src Source) bool { return src.ID == id })
 	return i, i >= 0
+}
+
+// retain returns how many snapshots of a source are kept.
+func (s *Schema) retain(source string) int {
+	if i, ok := s.Source(source); ok && s.sources[i].Retain > 0 {
+		return s.sources[i].Retain
+	}
+	return DefaultRetain
 }
 
 // Fields returns the fields in their declared order. A field's place in it is

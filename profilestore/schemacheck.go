@@ -44,6 +44,7 @@ func NewSchema(sources []Source, fields []Field, namespaces ...Namespace) (*Sche
 			fail(path, "source %q is declared twice", src.ID)
 		}
 		known[src.ID] = true
+		src.check(fmt.Sprintf("sources[%d]", i), fail)
 		if src.Key == "" {
 			src.Key = "customer"
 		}
@@ -117,6 +118,30 @@ func NewSchema(sources []Source, fields []Field, namespaces ...Namespace) (*Sche
 		return nil, errs
 	}
 	return s, nil
+}
+
+const (
+	// DefaultRetain is how many snapshots of a source are kept where neither the
+	// schema nor the load says.
+	DefaultRetain = 3
+	// MaxRetain is how many can be kept at most.
+	MaxRetain = 100
+	// MaxSourceAge is the greatest MaxAge of a source.
+	MaxSourceAge = 400 * 24 * time.Hour
+)
+
+// check checks what a source says of its snapshots.
+func (s *Source) check(path string, fail func(path, format string, args ...any)) {
+	switch {
+	case s.Retain == 0:
+	case s.Retain < 2:
+		fail(path+".retain", "%d: a rollback needs at least 2 snapshots", s.Retain)
+	case s.Retain > MaxRetain:
+		fail(path+".retain", "%d: at most %d snapshots", s.Retain, MaxRetain)
+	}
+	if s.MaxAge != 0 && (s.MaxAge < CellWidth || s.MaxAge > MaxSourceAge) {
+		fail(path+".max_age", "%s is out of range: from 15m to 400d", FormatSpan(s.MaxAge))
+	}
 }
 
 // checkOrigin checks where a field's values come from: batch, events, or both.

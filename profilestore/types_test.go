@@ -293,6 +293,7 @@ func TestSchemaOfTypes(t *testing.T) {
 	add, set, in := profilestore.EventRule{On: "true", Add: "x"}, profilestore.EventRule{On: "true", Set: "x"}, profilestore.EventRule{On: "true", In: "x"}
 	reset := profilestore.EventRule{On: "true", Add: "x", Reset: "x"}
 	remove := profilestore.EventRule{On: "true", Set: "x", RemoveOn: "x"}
+	ranked := profilestore.EventRule{On: "true", Set: "x", Priority: "1"}
 	const d = 24 * time.Hour
 	for _, c := range []struct {
 		field profilestore.Field
@@ -306,6 +307,7 @@ func TestSchemaOfTypes(t *testing.T) {
 		{profilestore.Field{Type: profilestore.TypeDwell, Events: &in, Window: d, Bucket: time.Hour}, "bucket: a dwell is exact"},
 		{profilestore.Field{Type: profilestore.TypeCounter, Batch: "bi", Events: &reset}, "events.reset: a counter that begins again is fed by events only"},
 		{profilestore.Field{Type: profilestore.TypeCounter, Events: &reset, Window: d}, "events.reset: a counter has either"},
+		{profilestore.Field{Type: profilestore.TypeMax, Events: &ranked}, "events.priority: only a number, flag, text or time has a priority, usage.x is a max"},
 		{profilestore.Field{Type: profilestore.TypeNumber, Events: &remove}, "events.remove_on: elements are removed from a set"},
 		{profilestore.Field{Type: profilestore.TypeNumber, Events: &set, Window: d}, "window: only a counter or dwell"},
 		{profilestore.Field{Type: profilestore.TypeCounter, Events: &add, Bucket: time.Hour}, "bucket: a bucket without a window"},

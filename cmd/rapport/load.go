@@ -25,7 +25,7 @@ type loadCmd struct {
 	IngestCut  string `help:"… and was logged before this one; the same time if not given." placeholder:"T"`
 	MaxBadRows string `help:"The share of rows that may be bad and are then left out." default:"0%" placeholder:"1%"`
 	AllowEmpty bool   `help:"Take a file without rows: every field of the source is then unknown for everybody."`
-	Retain     int    `help:"How many snapshots of the source may remain, this one included." default:"3" placeholder:"N"`
+	Retain     int    `help:"How many snapshots of the source may remain, this one included; what the schema says if not given, or 3." placeholder:"N"`
 	NoActivate bool   `help:"Only build the snapshot; activate it later with rapport snapshot activate."`
 }
 

@@ -84,14 +84,17 @@ func spanOf(s string) time.Duration {
 func schemaParts(m *rapportv1.ProfileSchema) ([]profilestore.Source, []profilestore.Field) {
 	var sources []profilestore.Source
 	for _, s := range m.GetSources() {
-		sources = append(sources, profilestore.Source{ID: s.GetId(), Description: s.GetDescription(), Key: s.GetKey()})
+		sources = append(sources, profilestore.Source{
+			ID: s.GetId(), Description: s.GetDescription(), Key: s.GetKey(),
+			Owner: s.GetOwner(), Retain: int(s.GetRetain()), MaxAge: spanOf(s.GetMaxAge()),
+		})
 	}
 	var fields []profilestore.Field
 	for _, f := range m.GetFields() {
 		field := profilestore.Field{
 			Name: f.GetName(), Type: profilestore.Type(f.GetType()), Batch: f.GetBatch(), Column: f.GetColumn(),
 			Decimals: profilestore.NoDecimals, Default: f.GetDefault(), Description: f.GetDescription(),
-			Window: spanOf(f.GetWindow()), Bucket: spanOf(f.GetBucket()),
+			Window: spanOf(f.GetWindow()), Bucket: spanOf(f.GetBucket()), Owner: f.GetOwner(),
 		}
 		if f.Decimals != nil {
 			field.Decimals = int(f.GetDecimals())

@@ -267,7 +267,16 @@ type ProfileSource struct {
 	// What the source is and who answers for it.
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
 	// The column of its files that holds the customer; `customer` if empty.
-	Key           string `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	Key string `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	// The team or person who answers for the source, and how to reach them, such
+	// as `Billing data, billing-data@example.com`.
+	Owner string `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`
+	// How many snapshots of the source are kept, 2 to 100; 3 if not given.
+	// `rapport load --retain` overrides it.
+	Retain *int32 `protobuf:"varint,5,opt,name=retain,proto3,oneof" json:"retain,omitempty"`
+	// How old the as-of time of the current snapshot may be, such as `36h` or `2d`;
+	// 15m to 400d. One that is older is reported as stale and used as before.
+	MaxAge        string `protobuf:"bytes,6,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -323,6 +332,27 @@ func (x *ProfileSource) GetKey() string {
 	return ""
 }
 
+func (x *ProfileSource) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *ProfileSource) GetRetain() int32 {
+	if x != nil && x.Retain != nil {
+		return *x.Retain
+	}
+	return 0
+}
+
+func (x *ProfileSource) GetMaxAge() string {
+	if x != nil {
+		return x.MaxAge
+	}
+	return ""
+}
+
 // ProfileField is one typed, named part of a profile.
 type ProfileField struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -358,7 +388,9 @@ type ProfileField struct {
 	// How finely the window of a counter moves, such as `1h`: an event counts while
 	// all of its bucket is younger than the window. `15m` if empty, and `1d` if a
 	// batch source feeds the field.
-	Bucket        string `protobuf:"bytes,10,opt,name=bucket,proto3" json:"bucket,omitempty"`
+	Bucket string `protobuf:"bytes,10,opt,name=bucket,proto3" json:"bucket,omitempty"`
+	// Who answers for the field, where it is not the owner of its batch source.
+	Owner         string `protobuf:"bytes,11,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -459,6 +491,13 @@ func (x *ProfileField) GetWindow() string {
 func (x *ProfileField) GetBucket() string {
 	if x != nil {
 		return x.Bucket
+	}
+	return ""
+}
+
+func (x *ProfileField) GetOwner() string {
+	if x != nil {
+		return x.Owner
 	}
 	return ""
 }
@@ -608,11 +647,15 @@ const file_rapport_v1_schema_proto_rawDesc = "" +
 	"\aholding\x18\x06 \x01(\tB \xbaH\x1d\xd8\x01\x01r\x182\x16^[1-9][0-9]{0,4}[mhd]$R\aholding\"k\n" +
 	"\x0eReferenceTable\x12-\n" +
 	"\x02id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,31}$R\x02id\x12*\n" +
-	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\"\x86\x01\n" +
+	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\"\x94\x02\n" +
 	"\rProfileSource\x12-\n" +
 	"\x02id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,31}$R\x02id\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\x12\x1a\n" +
-	"\x03key\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x03key\"\xe0\x04\n" +
+	"\x03key\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x03key\x12\x1e\n" +
+	"\x05owner\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x05owner\x12&\n" +
+	"\x06retain\x18\x05 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x02H\x00R\x06retain\x88\x01\x01\x129\n" +
+	"\amax_age\x18\x06 \x01(\tB \xbaH\x1d\xd8\x01\x01r\x182\x16^[1-9][0-9]{0,4}[mhd]$R\x06maxAgeB\t\n" +
+	"\a_retain\"\x80\x05\n" +
 	"\fProfileField\x12o\n" +
 	"\x04name\x18\x01 \x01(\tB[\xbaHXrV\x18P2R^(general|value|service|marketing|preference|usage|location|tag)\\.[a-z][a-z0-9_]*$R\x04name\x12R\n" +
 	"\x04type\x18\x02 \x01(\tB>\xbaH;r9R\x06numberR\x04flagR\x04textR\x04timeR\acounterR\x03maxR\x03minR\x03setR\x05dwellR\x04type\x126\n" +
@@ -624,7 +667,8 @@ const file_rapport_v1_schema_proto_rawDesc = "" +
 	"\vdescription\x18\b \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\x128\n" +
 	"\x06window\x18\t \x01(\tB \xbaH\x1d\xd8\x01\x01r\x182\x16^[1-9][0-9]{0,4}[mhd]$R\x06window\x128\n" +
 	"\x06bucket\x18\n" +
-	" \x01(\tB \xbaH\x1d\xd8\x01\x01r\x182\x16^[1-9][0-9]{0,4}[mhd]$R\x06bucketB\v\n" +
+	" \x01(\tB \xbaH\x1d\xd8\x01\x01r\x182\x16^[1-9][0-9]{0,4}[mhd]$R\x06bucket\x12\x1e\n" +
+	"\x05owner\x18\v \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x05ownerB\v\n" +
 	"\t_decimalsB\n" +
 	"\n" +
 	"\b_default\"\x88\x02\n" +
@@ -678,6 +722,7 @@ func file_rapport_v1_schema_proto_init() {
 	if File_rapport_v1_schema_proto != nil {
 		return
 	}
+	file_rapport_v1_schema_proto_msgTypes[3].OneofWrappers = []any{}
 	file_rapport_v1_schema_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
