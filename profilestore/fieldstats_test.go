@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"rapport/profilestore"
+	"rapport/profilestore/memory"
 )
 
 // statsSchema has a field of each type that a batch source can feed.
@@ -78,7 +79,7 @@ func statsFile(rows []statsRow) string {
 func loadStats(t testing.TB, dir, content string) (*profilestore.LoadReport, *profilestore.SnapshotStats) {
 	t.Helper()
 	schema := statsSchema(t)
-	report, err := loadFile(t, dir, content, func(o *profilestore.LoadOptions) { o.Schema, o.MaxBadRows, o.AllowEmpty, o.Engine = schema, 1, true, make(memoryGenerations) })
+	report, err := loadFile(t, dir, content, func(o *profilestore.LoadOptions) { o.Schema, o.MaxBadRows, o.AllowEmpty, o.Engine = schema, 1, true, memory.Generations{} })
 	if err != nil {
 		t.Fatal(err)
 	}

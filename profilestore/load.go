@@ -87,7 +87,7 @@ func Load(ctx context.Context, o LoadOptions) (*LoadReport, error) {
 		o.IngestCut = o.AsOf
 	}
 	if o.Retain == 0 {
-		o.Retain = o.Schema.retain(o.Source)
+		o.Retain = o.Schema.Retain(o.Source)
 	}
 	if err := o.check(); err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package profilestore
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -68,6 +69,12 @@ type Source struct {
 	MaxAge time.Duration `json:"max_age,omitempty"`
 }
 
+// Stale reports whether a snapshot with an as-of time is older than the source allows
+// at a time; both in microseconds since the Unix epoch.
+func (s *Source) Stale(asOf, now int64) bool {
+	return s.MaxAge > 0 && now-asOf > s.MaxAge.Microseconds()
+}
+
 // EventRule says which events change a field: CEL texts, compiled by package
 // rules.
 type EventRule struct {
@@ -122,6 +129,28 @@ func (s *Schema) Owner(slot int) string {
 
 // MaxPriority bounds the priorities of events, in both directions.
 const MaxPriority = 100
+
+// String writes the rule as a line for people.
+func (e *EventRule) String() string {
+	what := "set " + e.Set
+	switch {
+	case e.Add != "":
+		what = "add " + e.Add
+	case e.In != "":
+		what = "in " + e.In
+	}
+	text := fmt.Sprintf("on %s: %s", e.On, what)
+	if e.Reset != "" {
+		text += "; reset on " + e.Reset
+	}
+	if e.RemoveOn != "" {
+		text += fmt.Sprintf("; on %s: remove %s", e.RemoveOn, cmp.Or(e.Remove, e.Add))
+	}
+	if e.Priority != "" {
+		text += "; priority " + e.Priority
+	}
+	return text
+}
 
 const (
 	// NoDecimals is the Decimals of a number that is kept as a 64-bit float.
@@ -278,8 +307,8 @@ func (s *Schema) Source(id string) (int, bool) {
 	return i, i >= 0
 }
 
-// retain returns how many snapshots of a source are kept.
-func (s *Schema) retain(source string) int {
+// Retain returns how many snapshots of a source are kept.
+func (s *Schema) Retain(source string) int {
 	if i, ok := s.Source(source); ok && s.sources[i].Retain > 0 {
 		return s.sources[i].Retain
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"math"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -55,6 +56,15 @@ type SnapshotInfo struct {
 	Schema      string // the id of the schema that it was loaded with
 	// Nulls is the share of rows without a value, by field.
 	Nulls map[string]float64
+}
+
+// Values returns how many rows have a value for a field.
+func (i *SnapshotInfo) Values(field string) int64 {
+	nulls, ok := i.Nulls[field]
+	if !ok {
+		return 0
+	}
+	return i.Rows - int64(math.Round(nulls*float64(i.Rows)))
 }
 
 // SnapshotState says what a snapshot is used for.

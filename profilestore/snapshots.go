@@ -195,6 +195,26 @@ func (s *Snapshots) List(source string) ([]SnapshotInfo, error) {
 	return infos, nil
 }
 
+// Info describes a sealed snapshot of a source. Its errors are those of Activate.
+func (s *Snapshots) Info(source string, generation int64) (SnapshotInfo, error) {
+	if err := s.checkSource(source); err != nil {
+		return SnapshotInfo{}, err
+	}
+	folder := s.folder(source)
+	c, err := folder.read()
+	if err != nil {
+		return SnapshotInfo{}, err
+	}
+	m, err := folder.manifest(generation)
+	if errors.Is(err, fs.ErrNotExist) {
+		return SnapshotInfo{}, fmt.Errorf("%w: source %s, number %d", ErrSnapshotNotFound, source, generation)
+	}
+	if err != nil {
+		return SnapshotInfo{}, err
+	}
+	return m.info(generation == c.Active), nil
+}
+
 func (s sourceFolder) list() ([]SnapshotInfo, error) {
 	numbers, err := s.sealed()
 	if err != nil {

@@ -45,6 +45,7 @@ func (s *Server) newHandler() http.Handler {
 	mount(rapportv1connect.NewProfileServiceHandler(profiles{s}, options(maxRequestBytes)))
 	mount(rapportv1connect.NewSnapshotServiceHandler(snapshots{s}, options(maxQuestionBytes)))
 	mount(rapportv1connect.NewTableServiceHandler(tables{s}, options(maxQuestionBytes)))
+	mount(rapportv1connect.NewRegisterServiceHandler(registers{s}, options(maxQuestionBytes)))
 	mount(rapportv1connect.NewCatalogServiceHandler(catalogs{s}, options(maxUploadBytes)))
 	mount(rapportv1connect.NewStrategyServiceHandler(releases{s}, options(maxUploadBytes)))
 	mount(rapportv1connect.NewAuditServiceHandler(audits{s}, options(maxQuestionBytes)))
@@ -52,7 +53,7 @@ func (s *Server) newHandler() http.Handler {
 	services := []string{
 		rapportv1connect.DecisionServiceName, rapportv1connect.ProfileServiceName, rapportv1connect.SnapshotServiceName,
 		rapportv1connect.CatalogServiceName, rapportv1connect.StrategyServiceName,
-		rapportv1connect.AuditServiceName, rapportv1connect.TableServiceName,
+		rapportv1connect.AuditServiceName, rapportv1connect.TableServiceName, rapportv1connect.RegisterServiceName,
 	}
 	reflector := grpcreflect.NewStaticReflector(services...)
 	limit := connect.WithReadMaxBytes(maxQuestionBytes)

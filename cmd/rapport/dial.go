@@ -25,6 +25,7 @@ type clients struct {
 	catalogs   rapportv1connect.CatalogServiceClient
 	strategies rapportv1connect.StrategyServiceClient
 	audit      rapportv1connect.AuditServiceClient
+	register   rapportv1connect.RegisterServiceClient
 
 	close func() error // ends what dial began
 }
@@ -122,6 +123,7 @@ func newClients(client connect.HTTPClient, url string, options ...connect.Client
 		catalogs:   rapportv1connect.NewCatalogServiceClient(client, url, options...),
 		strategies: rapportv1connect.NewStrategyServiceClient(client, url, options...),
 		audit:      rapportv1connect.NewAuditServiceClient(client, url, options...),
+		register:   rapportv1connect.NewRegisterServiceClient(client, url, options...),
 	}
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"os"
 	"strings"
@@ -12,8 +11,9 @@ import (
 
 // schemaCmd installs and shows the profile schema.
 type schemaCmd struct {
-	Apply schemaApplyCmd `cmd:"" help:"Check a schema file and install it."`
-	Show  schemaShowCmd  `cmd:"" help:"Show the installed schema."`
+	Apply    schemaApplyCmd    `cmd:"" help:"Check a schema file and install it."`
+	Show     schemaShowCmd     `cmd:"" help:"Show the installed schema."`
+	Describe schemaDescribeCmd `cmd:"" help:"Describe the fields: owner, source, freshness, coverage, distribution."`
 }
 
 // Help is shown by --help.
@@ -144,28 +144,6 @@ func namespaceTable(schema *profilestore.Schema) *table {
 	return t
 }
 
-// eventRuleText writes an event rule as a line.
-func eventRuleText(e *profilestore.EventRule) string {
-	what := "set " + e.Set
-	switch {
-	case e.Add != "":
-		what = "add " + e.Add
-	case e.In != "":
-		what = "in " + e.In
-	}
-	text := fmt.Sprintf("on %s: %s", e.On, what)
-	if e.Reset != "" {
-		text += "; reset on " + e.Reset
-	}
-	if e.RemoveOn != "" {
-		text += fmt.Sprintf("; on %s: remove %s", e.RemoveOn, cmp.Or(e.Remove, e.Add))
-	}
-	if e.Priority != "" {
-		text += "; priority " + e.Priority
-	}
-	return text
-}
-
 // typeText writes the type of a field, with its window.
 func typeText(f *profilestore.Field) string {
 	switch {
@@ -188,7 +166,7 @@ func schemaTable(schema *profilestore.Schema) *table {
 			row[4] = f.Decimals
 		}
 		if e := f.Events; e != nil {
-			row[5] = eventRuleText(e)
+			row[5] = e.String()
 		}
 		t.add(row...)
 	}
