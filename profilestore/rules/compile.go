@@ -13,19 +13,19 @@ import (
 // compile parses and checks an expression. It returns either the checked tree or
 // the mistakes.
 func (l *language) compile(source string) (*ast.AST, CompileErrors) {
-	switch {
-	case len(source) > MaxBytes:
-		return nil, wholeError(source, "the expression has %d bytes: at most %d", len(source), MaxBytes)
-	case !utf8.ValidString(source):
-		return nil, wholeError(source, "the expression is not valid UTF-8")
-	}
-	parsed, issues := l.env.Parse(source)
-	if issues.Err() != nil {
-		return nil, compileErrors(source, issues)[:1] // the others follow from it
+	parsed, mistakes := l.parse(source)
+	if mistakes != nil {
+		return nil, mistakes
 	}
 	tree := parsed.NativeRep()
 	in := inspector{lang: l, tree: tree, source: source}
 	in.walk(tree.Expr())
+	if len(in.errs) == 0 && len(segmentNames(tree)) > 0 {
+		if !l.expand(tree) {
+			return nil, wholeError(source, "with its segments the expression has more than %d parts: make it simpler", maxSegmentNodes)
+		}
+		in.walk(tree.Expr()) // it may be too deep now
+	}
 	if len(in.errs) > 0 {
 		return nil, in.errs.sorted()
 	}
@@ -40,6 +40,21 @@ func (l *language) compile(source string) (*ast.AST, CompileErrors) {
 		return nil, in.errs.sorted()
 	}
 	return in.tree, nil
+}
+
+// parse parses an expression of which nothing is known.
+func (l *language) parse(source string) (*cel.Ast, CompileErrors) {
+	switch {
+	case len(source) > MaxBytes:
+		return nil, wholeError(source, "the expression has %d bytes: at most %d", len(source), MaxBytes)
+	case !utf8.ValidString(source):
+		return nil, wholeError(source, "the expression is not valid UTF-8")
+	}
+	parsed, issues := l.env.Parse(source)
+	if issues.Err() != nil {
+		return nil, compileErrors(source, issues)[:1] // the others follow from it
+	}
+	return parsed, nil
 }
 
 // compileErrors puts what cel-go found into plain words.

@@ -74,6 +74,9 @@ type language struct {
 	lookup Tables   // nil: all are empty
 
 	eventTables []string // those that only event rules may call, for messages
+
+	// segments are what stands for segment.NAME; nil if there are none.
+	segments segments
 }
 
 func newLanguage(names objects, roots map[string]*types.Type, tables ...string) (*language, error) {

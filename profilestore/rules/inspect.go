@@ -137,6 +137,10 @@ func (in *inspector) walkSelect(e ast.Expr) {
 		in.fail(root, "there is no %q%s", path, in.lang.suggest(whole))
 		return
 	}
+	if path == "segment" && e.AsSelect().IsTestOnly() {
+		in.fail(e, "a segment has no value that could be missing: write %s without has", whole)
+		return
+	}
 	for _, s := range slices.Backward(steps) {
 		name := s.AsSelect().FieldName()
 		if typ.Kind() != types.StructKind {
@@ -261,15 +265,20 @@ func (l *language) example(path string, typ *types.Type) string {
 // what there is.
 func (l *language) suggest(path string) string {
 	_, events := l.roots["event"]
+	_, segments := l.roots["segment"]
 	switch root, _, _ := strings.Cut(path, "."); {
 	case events && (root == "profile" || root == "context" || root == "now"):
 		return " here: an event rule reads the event only"
+	case l.segmentsOnly() && root == "context":
+		return " here: a segment is counted where there is no contact, so it reads profile, now and other segments"
+	case !events && !segments && root == "segment":
+		return ": the catalogue declares no segments"
 	case !events && root == "event":
 		return " here: a condition reads profile, context and now"
 	}
 	var all []string
 	last := make(map[string]string, 64) // by the last name: a forgotten group or root
-	for _, root := range []string{"context", "event", "profile"} {
+	for _, root := range []string{"context", "event", "profile", "segment"} {
 		if typ, ok := l.roots[root]; ok {
 			all = l.paths(all, root, typ)
 		}
@@ -289,7 +298,7 @@ func (l *language) suggest(path string) string {
 	if strings.Contains(path, ".") {
 		return ""
 	}
-	if near := Nearest(path, []string{"context", "event", "profile", "now"}); near != "" {
+	if near := Nearest(path, []string{"context", "event", "profile", "segment", "now"}); near != "" {
 		if _, ok := l.roots[near]; ok {
 			return didYouMean(near)
 		}
@@ -298,6 +307,13 @@ func (l *language) suggest(path string) string {
 		return ": an event's attributes are event.NAME; a text stands in quotes"
 	}
 	return ": a field is profile.GROUP.NAME; a text stands in quotes"
+}
+
+// segmentsOnly reports whether the language is that of segments.
+func (l *language) segmentsOnly() bool {
+	_, segment := l.roots["segment"]
+	_, context := l.roots["context"]
+	return segment && !context
 }
 
 // paths appends the declared values below an object.
