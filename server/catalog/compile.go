@@ -99,7 +99,7 @@ func readCatalog(files []File) *merged {
 }
 
 // lists are the names of a catalogue's lists.
-var lists = []string{"context", "channels", "touchpoints", "offers", "scenarios"}
+var lists = []string{"context", "channels", "touchpoints", "offers", "scenarios", "segments"}
 
 // append joins the lists of a file's message to those of the whole.
 func (m *merged) append(d *document, part *rapportv1.Catalog) {
@@ -109,7 +109,10 @@ func (m *merged) append(d *document, part *rapportv1.Catalog) {
 	all.Touchpoints = append(all.Touchpoints, part.GetTouchpoints()...)
 	all.Offers = append(all.Offers, part.GetOffers()...)
 	all.Scenarios = append(all.Scenarios, part.GetScenarios()...)
-	lengths := []int{len(part.GetContext()), len(part.GetChannels()), len(part.GetTouchpoints()), len(part.GetOffers()), len(part.GetScenarios())}
+	all.Segments = append(all.Segments, part.GetSegments()...)
+	lengths := []int{
+		len(part.GetContext()), len(part.GetChannels()), len(part.GetTouchpoints()), len(part.GetOffers()), len(part.GetScenarios()), len(part.GetSegments()),
+	}
 	for k, list := range lists {
 		for i := range lengths[k] {
 			m.origins[list] = append(m.origins[list], origin{d, fmt.Sprintf("%s[%d]", list, i)})
@@ -158,7 +161,9 @@ func (c *compiler) compile() {
 	c.addContext()
 	c.addChannels()
 	c.addTouchpoints()
-	c.addOffers()
+	table := c.addSegments()
+	c.addOffers(table)
+	c.out.Rules = table.Build()
 	c.addScenarios()
 	for _, list := range []string{"offers", "scenarios"} {
 		if len(c.origins[list]) == 0 && !c.lost[list] {
@@ -283,7 +288,7 @@ func (c *compiler) checkStrategies(strategies StrategyChecker) {
 	}
 }
 
-// rulesEnv returns the environment of the offers' conditions.
+// rulesEnv returns the environment of conditions.
 func (c *compiler) rulesEnv() *rules.Env {
 	inputs := make([]rules.Input, len(c.out.Context))
 	for i, f := range c.out.Context {

@@ -31,9 +31,10 @@ type Compiled struct {
 	Touchpoints []Touchpoint
 	Offers      []Offer
 	Scenarios   []*Scenario
+	Segments    []Segment
 
-	// Rules holds every condition of the catalogue once; Offer.Eligible refers
-	// to it.
+	// Rules holds every condition of the catalogue once; Offer.Eligible and
+	// Segment.When refer to it.
 	Rules *rules.Table
 
 	touchpoint map[string]int
@@ -65,6 +66,15 @@ type Channel struct {
 	Outbound   bool
 	Cost       float64
 	Attributes map[string]profilestore.Value // for strategies; holds cost too
+}
+
+// Segment is a named group of customers. Rules that name it have its conditions.
+type Segment struct {
+	ID          string
+	Description string
+	Owner       string
+	Text        string     // of the condition, as written
+	When        rules.Rule // reads the profile and the time only
 }
 
 // Touchpoint is a place in a channel.

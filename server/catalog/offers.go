@@ -16,9 +16,8 @@ import (
 )
 
 // addOffers adds the offers and compiles their rules.
-func (c *compiler) addOffers() {
+func (c *compiler) addOffers(table *rules.TableBuilder) {
 	c.offers, c.groups = make(map[string]int), make(map[string][]int)
-	table := c.rulesEnv().NewTable()
 	seen := make(map[string]int)
 	mistaken := 0
 	for i, m := range c.message.GetOffers() {
@@ -26,7 +25,7 @@ func (c *compiler) addOffers() {
 		if mistaken < maxProblems {
 			var mistakes rules.CompileErrors
 			var err error
-			if eligible, err = table.Add(m.GetEligible()); errors.As(err, &mistakes) {
+			if eligible, err = table.Add(m.GetEligible()); errors.As(err, &mistakes) && !c.lostSegment(mistakes) {
 				mistaken++
 				from := c.origins["offers"][i]
 				from.doc.failRule(from.path+".eligible", mistakes)
@@ -47,7 +46,6 @@ func (c *compiler) addOffers() {
 		c.treatments = append(c.treatments, treatments)
 		c.ruled = append(c.ruled, strings.TrimSpace(m.GetEligible()) != "")
 	}
-	c.out.Rules = table.Build()
 }
 
 // classOf returns the class that a file spells.

@@ -151,6 +151,12 @@ func layout(c *catalog.Compiled) string {
 	for _, x := range c.Channels {
 		fmt.Fprintf(&b, "channel %s: outbound %t, cost %g, attributes %s\n", x.ID, x.Outbound, x.Cost, attributes(x.Attributes))
 	}
+	for _, x := range c.Segments {
+		fmt.Fprintf(&b, "segment %s: %q by %q, as written %s\n", x.ID, x.Description, x.Owner, x.Text)
+		for _, i := range x.When.Conditions() {
+			fmt.Fprintf(&b, "  if %s\n", c.Rules.Condition(int(i)))
+		}
+	}
 	for _, x := range c.Offers {
 		from := "constant"
 		if x.Propensity.Slot >= 0 {

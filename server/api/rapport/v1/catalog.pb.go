@@ -37,7 +37,9 @@ type Catalog struct {
 	// Products and acts of care.
 	Offers []*Offer `protobuf:"bytes,4,rep,name=offers,proto3" json:"offers,omitempty"`
 	// Which offers compete at which touchpoints.
-	Scenarios     []*Scenario `protobuf:"bytes,5,rep,name=scenarios,proto3" json:"scenarios,omitempty"`
+	Scenarios []*Scenario `protobuf:"bytes,5,rep,name=scenarios,proto3" json:"scenarios,omitempty"`
+	// Named groups of customers, for rules and for counting.
+	Segments      []*Segment `protobuf:"bytes,6,rep,name=segments,proto3" json:"segments,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -107,6 +109,88 @@ func (x *Catalog) GetScenarios() []*Scenario {
 	return nil
 }
 
+func (x *Catalog) GetSegments() []*Segment {
+	if x != nil {
+		return x.Segments
+	}
+	return nil
+}
+
+// Segment is a named group of customers. Rules and other segments read it as
+// `segment.ID`, which is true or false, and unknown where a value that decides it
+// is. `rapport segment count` counts the customers in it.
+type Segment struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Short name, such as `heavy_user`.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Who is in it and what for, for people.
+	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	// Who answers for it.
+	Owner string `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
+	// Who is in it: a CEL condition over `profile`, `now` and other segments.
+	When          string `protobuf:"bytes,4,opt,name=when,proto3" json:"when,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Segment) Reset() {
+	*x = Segment{}
+	mi := &file_rapport_v1_catalog_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Segment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Segment) ProtoMessage() {}
+
+func (x *Segment) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_catalog_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Segment.ProtoReflect.Descriptor instead.
+func (*Segment) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Segment) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Segment) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *Segment) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *Segment) GetWhen() string {
+	if x != nil {
+		return x.When
+	}
+	return ""
+}
+
 // ContextField declares a value that the caller of Decide may send, such as the
 // role of the staff member or whether the customer is willing to listen. Rules
 // read it as `context.NAME`; not sent and without default, it is unknown.
@@ -126,7 +210,7 @@ type ContextField struct {
 
 func (x *ContextField) Reset() {
 	*x = ContextField{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[1]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -138,7 +222,7 @@ func (x *ContextField) String() string {
 func (*ContextField) ProtoMessage() {}
 
 func (x *ContextField) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[1]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -151,7 +235,7 @@ func (x *ContextField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContextField.ProtoReflect.Descriptor instead.
 func (*ContextField) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{1}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ContextField) GetName() string {
@@ -205,7 +289,7 @@ type Channel struct {
 
 func (x *Channel) Reset() {
 	*x = Channel{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[2]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -217,7 +301,7 @@ func (x *Channel) String() string {
 func (*Channel) ProtoMessage() {}
 
 func (x *Channel) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[2]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -230,7 +314,7 @@ func (x *Channel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Channel.ProtoReflect.Descriptor instead.
 func (*Channel) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{2}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Channel) GetId() string {
@@ -294,7 +378,7 @@ type Touchpoint struct {
 
 func (x *Touchpoint) Reset() {
 	*x = Touchpoint{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[3]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -306,7 +390,7 @@ func (x *Touchpoint) String() string {
 func (*Touchpoint) ProtoMessage() {}
 
 func (x *Touchpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[3]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -319,7 +403,7 @@ func (x *Touchpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Touchpoint.ProtoReflect.Descriptor instead.
 func (*Touchpoint) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{3}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Touchpoint) GetId() string {
@@ -376,7 +460,7 @@ type Offer struct {
 	Propensity *Propensity `protobuf:"bytes,6,opt,name=propensity,proto3" json:"propensity,omitempty"`
 	// Lift by the business, in percent: the lever is 1 + boost/100.
 	Boost float64 `protobuf:"fixed64,7,opt,name=boost,proto3" json:"boost,omitempty"`
-	// Who may get it: a CEL condition over `profile`, `context` and `now`. Empty:
+	// Who may get it: a CEL condition over `profile`, `segment`, `context` and `now`. Empty:
 	// everyone. A condition that needs an unknown value is not fulfilled, and the
 	// reason says UNKNOWN.
 	Eligible string `protobuf:"bytes,8,opt,name=eligible,proto3" json:"eligible,omitempty"`
@@ -390,7 +474,7 @@ type Offer struct {
 
 func (x *Offer) Reset() {
 	*x = Offer{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[4]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -402,7 +486,7 @@ func (x *Offer) String() string {
 func (*Offer) ProtoMessage() {}
 
 func (x *Offer) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[4]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -415,7 +499,7 @@ func (x *Offer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Offer.ProtoReflect.Descriptor instead.
 func (*Offer) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{4}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Offer) GetId() string {
@@ -509,7 +593,7 @@ type Propensity struct {
 
 func (x *Propensity) Reset() {
 	*x = Propensity{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[5]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -521,7 +605,7 @@ func (x *Propensity) String() string {
 func (*Propensity) ProtoMessage() {}
 
 func (x *Propensity) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[5]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -534,7 +618,7 @@ func (x *Propensity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Propensity.ProtoReflect.Descriptor instead.
 func (*Propensity) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{5}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Propensity) GetField() string {
@@ -564,7 +648,7 @@ type Treatment struct {
 
 func (x *Treatment) Reset() {
 	*x = Treatment{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[6]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -576,7 +660,7 @@ func (x *Treatment) String() string {
 func (*Treatment) ProtoMessage() {}
 
 func (x *Treatment) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[6]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -589,7 +673,7 @@ func (x *Treatment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Treatment.ProtoReflect.Descriptor instead.
 func (*Treatment) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{6}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Treatment) GetChannel() string {
@@ -635,7 +719,7 @@ type Scenario struct {
 
 func (x *Scenario) Reset() {
 	*x = Scenario{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[7]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -647,7 +731,7 @@ func (x *Scenario) String() string {
 func (*Scenario) ProtoMessage() {}
 
 func (x *Scenario) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[7]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -660,7 +744,7 @@ func (x *Scenario) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scenario.ProtoReflect.Descriptor instead.
 func (*Scenario) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{7}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Scenario) GetId() string {
@@ -734,7 +818,7 @@ type StrategyUse struct {
 
 func (x *StrategyUse) Reset() {
 	*x = StrategyUse{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[8]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -746,7 +830,7 @@ func (x *StrategyUse) String() string {
 func (*StrategyUse) ProtoMessage() {}
 
 func (x *StrategyUse) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[8]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -759,7 +843,7 @@ func (x *StrategyUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StrategyUse.ProtoReflect.Descriptor instead.
 func (*StrategyUse) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{8}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StrategyUse) GetName() string {
@@ -796,7 +880,7 @@ type GroupWeight struct {
 
 func (x *GroupWeight) Reset() {
 	*x = GroupWeight{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[9]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -808,7 +892,7 @@ func (x *GroupWeight) String() string {
 func (*GroupWeight) ProtoMessage() {}
 
 func (x *GroupWeight) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[9]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -821,7 +905,7 @@ func (x *GroupWeight) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupWeight.ProtoReflect.Descriptor instead.
 func (*GroupWeight) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{9}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GroupWeight) GetGroup() string {
@@ -843,14 +927,21 @@ var File_rapport_v1_catalog_proto protoreflect.FileDescriptor
 const file_rapport_v1_catalog_proto_rawDesc = "" +
 	"\n" +
 	"\x18rapport/v1/catalog.proto\x12\n" +
-	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xb4\x02\n" +
+	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xf0\x02\n" +
 	"\aCatalog\x122\n" +
 	"\acontext\x18\x01 \x03(\v2\x18.rapport.v1.ContextFieldR\acontext\x12:\n" +
 	"\bchannels\x18\x02 \x03(\v2\x13.rapport.v1.ChannelB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\bchannels\x12C\n" +
 	"\vtouchpoints\x18\x03 \x03(\v2\x16.rapport.v1.TouchpointB\t\xbaH\x06\x92\x01\x03\x10\x90NR\vtouchpoints\x125\n" +
 	"\x06offers\x18\x04 \x03(\v2\x11.rapport.v1.OfferB\n" +
 	"\xbaH\a\x92\x01\x04\x10\xa0\x8d\x06R\x06offers\x12=\n" +
-	"\tscenarios\x18\x05 \x03(\v2\x14.rapport.v1.ScenarioB\t\xbaH\x06\x92\x01\x03\x10\x90NR\tscenarios\"\xd4\x01\n" +
+	"\tscenarios\x18\x05 \x03(\v2\x14.rapport.v1.ScenarioB\t\xbaH\x06\x92\x01\x03\x10\x90NR\tscenarios\x12:\n" +
+	"\bsegments\x18\x06 \x03(\v2\x13.rapport.v1.SegmentB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\bsegments\"\xa4\x01\n" +
+	"\aSegment\x12-\n" +
+	"\x02id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x02id\x12*\n" +
+	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\x12\x1e\n" +
+	"\x05owner\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x05owner\x12\x1e\n" +
+	"\x04when\x18\x04 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80 R\x04when\"\xd4\x01\n" +
 	"\fContextField\x121\n" +
 	"\x04name\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x04name\x123\n" +
 	"\x04type\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1aR\x06numberR\x04flagR\x04textR\x04timeR\x04type\x120\n" +
@@ -940,44 +1031,46 @@ func file_rapport_v1_catalog_proto_rawDescGZIP() []byte {
 	return file_rapport_v1_catalog_proto_rawDescData
 }
 
-var file_rapport_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_rapport_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_rapport_v1_catalog_proto_goTypes = []any{
 	(*Catalog)(nil),        // 0: rapport.v1.Catalog
-	(*ContextField)(nil),   // 1: rapport.v1.ContextField
-	(*Channel)(nil),        // 2: rapport.v1.Channel
-	(*Touchpoint)(nil),     // 3: rapport.v1.Touchpoint
-	(*Offer)(nil),          // 4: rapport.v1.Offer
-	(*Propensity)(nil),     // 5: rapport.v1.Propensity
-	(*Treatment)(nil),      // 6: rapport.v1.Treatment
-	(*Scenario)(nil),       // 7: rapport.v1.Scenario
-	(*StrategyUse)(nil),    // 8: rapport.v1.StrategyUse
-	(*GroupWeight)(nil),    // 9: rapport.v1.GroupWeight
-	nil,                    // 10: rapport.v1.Channel.AttributesEntry
-	nil,                    // 11: rapport.v1.Offer.AttributesEntry
-	nil,                    // 12: rapport.v1.StrategyUse.ParametersEntry
-	(*structpb.Value)(nil), // 13: google.protobuf.Value
+	(*Segment)(nil),        // 1: rapport.v1.Segment
+	(*ContextField)(nil),   // 2: rapport.v1.ContextField
+	(*Channel)(nil),        // 3: rapport.v1.Channel
+	(*Touchpoint)(nil),     // 4: rapport.v1.Touchpoint
+	(*Offer)(nil),          // 5: rapport.v1.Offer
+	(*Propensity)(nil),     // 6: rapport.v1.Propensity
+	(*Treatment)(nil),      // 7: rapport.v1.Treatment
+	(*Scenario)(nil),       // 8: rapport.v1.Scenario
+	(*StrategyUse)(nil),    // 9: rapport.v1.StrategyUse
+	(*GroupWeight)(nil),    // 10: rapport.v1.GroupWeight
+	nil,                    // 11: rapport.v1.Channel.AttributesEntry
+	nil,                    // 12: rapport.v1.Offer.AttributesEntry
+	nil,                    // 13: rapport.v1.StrategyUse.ParametersEntry
+	(*structpb.Value)(nil), // 14: google.protobuf.Value
 }
 var file_rapport_v1_catalog_proto_depIdxs = []int32{
-	1,  // 0: rapport.v1.Catalog.context:type_name -> rapport.v1.ContextField
-	2,  // 1: rapport.v1.Catalog.channels:type_name -> rapport.v1.Channel
-	3,  // 2: rapport.v1.Catalog.touchpoints:type_name -> rapport.v1.Touchpoint
-	4,  // 3: rapport.v1.Catalog.offers:type_name -> rapport.v1.Offer
-	7,  // 4: rapport.v1.Catalog.scenarios:type_name -> rapport.v1.Scenario
-	13, // 5: rapport.v1.ContextField.default:type_name -> google.protobuf.Value
-	10, // 6: rapport.v1.Channel.attributes:type_name -> rapport.v1.Channel.AttributesEntry
-	5,  // 7: rapport.v1.Offer.propensity:type_name -> rapport.v1.Propensity
-	6,  // 8: rapport.v1.Offer.treatments:type_name -> rapport.v1.Treatment
-	11, // 9: rapport.v1.Offer.attributes:type_name -> rapport.v1.Offer.AttributesEntry
-	8,  // 10: rapport.v1.Scenario.strategy:type_name -> rapport.v1.StrategyUse
-	9,  // 11: rapport.v1.Scenario.weights:type_name -> rapport.v1.GroupWeight
-	12, // 12: rapport.v1.StrategyUse.parameters:type_name -> rapport.v1.StrategyUse.ParametersEntry
-	13, // 13: rapport.v1.Channel.AttributesEntry.value:type_name -> google.protobuf.Value
-	13, // 14: rapport.v1.Offer.AttributesEntry.value:type_name -> google.protobuf.Value
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	2,  // 0: rapport.v1.Catalog.context:type_name -> rapport.v1.ContextField
+	3,  // 1: rapport.v1.Catalog.channels:type_name -> rapport.v1.Channel
+	4,  // 2: rapport.v1.Catalog.touchpoints:type_name -> rapport.v1.Touchpoint
+	5,  // 3: rapport.v1.Catalog.offers:type_name -> rapport.v1.Offer
+	8,  // 4: rapport.v1.Catalog.scenarios:type_name -> rapport.v1.Scenario
+	1,  // 5: rapport.v1.Catalog.segments:type_name -> rapport.v1.Segment
+	14, // 6: rapport.v1.ContextField.default:type_name -> google.protobuf.Value
+	11, // 7: rapport.v1.Channel.attributes:type_name -> rapport.v1.Channel.AttributesEntry
+	6,  // 8: rapport.v1.Offer.propensity:type_name -> rapport.v1.Propensity
+	7,  // 9: rapport.v1.Offer.treatments:type_name -> rapport.v1.Treatment
+	12, // 10: rapport.v1.Offer.attributes:type_name -> rapport.v1.Offer.AttributesEntry
+	9,  // 11: rapport.v1.Scenario.strategy:type_name -> rapport.v1.StrategyUse
+	10, // 12: rapport.v1.Scenario.weights:type_name -> rapport.v1.GroupWeight
+	13, // 13: rapport.v1.StrategyUse.parameters:type_name -> rapport.v1.StrategyUse.ParametersEntry
+	14, // 14: rapport.v1.Channel.AttributesEntry.value:type_name -> google.protobuf.Value
+	14, // 15: rapport.v1.Offer.AttributesEntry.value:type_name -> google.protobuf.Value
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_rapport_v1_catalog_proto_init() }
@@ -985,14 +1078,14 @@ func file_rapport_v1_catalog_proto_init() {
 	if File_rapport_v1_catalog_proto != nil {
 		return
 	}
-	file_rapport_v1_catalog_proto_msgTypes[3].OneofWrappers = []any{}
+	file_rapport_v1_catalog_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rapport_v1_catalog_proto_rawDesc), len(file_rapport_v1_catalog_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
