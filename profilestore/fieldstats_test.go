@@ -79,7 +79,9 @@ func statsFile(rows []statsRow) string {
 func loadStats(t testing.TB, dir, content string) (*profilestore.LoadReport, *profilestore.SnapshotStats) {
 	t.Helper()
 	schema := statsSchema(t)
-	report, err := loadFile(t, dir, content, func(o *profilestore.LoadOptions) { o.Schema, o.MaxBadRows, o.AllowEmpty, o.Engine = schema, 1, true, memory.Generations{} })
+	report, err := loadFile(t, dir, content, func(o *profilestore.LoadOptions) {
+		o.Schema, o.MaxBadRows, o.AllowEmpty, o.Engine = schema, 1, true, memory.Generations{}
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -358,10 +360,14 @@ func TestFieldStatsMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, damage := range map[string]func() error{
-		"missing":     func() error { return os.Remove(file) },
-		"cut off":     func() error { return os.WriteFile(file, whole[:len(whole)-9], 0o600) },
-		"altered":     func() error { return os.WriteFile(file, []byte(strings.Replace(string(whole), `"rows":30`, `"rows":31`, 1)), 0o600) },
-		"of a future": func() error { return os.WriteFile(file, []byte(strings.Replace(string(whole), `"format":1`, `"format":2`, 1)), 0o600) },
+		"missing": func() error { return os.Remove(file) },
+		"cut off": func() error { return os.WriteFile(file, whole[:len(whole)-9], 0o600) },
+		"altered": func() error {
+			return os.WriteFile(file, []byte(strings.Replace(string(whole), `"rows":30`, `"rows":31`, 1)), 0o600)
+		},
+		"of a future": func() error {
+			return os.WriteFile(file, []byte(strings.Replace(string(whole), `"format":1`, `"format":2`, 1)), 0o600)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := damage(); err != nil {

@@ -456,6 +456,7 @@ func TestModel(t *testing.T) {
 			steps[rapid.SampledFrom(order).Draw(rt, "step")]()
 			s.compare()
 		}
+		s.walk()
 		schedules++
 		for c, had := range s.had {
 			if had {
@@ -466,7 +467,7 @@ func TestModel(t *testing.T) {
 	cases := []string{
 		"duplicate", "redelivery after a crash", "late", "late for the batch", "out of order", "future", "too late", "late reset", "late move", "reset", "outside the window",
 		"element overtaken by a batch", "load bi", "load sc", "load before the horizon", "rollback", "activation", "pruned", "rollback over a prune", "crash", "rebuild", "rebuild after a prune",
-		"a customer without a row", "events later than the as-of time", "same time, another priority",
+		"a customer without a row", "events later than the as-of time", "same time, another priority", "a walk sees a group", "a walk sees a group by its second member",
 		"link", "unlink", "unlink after events on both sides", "separation", "reconciliation", "recycling", "event for an earlier holder", "event for a later holder",
 		"refused: a weak identity", "refused: separated", "refused: too many of a namespace", "refused: the holding period", "a weak identity loses a link",
 		"two rows in one source", "a link replayed after a crash", "a link rebuilt",

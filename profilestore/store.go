@@ -237,6 +237,11 @@ func (s *Store) nodeSlow(ctx context.Context, key string, shard *cacheShard, old
 func (s *Store) readNode(ctx context.Context, key string, old *View) (*View, error) {
 	set := s.snapshots.Acquire()
 	defer set.Release()
+	return s.readNodeIn(ctx, set, key, old)
+}
+
+// readNodeIn reads a node under a choice of snapshots.
+func (s *Store) readNodeIn(ctx context.Context, set *SnapshotSet, key string, old *View) (*View, error) {
 	m := member{key: key, rows: make([][]byte, len(s.schema.sources))}
 	if old != nil {
 		m.delta = old.members[0].delta
