@@ -451,12 +451,14 @@ func TestModel(t *testing.T) {
 		order := []string{
 			"events", "load", "identities", "events", "load", "rollback", "identities", "events", "load", "rollback", "crash", "activate", "rebuild", "restart",
 		}
-		for range rapid.IntRange(12, 36).Draw(rt, "steps") {
+		for i := range rapid.IntRange(12, 36).Draw(rt, "steps") {
 			s.h.now += rapid.SampledFrom([]int64{0, 1, 14, 15, 60, 200, 700, 1500}).Draw(rt, "minutes") * minute
 			steps[rapid.SampledFrom(order).Draw(rt, "step")]()
 			s.compare()
+			if i%6 == 5 {
+				s.walk()
+			}
 		}
-		s.walk()
 		schedules++
 		for c, had := range s.had {
 			if had {

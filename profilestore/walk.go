@@ -66,7 +66,7 @@ func (s *Store) Walk(ctx context.Context, o WalkOptions, fn func(v *View) error)
 	set := s.snapshots.Acquire()
 	defer set.Release()
 	ctx, cancel := context.WithCancel(ctx)
-	w := &walk{store: s, set: set, o: o, fn: fn, readers: make([]*walkReader, len(s.schema.sources))}
+	w := &customerWalk{store: s, set: set, o: o, fn: fn, readers: make([]*walkReader, len(s.schema.sources))}
 	defer func() {
 		cancel()
 		for _, r := range w.readers {
@@ -90,8 +90,8 @@ func (s *Store) Walk(ctx context.Context, o WalkOptions, fn func(v *View) error)
 	return walked, w.run(ctx)
 }
 
-// walk is a walk under way.
-type walk struct {
+// customerWalk is a walk under way.
+type customerWalk struct {
 	store   *Store
 	set     *SnapshotSet
 	o       WalkOptions
@@ -104,7 +104,7 @@ type walk struct {
 
 // walkReader reads the rows of one snapshot ahead.
 type walkReader struct {
-	walk    *walk
+	walk    *customerWalk
 	snap    *Snapshot
 	batches chan *walkBatch
 	batch   *walkBatch // being taken apart; nil at the end
@@ -202,7 +202,7 @@ func (r *walkReader) key() []byte {
 func (r *walkReader) row() []byte { return r.batch.data[r.batch.ends[r.next]:r.batch.ends[r.next+1]] }
 
 // run merges the rows of all snapshots.
-func (w *walk) run(ctx context.Context) error {
+func (w *customerWalk) run(ctx context.Context) error {
 	for _, r := range w.readers {
 		if r != nil {
 			if err := r.advance(ctx); err != nil {
@@ -229,7 +229,7 @@ func (w *walk) run(ctx context.Context) error {
 
 // overtaken returns ErrWalkOvertaken if records may have been pruned of what a
 // snapshot that is read does not cover.
-func (w *walk) overtaken() error {
+func (w *customerWalk) overtaken() error {
 	past := w.store.snapshots.horizon.Load()
 	for i, r := range w.readers {
 		if r != nil && !past.sources[i].reached(r.snap.asOf, r.snap.ingestCut) {
@@ -247,7 +247,7 @@ type walkedRows struct {
 
 // stretch sees some customers. First it collects their rows, which may have to be
 // waited for; then it takes its turn.
-func (w *walk) stretch(ctx context.Context) (more bool, err error) {
+func (w *customerWalk) stretch(ctx context.Context) (more bool, err error) {
 	var some [walkStretch]walkedRows
 	n := 0
 	for ; n < walkStretch; n++ {
@@ -287,7 +287,7 @@ func (w *walk) stretch(ctx context.Context) (more bool, err error) {
 
 // see calls fn with the customer of an identity that has rows, unless another of the
 // customer's identities is the one to see.
-func (w *walk) see(ctx context.Context, x walkedRows) error {
+func (w *customerWalk) see(ctx context.Context, x walkedRows) error {
 	s, key := w.store, string(x.key)
 	record, found, err := s.engine.Get(ctx, x.key, w.record[:0])
 	w.record = record[:0]
@@ -306,7 +306,7 @@ func (w *walk) see(ctx context.Context, x walkedRows) error {
 }
 
 // seeGroup does so for an identity that has been linked, or has changed hands.
-func (w *walk) seeGroup(ctx context.Context, key string) error {
+func (w *customerWalk) seeGroup(ctx context.Context, key string) error {
 	node := func(key string) (*View, error) { return w.store.readNodeIn(ctx, w.set, key, nil) }
 	v, err := node(key)
 	if err == nil {
@@ -324,7 +324,7 @@ func (w *walk) seeGroup(ctx context.Context, key string) error {
 
 // seenAt returns the identity at which a customer is seen: the first that the customer
 // has and that has a row.
-func (w *walk) seenAt(g *Group) (string, error) {
+func (w *customerWalk) seenAt(g *Group) (string, error) {
 	for _, m := range g.Members {
 		if m.Until != 0 {
 			continue

@@ -63,3 +63,37 @@ func (a *admission) enterSlow(ctx context.Context) error {
 }
 
 func (a *admission) leave() { <-a.permits }
+
+// backgroundPatience is how long work in the background stands back at most.
+const backgroundPatience = 20 * time.Millisecond
+
+// enterBackground waits for a permit for a stretch of some 100 µs of work that nobody
+// waits for; leave must follow when it returns nil. It stands back while decisions wait
+// or take all permits, but not for ever: under a load that never pauses it gets a
+// stretch every backgroundPatience.
+func (a *admission) enterBackground(ctx context.Context) error {
+	for begun := time.Now(); time.Since(begun) < backgroundPatience; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if a.waiting.Load() == 0 {
+			select {
+			case a.permits <- struct{}{}:
+				return nil
+			default:
+			}
+		}
+		timer := time.NewTimer(200 * time.Microsecond)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+		}
+	}
+	select {
+	case a.permits <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
@@ -45,7 +46,8 @@ func (s *Server) newHandler() http.Handler {
 	mount(rapportv1connect.NewProfileServiceHandler(profiles{s}, options(maxRequestBytes)))
 	mount(rapportv1connect.NewSnapshotServiceHandler(snapshots{s}, options(maxQuestionBytes)))
 	mount(rapportv1connect.NewTableServiceHandler(tables{s}, options(maxQuestionBytes)))
-	mount(rapportv1connect.NewRegisterServiceHandler(registers{s}, options(maxQuestionBytes)))
+	path, register := rapportv1connect.NewRegisterServiceHandler(registers{s}, options(maxQuestionBytes))
+	mount(path, withoutDeadline(rapportv1connect.RegisterServiceCountSegmentsProcedure, register))
 	mount(rapportv1connect.NewCatalogServiceHandler(catalogs{s}, options(maxUploadBytes)))
 	mount(rapportv1connect.NewStrategyServiceHandler(releases{s}, options(maxUploadBytes)))
 	mount(rapportv1connect.NewAuditServiceHandler(audits{s}, options(maxQuestionBytes)))
@@ -67,6 +69,19 @@ func (s *Server) newHandler() http.Handler {
 	mux.HandleFunc("GET /readyz", s.serveReady)
 	mux.HandleFunc("GET /{$}", s.serveRoot)
 	return mux
+}
+
+// withoutDeadline lifts the server's timeouts from one procedure, whose answer is a
+// stream that may take long. Who asks can end it at any time.
+func withoutDeadline(procedure string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == procedure {
+			control := http.NewResponseController(w)
+			_ = control.SetReadDeadline(time.Time{}) // not supported in this process, where there is none
+			_ = control.SetWriteDeadline(time.Time{})
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // recovered answers for a handler that panicked.

@@ -33,6 +33,7 @@ type Server struct {
 	audit      *auditLog
 	admission  *admission
 	slowReads  chan struct{}
+	counting   sync.Mutex // held while segments are counted
 	metrics    *metrics
 	handler    http.Handler
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -28,6 +29,9 @@ type clients struct {
 	register   rapportv1connect.RegisterServiceClient
 
 	close func() error // ends what dial began
+	// reached returns the error of a stream, or one that says that there is no server;
+	// calls that are no streams have it already.
+	reached func(error) error
 }
 
 // call dials, makes use of the API, and closes what was opened.
@@ -68,6 +72,7 @@ func dial(url string) *clients {
 		transport.CloseIdleConnections()
 		return nil
 	}
+	c.reached = func(err error) error { return reachError(url, err) }
 	return c
 }
 
@@ -116,6 +121,7 @@ func inProcess(s *server.Server) *clients {
 func newClients(client connect.HTTPClient, url string, options ...connect.ClientOption) *clients {
 	options = append(options, connect.WithAcceptCompression("gzip", nil, nil))
 	return &clients{
+		reached:    func(err error) error { return err },
 		decisions:  rapportv1connect.NewDecisionServiceClient(client, url, options...),
 		profiles:   rapportv1connect.NewProfileServiceClient(client, url, options...),
 		snapshots:  rapportv1connect.NewSnapshotServiceClient(client, url, options...),
@@ -128,7 +134,7 @@ func newClients(client connect.HTTPClient, url string, options ...connect.Client
 }
 
 // handlerTransport carries a request to a handler in this process. It waits for
-// the whole response: every call of the API is unary.
+// the whole response, except for a stream.
 type handlerTransport struct{ handler http.Handler }
 
 // RoundTrip implements http.RoundTripper.
@@ -139,6 +145,9 @@ func (t handlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	in.Host = r.URL.Host
 	if in.Body == nil {
 		in.Body = http.NoBody
+	}
+	if strings.HasPrefix(in.Header.Get("Content-Type"), "application/connect+") {
+		return t.stream(in)
 	}
 	w := &memoryResponse{header: make(http.Header)}
 	t.handler.ServeHTTP(w, in)
@@ -157,6 +166,71 @@ func (t handlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 		ContentLength: int64(w.body.Len()),
 		Request:       r,
 	}, nil
+}
+
+// stream answers while the handler is at work. Closing the body ends the handler's
+// context, as hanging up does.
+func (t handlerTransport) stream(in *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancel(in.Context())
+	in = in.WithContext(ctx)
+	r, w := io.Pipe()
+	stream := &streamResponse{memoryResponse: memoryResponse{header: make(http.Header)}, pipe: w, begun: make(chan struct{})}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		t.handler.ServeHTTP(stream, in)
+		stream.WriteHeader(http.StatusOK) // unless it has
+		_ = w.CloseWithError(errors.Join(in.Body.Close(), ctx.Err()))
+	}()
+	<-stream.begun
+	return &http.Response{
+		Status:        http.StatusText(stream.status),
+		StatusCode:    stream.status,
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        stream.sent,
+		Body:          &streamBody{r, func() { cancel(); <-ended }},
+		ContentLength: -1,
+		Request:       in,
+	}, nil
+}
+
+// streamResponse is an http.ResponseWriter whose other end is read meanwhile.
+type streamResponse struct {
+	memoryResponse
+	pipe  *io.PipeWriter
+	begun chan struct{} // closed when status and header are sent
+}
+
+func (w *streamResponse) WriteHeader(status int) {
+	if before := w.sent; before == nil {
+		w.memoryResponse.WriteHeader(status)
+		if w.sent != nil {
+			close(w.begun)
+		}
+	}
+}
+
+func (w *streamResponse) Write(b []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	return w.pipe.Write(b)
+}
+
+// Flush does nothing: what is written is read at once.
+func (w *streamResponse) Flush() { w.WriteHeader(http.StatusOK) }
+
+// streamBody ends the handler when it is closed.
+type streamBody struct {
+	*io.PipeReader
+	end func()
+}
+
+// Close ends the handler and waits for it.
+func (b *streamBody) Close() error {
+	err := b.PipeReader.Close()
+	b.end()
+	return err
 }
 
 // memoryResponse is an http.ResponseWriter that keeps what is written.

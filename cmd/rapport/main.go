@@ -55,6 +55,7 @@ type cli struct {
 	Profile  profileCmd  `cmd:"" group:"data" help:"Show what is known of a customer."`
 	Identity identityCmd `cmd:"" group:"data" help:"Say which identities are the same customer."`
 	Catalog  catalogCmd  `cmd:"" group:"decide" help:"Check, publish and show catalogues."`
+	Segment  segmentCmd  `cmd:"" group:"decide" help:"List segments, and count the customers in them."`
 	Strategy strategyCmd `cmd:"" group:"decide" help:"Upload, sign, list and release strategies, and take them back."`
 	Plugin   pluginCmd   `cmd:"" group:"author" help:"Check a strategy while it is being written."`
 	Decide   decideCmd   `cmd:"" group:"decide" help:"Decide what to offer one customer, or many."`

@@ -24,6 +24,392 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// ListSegmentsRequest asks for segments.
+type ListSegmentsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSegmentsRequest) Reset() {
+	*x = ListSegmentsRequest{}
+	mi := &file_rapport_v1_register_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSegmentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSegmentsRequest) ProtoMessage() {}
+
+func (x *ListSegmentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_register_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSegmentsRequest.ProtoReflect.Descriptor instead.
+func (*ListSegmentsRequest) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{0}
+}
+
+// ListSegmentsResponse lists segments.
+type ListSegmentsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The catalogue version that declares them.
+	CatalogVersion int64 `protobuf:"varint,1,opt,name=catalog_version,json=catalogVersion,proto3" json:"catalog_version,omitempty"`
+	// In the order of the catalogue.
+	Segments      []*Segment `protobuf:"bytes,2,rep,name=segments,proto3" json:"segments,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSegmentsResponse) Reset() {
+	*x = ListSegmentsResponse{}
+	mi := &file_rapport_v1_register_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSegmentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSegmentsResponse) ProtoMessage() {}
+
+func (x *ListSegmentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_register_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSegmentsResponse.ProtoReflect.Descriptor instead.
+func (*ListSegmentsResponse) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ListSegmentsResponse) GetCatalogVersion() int64 {
+	if x != nil {
+		return x.CatalogVersion
+	}
+	return 0
+}
+
+func (x *ListSegmentsResponse) GetSegments() []*Segment {
+	if x != nil {
+		return x.Segments
+	}
+	return nil
+}
+
+// CountSegmentsRequest says what to count.
+type CountSegmentsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The segments, by id; all if none is given.
+	Segments []string `protobuf:"bytes,1,rep,name=segments,proto3" json:"segments,omitempty"`
+	// The share of customers to look at, above 0 and up to 1; all if not given. Who
+	// is in the sample follows from the identity: the same customers each time.
+	Sample        *float64 `protobuf:"fixed64,2,opt,name=sample,proto3,oneof" json:"sample,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountSegmentsRequest) Reset() {
+	*x = CountSegmentsRequest{}
+	mi := &file_rapport_v1_register_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountSegmentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountSegmentsRequest) ProtoMessage() {}
+
+func (x *CountSegmentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_register_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountSegmentsRequest.ProtoReflect.Descriptor instead.
+func (*CountSegmentsRequest) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *CountSegmentsRequest) GetSegments() []string {
+	if x != nil {
+		return x.Segments
+	}
+	return nil
+}
+
+func (x *CountSegmentsRequest) GetSample() float64 {
+	if x != nil && x.Sample != nil {
+		return *x.Sample
+	}
+	return 0
+}
+
+// CountSegmentsResponse is how far a count is, or its result.
+type CountSegmentsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many rows of all snapshots have been read, of total.
+	Done int64 `protobuf:"varint,1,opt,name=done,proto3" json:"done,omitempty"`
+	// See done.
+	Total int64 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	// The result; in the last response only.
+	Counts        *SegmentCounts `protobuf:"bytes,3,opt,name=counts,proto3" json:"counts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountSegmentsResponse) Reset() {
+	*x = CountSegmentsResponse{}
+	mi := &file_rapport_v1_register_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountSegmentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountSegmentsResponse) ProtoMessage() {}
+
+func (x *CountSegmentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_register_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountSegmentsResponse.ProtoReflect.Descriptor instead.
+func (*CountSegmentsResponse) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CountSegmentsResponse) GetDone() int64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *CountSegmentsResponse) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *CountSegmentsResponse) GetCounts() *SegmentCounts {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+// SegmentCounts are the head counts of segments.
+type SegmentCounts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The catalogue version that declares the segments.
+	CatalogVersion int64 `protobuf:"varint,1,opt,name=catalog_version,json=catalogVersion,proto3" json:"catalog_version,omitempty"`
+	// The time at which windows and stays were read.
+	ReadAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=read_at,json=readAt,proto3" json:"read_at,omitempty"`
+	// The snapshots whose customers were counted.
+	Snapshots []*Snapshot `protobuf:"bytes,3,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
+	// The share of customers that was looked at.
+	Sample float64 `protobuf:"fixed64,4,opt,name=sample,proto3" json:"sample,omitempty"`
+	// How many customers were looked at. Identities that are linked are one
+	// customer. Of whom only events are known is not among them.
+	Customers int64 `protobuf:"varint,5,opt,name=customers,proto3" json:"customers,omitempty"`
+	// The segments.
+	Segments      []*SegmentCount `protobuf:"bytes,6,rep,name=segments,proto3" json:"segments,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SegmentCounts) Reset() {
+	*x = SegmentCounts{}
+	mi := &file_rapport_v1_register_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SegmentCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SegmentCounts) ProtoMessage() {}
+
+func (x *SegmentCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_register_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SegmentCounts.ProtoReflect.Descriptor instead.
+func (*SegmentCounts) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SegmentCounts) GetCatalogVersion() int64 {
+	if x != nil {
+		return x.CatalogVersion
+	}
+	return 0
+}
+
+func (x *SegmentCounts) GetReadAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReadAt
+	}
+	return nil
+}
+
+func (x *SegmentCounts) GetSnapshots() []*Snapshot {
+	if x != nil {
+		return x.Snapshots
+	}
+	return nil
+}
+
+func (x *SegmentCounts) GetSample() float64 {
+	if x != nil {
+		return x.Sample
+	}
+	return 0
+}
+
+func (x *SegmentCounts) GetCustomers() int64 {
+	if x != nil {
+		return x.Customers
+	}
+	return 0
+}
+
+func (x *SegmentCounts) GetSegments() []*SegmentCount {
+	if x != nil {
+		return x.Segments
+	}
+	return nil
+}
+
+// SegmentCount is the head count of a segment among the customers looked at.
+type SegmentCount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The segment.
+	Segment string `protobuf:"bytes,1,opt,name=segment,proto3" json:"segment,omitempty"`
+	// Customers in it.
+	Heads int64 `protobuf:"varint,2,opt,name=heads,proto3" json:"heads,omitempty"`
+	// Their share of the customers looked at.
+	Share float64 `protobuf:"fixed64,3,opt,name=share,proto3" json:"share,omitempty"`
+	// Customers of whom it is not known whether they are in it.
+	Unknown int64 `protobuf:"varint,4,opt,name=unknown,proto3" json:"unknown,omitempty"`
+	// Customers for whom the condition could not be evaluated.
+	Failed        int64 `protobuf:"varint,5,opt,name=failed,proto3" json:"failed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SegmentCount) Reset() {
+	*x = SegmentCount{}
+	mi := &file_rapport_v1_register_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SegmentCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SegmentCount) ProtoMessage() {}
+
+func (x *SegmentCount) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_register_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SegmentCount.ProtoReflect.Descriptor instead.
+func (*SegmentCount) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *SegmentCount) GetSegment() string {
+	if x != nil {
+		return x.Segment
+	}
+	return ""
+}
+
+func (x *SegmentCount) GetHeads() int64 {
+	if x != nil {
+		return x.Heads
+	}
+	return 0
+}
+
+func (x *SegmentCount) GetShare() float64 {
+	if x != nil {
+		return x.Share
+	}
+	return 0
+}
+
+func (x *SegmentCount) GetUnknown() int64 {
+	if x != nil {
+		return x.Unknown
+	}
+	return 0
+}
+
+func (x *SegmentCount) GetFailed() int64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
 // DescribeSchemaRequest names fields.
 type DescribeSchemaRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -35,7 +421,7 @@ type DescribeSchemaRequest struct {
 
 func (x *DescribeSchemaRequest) Reset() {
 	*x = DescribeSchemaRequest{}
-	mi := &file_rapport_v1_register_service_proto_msgTypes[0]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -47,7 +433,7 @@ func (x *DescribeSchemaRequest) String() string {
 func (*DescribeSchemaRequest) ProtoMessage() {}
 
 func (x *DescribeSchemaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_register_service_proto_msgTypes[0]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -60,7 +446,7 @@ func (x *DescribeSchemaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeSchemaRequest.ProtoReflect.Descriptor instead.
 func (*DescribeSchemaRequest) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{0}
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DescribeSchemaRequest) GetFields() []string {
@@ -85,7 +471,7 @@ type DescribeSchemaResponse struct {
 
 func (x *DescribeSchemaResponse) Reset() {
 	*x = DescribeSchemaResponse{}
-	mi := &file_rapport_v1_register_service_proto_msgTypes[1]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -97,7 +483,7 @@ func (x *DescribeSchemaResponse) String() string {
 func (*DescribeSchemaResponse) ProtoMessage() {}
 
 func (x *DescribeSchemaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_register_service_proto_msgTypes[1]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -110,7 +496,7 @@ func (x *DescribeSchemaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeSchemaResponse.ProtoReflect.Descriptor instead.
 func (*DescribeSchemaResponse) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{1}
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DescribeSchemaResponse) GetSchemaId() string {
@@ -164,7 +550,7 @@ type SourceDescription struct {
 
 func (x *SourceDescription) Reset() {
 	*x = SourceDescription{}
-	mi := &file_rapport_v1_register_service_proto_msgTypes[2]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -176,7 +562,7 @@ func (x *SourceDescription) String() string {
 func (*SourceDescription) ProtoMessage() {}
 
 func (x *SourceDescription) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_register_service_proto_msgTypes[2]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -189,7 +575,7 @@ func (x *SourceDescription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceDescription.ProtoReflect.Descriptor instead.
 func (*SourceDescription) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{2}
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SourceDescription) GetSource() string {
@@ -298,7 +684,7 @@ type FieldDescription struct {
 
 func (x *FieldDescription) Reset() {
 	*x = FieldDescription{}
-	mi := &file_rapport_v1_register_service_proto_msgTypes[3]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -310,7 +696,7 @@ func (x *FieldDescription) String() string {
 func (*FieldDescription) ProtoMessage() {}
 
 func (x *FieldDescription) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_register_service_proto_msgTypes[3]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -323,7 +709,7 @@ func (x *FieldDescription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FieldDescription.ProtoReflect.Descriptor instead.
 func (*FieldDescription) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{3}
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *FieldDescription) GetName() string {
@@ -438,7 +824,7 @@ type FieldDistribution struct {
 
 func (x *FieldDistribution) Reset() {
 	*x = FieldDistribution{}
-	mi := &file_rapport_v1_register_service_proto_msgTypes[4]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -450,7 +836,7 @@ func (x *FieldDistribution) String() string {
 func (*FieldDistribution) ProtoMessage() {}
 
 func (x *FieldDistribution) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_register_service_proto_msgTypes[4]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -463,7 +849,7 @@ func (x *FieldDistribution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FieldDistribution.ProtoReflect.Descriptor instead.
 func (*FieldDistribution) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{4}
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FieldDistribution) GetNumbers() *NumberDistribution {
@@ -518,7 +904,7 @@ type NumberDistribution struct {
 
 func (x *NumberDistribution) Reset() {
 	*x = NumberDistribution{}
-	mi := &file_rapport_v1_register_service_proto_msgTypes[5]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -530,7 +916,7 @@ func (x *NumberDistribution) String() string {
 func (*NumberDistribution) ProtoMessage() {}
 
 func (x *NumberDistribution) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_register_service_proto_msgTypes[5]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -543,7 +929,7 @@ func (x *NumberDistribution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NumberDistribution.ProtoReflect.Descriptor instead.
 func (*NumberDistribution) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{5}
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *NumberDistribution) GetMin() float64 {
@@ -587,7 +973,7 @@ type NumberQuantile struct {
 
 func (x *NumberQuantile) Reset() {
 	*x = NumberQuantile{}
-	mi := &file_rapport_v1_register_service_proto_msgTypes[6]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -599,7 +985,7 @@ func (x *NumberQuantile) String() string {
 func (*NumberQuantile) ProtoMessage() {}
 
 func (x *NumberQuantile) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_register_service_proto_msgTypes[6]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -612,7 +998,7 @@ func (x *NumberQuantile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NumberQuantile.ProtoReflect.Descriptor instead.
 func (*NumberQuantile) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{6}
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *NumberQuantile) GetShare() float64 {
@@ -645,7 +1031,7 @@ type TextDistribution struct {
 
 func (x *TextDistribution) Reset() {
 	*x = TextDistribution{}
-	mi := &file_rapport_v1_register_service_proto_msgTypes[7]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -657,7 +1043,7 @@ func (x *TextDistribution) String() string {
 func (*TextDistribution) ProtoMessage() {}
 
 func (x *TextDistribution) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_register_service_proto_msgTypes[7]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -670,7 +1056,7 @@ func (x *TextDistribution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDistribution.ProtoReflect.Descriptor instead.
 func (*TextDistribution) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{7}
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TextDistribution) GetDistinct() int64 {
@@ -707,7 +1093,7 @@ type TextFrequency struct {
 
 func (x *TextFrequency) Reset() {
 	*x = TextFrequency{}
-	mi := &file_rapport_v1_register_service_proto_msgTypes[8]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -719,7 +1105,7 @@ func (x *TextFrequency) String() string {
 func (*TextFrequency) ProtoMessage() {}
 
 func (x *TextFrequency) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_register_service_proto_msgTypes[8]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -732,7 +1118,7 @@ func (x *TextFrequency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextFrequency.ProtoReflect.Descriptor instead.
 func (*TextFrequency) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{8}
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *TextFrequency) GetText() string {
@@ -754,7 +1140,32 @@ var File_rapport_v1_register_service_proto protoreflect.FileDescriptor
 const file_rapport_v1_register_service_proto_rawDesc = "" +
 	"\n" +
 	"!rapport/v1/register_service.proto\x12\n" +
-	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!rapport/v1/snapshot_service.proto\":\n" +
+	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18rapport/v1/catalog.proto\x1a!rapport/v1/snapshot_service.proto\"\x15\n" +
+	"\x13ListSegmentsRequest\"p\n" +
+	"\x14ListSegmentsResponse\x12'\n" +
+	"\x0fcatalog_version\x18\x01 \x01(\x03R\x0ecatalogVersion\x12/\n" +
+	"\bsegments\x18\x02 \x03(\v2\x13.rapport.v1.SegmentR\bsegments\"~\n" +
+	"\x14CountSegmentsRequest\x12%\n" +
+	"\bsegments\x18\x01 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\bsegments\x124\n" +
+	"\x06sample\x18\x02 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?!\x00\x00\x00\x00\x00\x00\x00\x00H\x00R\x06sample\x88\x01\x01B\t\n" +
+	"\a_sample\"t\n" +
+	"\x15CountSegmentsResponse\x12\x12\n" +
+	"\x04done\x18\x01 \x01(\x03R\x04done\x12\x14\n" +
+	"\x05total\x18\x02 \x01(\x03R\x05total\x121\n" +
+	"\x06counts\x18\x03 \x01(\v2\x19.rapport.v1.SegmentCountsR\x06counts\"\x8d\x02\n" +
+	"\rSegmentCounts\x12'\n" +
+	"\x0fcatalog_version\x18\x01 \x01(\x03R\x0ecatalogVersion\x123\n" +
+	"\aread_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x06readAt\x122\n" +
+	"\tsnapshots\x18\x03 \x03(\v2\x14.rapport.v1.SnapshotR\tsnapshots\x12\x16\n" +
+	"\x06sample\x18\x04 \x01(\x01R\x06sample\x12\x1c\n" +
+	"\tcustomers\x18\x05 \x01(\x03R\tcustomers\x124\n" +
+	"\bsegments\x18\x06 \x03(\v2\x18.rapport.v1.SegmentCountR\bsegments\"\x86\x01\n" +
+	"\fSegmentCount\x12\x18\n" +
+	"\asegment\x18\x01 \x01(\tR\asegment\x12\x14\n" +
+	"\x05heads\x18\x02 \x01(\x03R\x05heads\x12\x14\n" +
+	"\x05share\x18\x03 \x01(\x01R\x05share\x12\x18\n" +
+	"\aunknown\x18\x04 \x01(\x03R\aunknown\x12\x16\n" +
+	"\x06failed\x18\x05 \x01(\x03R\x06failed\":\n" +
 	"\x15DescribeSchemaRequest\x12!\n" +
 	"\x06fields\x18\x01 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x06fields\"\xa4\x01\n" +
 	"\x16DescribeSchemaResponse\x12\x1b\n" +
@@ -811,9 +1222,11 @@ const file_rapport_v1_register_service_proto_rawDesc = "" +
 	"\x03top\x18\x03 \x03(\v2\x19.rapport.v1.TextFrequencyR\x03top\"A\n" +
 	"\rTextFrequency\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12\x1c\n" +
-	"\tcustomers\x18\x02 \x01(\x03R\tcustomers2o\n" +
+	"\tcustomers\x18\x02 \x01(\x03R\tcustomers2\x9f\x02\n" +
 	"\x0fRegisterService\x12\\\n" +
-	"\x0eDescribeSchema\x12!.rapport.v1.DescribeSchemaRequest\x1a\".rapport.v1.DescribeSchemaResponse\"\x03\x90\x02\x01B)Z'rapport/server/api/rapport/v1;rapportv1b\x06proto3"
+	"\x0eDescribeSchema\x12!.rapport.v1.DescribeSchemaRequest\x1a\".rapport.v1.DescribeSchemaResponse\"\x03\x90\x02\x01\x12V\n" +
+	"\fListSegments\x12\x1f.rapport.v1.ListSegmentsRequest\x1a .rapport.v1.ListSegmentsResponse\"\x03\x90\x02\x01\x12V\n" +
+	"\rCountSegments\x12 .rapport.v1.CountSegmentsRequest\x1a!.rapport.v1.CountSegmentsResponse0\x01B)Z'rapport/server/api/rapport/v1;rapportv1b\x06proto3"
 
 var (
 	file_rapport_v1_register_service_proto_rawDescOnce sync.Once
@@ -827,42 +1240,58 @@ func file_rapport_v1_register_service_proto_rawDescGZIP() []byte {
 	return file_rapport_v1_register_service_proto_rawDescData
 }
 
-var file_rapport_v1_register_service_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_rapport_v1_register_service_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_rapport_v1_register_service_proto_goTypes = []any{
-	(*DescribeSchemaRequest)(nil),  // 0: rapport.v1.DescribeSchemaRequest
-	(*DescribeSchemaResponse)(nil), // 1: rapport.v1.DescribeSchemaResponse
-	(*SourceDescription)(nil),      // 2: rapport.v1.SourceDescription
-	(*FieldDescription)(nil),       // 3: rapport.v1.FieldDescription
-	(*FieldDistribution)(nil),      // 4: rapport.v1.FieldDistribution
-	(*NumberDistribution)(nil),     // 5: rapport.v1.NumberDistribution
-	(*NumberQuantile)(nil),         // 6: rapport.v1.NumberQuantile
-	(*TextDistribution)(nil),       // 7: rapport.v1.TextDistribution
-	(*TextFrequency)(nil),          // 8: rapport.v1.TextFrequency
-	(*Snapshot)(nil),               // 9: rapport.v1.Snapshot
-	(*durationpb.Duration)(nil),    // 10: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),  // 11: google.protobuf.Timestamp
+	(*ListSegmentsRequest)(nil),    // 0: rapport.v1.ListSegmentsRequest
+	(*ListSegmentsResponse)(nil),   // 1: rapport.v1.ListSegmentsResponse
+	(*CountSegmentsRequest)(nil),   // 2: rapport.v1.CountSegmentsRequest
+	(*CountSegmentsResponse)(nil),  // 3: rapport.v1.CountSegmentsResponse
+	(*SegmentCounts)(nil),          // 4: rapport.v1.SegmentCounts
+	(*SegmentCount)(nil),           // 5: rapport.v1.SegmentCount
+	(*DescribeSchemaRequest)(nil),  // 6: rapport.v1.DescribeSchemaRequest
+	(*DescribeSchemaResponse)(nil), // 7: rapport.v1.DescribeSchemaResponse
+	(*SourceDescription)(nil),      // 8: rapport.v1.SourceDescription
+	(*FieldDescription)(nil),       // 9: rapport.v1.FieldDescription
+	(*FieldDistribution)(nil),      // 10: rapport.v1.FieldDistribution
+	(*NumberDistribution)(nil),     // 11: rapport.v1.NumberDistribution
+	(*NumberQuantile)(nil),         // 12: rapport.v1.NumberQuantile
+	(*TextDistribution)(nil),       // 13: rapport.v1.TextDistribution
+	(*TextFrequency)(nil),          // 14: rapport.v1.TextFrequency
+	(*Segment)(nil),                // 15: rapport.v1.Segment
+	(*timestamppb.Timestamp)(nil),  // 16: google.protobuf.Timestamp
+	(*Snapshot)(nil),               // 17: rapport.v1.Snapshot
+	(*durationpb.Duration)(nil),    // 18: google.protobuf.Duration
 }
 var file_rapport_v1_register_service_proto_depIdxs = []int32{
-	3,  // 0: rapport.v1.DescribeSchemaResponse.fields:type_name -> rapport.v1.FieldDescription
-	2,  // 1: rapport.v1.DescribeSchemaResponse.sources:type_name -> rapport.v1.SourceDescription
-	9,  // 2: rapport.v1.SourceDescription.snapshot:type_name -> rapport.v1.Snapshot
-	10, // 3: rapport.v1.SourceDescription.age:type_name -> google.protobuf.Duration
-	10, // 4: rapport.v1.SourceDescription.max_age:type_name -> google.protobuf.Duration
-	11, // 5: rapport.v1.FieldDescription.as_of:type_name -> google.protobuf.Timestamp
-	4,  // 6: rapport.v1.FieldDescription.distribution:type_name -> rapport.v1.FieldDistribution
-	5,  // 7: rapport.v1.FieldDistribution.numbers:type_name -> rapport.v1.NumberDistribution
-	11, // 8: rapport.v1.FieldDistribution.first:type_name -> google.protobuf.Timestamp
-	11, // 9: rapport.v1.FieldDistribution.last:type_name -> google.protobuf.Timestamp
-	7,  // 10: rapport.v1.FieldDistribution.texts:type_name -> rapport.v1.TextDistribution
-	6,  // 11: rapport.v1.NumberDistribution.quantiles:type_name -> rapport.v1.NumberQuantile
-	8,  // 12: rapport.v1.TextDistribution.top:type_name -> rapport.v1.TextFrequency
-	0,  // 13: rapport.v1.RegisterService.DescribeSchema:input_type -> rapport.v1.DescribeSchemaRequest
-	1,  // 14: rapport.v1.RegisterService.DescribeSchema:output_type -> rapport.v1.DescribeSchemaResponse
-	14, // [14:15] is the sub-list for method output_type
-	13, // [13:14] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	15, // 0: rapport.v1.ListSegmentsResponse.segments:type_name -> rapport.v1.Segment
+	4,  // 1: rapport.v1.CountSegmentsResponse.counts:type_name -> rapport.v1.SegmentCounts
+	16, // 2: rapport.v1.SegmentCounts.read_at:type_name -> google.protobuf.Timestamp
+	17, // 3: rapport.v1.SegmentCounts.snapshots:type_name -> rapport.v1.Snapshot
+	5,  // 4: rapport.v1.SegmentCounts.segments:type_name -> rapport.v1.SegmentCount
+	9,  // 5: rapport.v1.DescribeSchemaResponse.fields:type_name -> rapport.v1.FieldDescription
+	8,  // 6: rapport.v1.DescribeSchemaResponse.sources:type_name -> rapport.v1.SourceDescription
+	17, // 7: rapport.v1.SourceDescription.snapshot:type_name -> rapport.v1.Snapshot
+	18, // 8: rapport.v1.SourceDescription.age:type_name -> google.protobuf.Duration
+	18, // 9: rapport.v1.SourceDescription.max_age:type_name -> google.protobuf.Duration
+	16, // 10: rapport.v1.FieldDescription.as_of:type_name -> google.protobuf.Timestamp
+	10, // 11: rapport.v1.FieldDescription.distribution:type_name -> rapport.v1.FieldDistribution
+	11, // 12: rapport.v1.FieldDistribution.numbers:type_name -> rapport.v1.NumberDistribution
+	16, // 13: rapport.v1.FieldDistribution.first:type_name -> google.protobuf.Timestamp
+	16, // 14: rapport.v1.FieldDistribution.last:type_name -> google.protobuf.Timestamp
+	13, // 15: rapport.v1.FieldDistribution.texts:type_name -> rapport.v1.TextDistribution
+	12, // 16: rapport.v1.NumberDistribution.quantiles:type_name -> rapport.v1.NumberQuantile
+	14, // 17: rapport.v1.TextDistribution.top:type_name -> rapport.v1.TextFrequency
+	6,  // 18: rapport.v1.RegisterService.DescribeSchema:input_type -> rapport.v1.DescribeSchemaRequest
+	0,  // 19: rapport.v1.RegisterService.ListSegments:input_type -> rapport.v1.ListSegmentsRequest
+	2,  // 20: rapport.v1.RegisterService.CountSegments:input_type -> rapport.v1.CountSegmentsRequest
+	7,  // 21: rapport.v1.RegisterService.DescribeSchema:output_type -> rapport.v1.DescribeSchemaResponse
+	1,  // 22: rapport.v1.RegisterService.ListSegments:output_type -> rapport.v1.ListSegmentsResponse
+	3,  // 23: rapport.v1.RegisterService.CountSegments:output_type -> rapport.v1.CountSegmentsResponse
+	21, // [21:24] is the sub-list for method output_type
+	18, // [18:21] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_rapport_v1_register_service_proto_init() }
@@ -870,15 +1299,17 @@ func file_rapport_v1_register_service_proto_init() {
 	if File_rapport_v1_register_service_proto != nil {
 		return
 	}
+	file_rapport_v1_catalog_proto_init()
 	file_rapport_v1_snapshot_service_proto_init()
-	file_rapport_v1_register_service_proto_msgTypes[4].OneofWrappers = []any{}
+	file_rapport_v1_register_service_proto_msgTypes[2].OneofWrappers = []any{}
+	file_rapport_v1_register_service_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rapport_v1_register_service_proto_rawDesc), len(file_rapport_v1_register_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

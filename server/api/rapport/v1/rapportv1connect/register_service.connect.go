@@ -36,6 +36,12 @@ const (
 	// RegisterServiceDescribeSchemaProcedure is the fully-qualified name of the RegisterService's
 	// DescribeSchema RPC.
 	RegisterServiceDescribeSchemaProcedure = "/rapport.v1.RegisterService/DescribeSchema"
+	// RegisterServiceListSegmentsProcedure is the fully-qualified name of the RegisterService's
+	// ListSegments RPC.
+	RegisterServiceListSegmentsProcedure = "/rapport.v1.RegisterService/ListSegments"
+	// RegisterServiceCountSegmentsProcedure is the fully-qualified name of the RegisterService's
+	// CountSegments RPC.
+	RegisterServiceCountSegmentsProcedure = "/rapport.v1.RegisterService/CountSegments"
 )
 
 // RegisterServiceClient is a client for the rapport.v1.RegisterService service.
@@ -44,6 +50,19 @@ type RegisterServiceClient interface {
 	//
 	// Errors: INVALID_ARGUMENT for a field that the schema does not have.
 	DescribeSchema(context.Context, *connect.Request[v1.DescribeSchemaRequest]) (*connect.Response[v1.DescribeSchemaResponse], error)
+	// ListSegments lists the segments of the catalogue in service.
+	//
+	// Errors: FAILED_PRECONDITION with reason NO_CATALOG.
+	ListSegments(context.Context, *connect.Request[v1.ListSegmentsRequest]) (*connect.Response[v1.ListSegmentsResponse], error)
+	// CountSegments goes over all customers of whom a current snapshot has a row and
+	// says how many are in each segment. Responses tell how far it is; the last has
+	// the counts. Decisions go before it, and one count runs at a time.
+	//
+	// Errors: FAILED_PRECONDITION with reason NO_CATALOG; INVALID_ARGUMENT for a
+	// segment that does not exist; RESOURCE_EXHAUSTED with reason COUNT_RUNNING;
+	// ABORTED with reason COUNT_OVERTAKEN when its snapshots were replaced so often
+	// that they are no longer kept; UNAVAILABLE when the server stops.
+	CountSegments(context.Context, *connect.Request[v1.CountSegmentsRequest]) (*connect.ServerStreamForClient[v1.CountSegmentsResponse], error)
 }
 
 // NewRegisterServiceClient constructs a client for the rapport.v1.RegisterService service. By
@@ -64,17 +83,42 @@ func NewRegisterServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		listSegments: connect.NewClient[v1.ListSegmentsRequest, v1.ListSegmentsResponse](
+			httpClient,
+			baseURL+RegisterServiceListSegmentsProcedure,
+			connect.WithSchema(registerServiceMethods.ByName("ListSegments")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		countSegments: connect.NewClient[v1.CountSegmentsRequest, v1.CountSegmentsResponse](
+			httpClient,
+			baseURL+RegisterServiceCountSegmentsProcedure,
+			connect.WithSchema(registerServiceMethods.ByName("CountSegments")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // registerServiceClient implements RegisterServiceClient.
 type registerServiceClient struct {
 	describeSchema *connect.Client[v1.DescribeSchemaRequest, v1.DescribeSchemaResponse]
+	listSegments   *connect.Client[v1.ListSegmentsRequest, v1.ListSegmentsResponse]
+	countSegments  *connect.Client[v1.CountSegmentsRequest, v1.CountSegmentsResponse]
 }
 
 // DescribeSchema calls rapport.v1.RegisterService.DescribeSchema.
 func (c *registerServiceClient) DescribeSchema(ctx context.Context, req *connect.Request[v1.DescribeSchemaRequest]) (*connect.Response[v1.DescribeSchemaResponse], error) {
 	return c.describeSchema.CallUnary(ctx, req)
+}
+
+// ListSegments calls rapport.v1.RegisterService.ListSegments.
+func (c *registerServiceClient) ListSegments(ctx context.Context, req *connect.Request[v1.ListSegmentsRequest]) (*connect.Response[v1.ListSegmentsResponse], error) {
+	return c.listSegments.CallUnary(ctx, req)
+}
+
+// CountSegments calls rapport.v1.RegisterService.CountSegments.
+func (c *registerServiceClient) CountSegments(ctx context.Context, req *connect.Request[v1.CountSegmentsRequest]) (*connect.ServerStreamForClient[v1.CountSegmentsResponse], error) {
+	return c.countSegments.CallServerStream(ctx, req)
 }
 
 // RegisterServiceHandler is an implementation of the rapport.v1.RegisterService service.
@@ -83,6 +127,19 @@ type RegisterServiceHandler interface {
 	//
 	// Errors: INVALID_ARGUMENT for a field that the schema does not have.
 	DescribeSchema(context.Context, *connect.Request[v1.DescribeSchemaRequest]) (*connect.Response[v1.DescribeSchemaResponse], error)
+	// ListSegments lists the segments of the catalogue in service.
+	//
+	// Errors: FAILED_PRECONDITION with reason NO_CATALOG.
+	ListSegments(context.Context, *connect.Request[v1.ListSegmentsRequest]) (*connect.Response[v1.ListSegmentsResponse], error)
+	// CountSegments goes over all customers of whom a current snapshot has a row and
+	// says how many are in each segment. Responses tell how far it is; the last has
+	// the counts. Decisions go before it, and one count runs at a time.
+	//
+	// Errors: FAILED_PRECONDITION with reason NO_CATALOG; INVALID_ARGUMENT for a
+	// segment that does not exist; RESOURCE_EXHAUSTED with reason COUNT_RUNNING;
+	// ABORTED with reason COUNT_OVERTAKEN when its snapshots were replaced so often
+	// that they are no longer kept; UNAVAILABLE when the server stops.
+	CountSegments(context.Context, *connect.Request[v1.CountSegmentsRequest], *connect.ServerStream[v1.CountSegmentsResponse]) error
 }
 
 // NewRegisterServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -99,10 +156,27 @@ func NewRegisterServiceHandler(svc RegisterServiceHandler, opts ...connect.Handl
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	registerServiceListSegmentsHandler := connect.NewUnaryHandler(
+		RegisterServiceListSegmentsProcedure,
+		svc.ListSegments,
+		connect.WithSchema(registerServiceMethods.ByName("ListSegments")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	registerServiceCountSegmentsHandler := connect.NewServerStreamHandler(
+		RegisterServiceCountSegmentsProcedure,
+		svc.CountSegments,
+		connect.WithSchema(registerServiceMethods.ByName("CountSegments")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/rapport.v1.RegisterService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case RegisterServiceDescribeSchemaProcedure:
 			registerServiceDescribeSchemaHandler.ServeHTTP(w, r)
+		case RegisterServiceListSegmentsProcedure:
+			registerServiceListSegmentsHandler.ServeHTTP(w, r)
+		case RegisterServiceCountSegmentsProcedure:
+			registerServiceCountSegmentsHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -114,4 +188,12 @@ type UnimplementedRegisterServiceHandler struct{}
 
 func (UnimplementedRegisterServiceHandler) DescribeSchema(context.Context, *connect.Request[v1.DescribeSchemaRequest]) (*connect.Response[v1.DescribeSchemaResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.RegisterService.DescribeSchema is not implemented"))
+}
+
+func (UnimplementedRegisterServiceHandler) ListSegments(context.Context, *connect.Request[v1.ListSegmentsRequest]) (*connect.Response[v1.ListSegmentsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.RegisterService.ListSegments is not implemented"))
+}
+
+func (UnimplementedRegisterServiceHandler) CountSegments(context.Context, *connect.Request[v1.CountSegmentsRequest], *connect.ServerStream[v1.CountSegmentsResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.RegisterService.CountSegments is not implemented"))
 }
