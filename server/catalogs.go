@@ -54,13 +54,15 @@ func (s *Server) compile(ctx context.Context, version *catalog.Version) (*live, 
 // ValidateCatalog reports every mistake in files.
 func (s catalogs) ValidateCatalog(_ context.Context, req *connect.Request[rapportv1.ValidateCatalogRequest]) (*connect.Response[rapportv1.ValidateCatalogResponse], error) {
 	_, _, problems := catalog.Compile(catalogFiles(req.Msg.GetFiles()), s.store.Schema(), strategyFit{s.strategies, false})
-	res := &rapportv1.ValidateCatalogResponse{}
+	return connect.NewResponse(&rapportv1.ValidateCatalogResponse{Problems: problemMessages(problems)}), nil
+}
+
+func problemMessages(problems []catalog.Problem) []*rapportv1.CatalogProblem {
+	var out []*rapportv1.CatalogProblem
 	for _, p := range problems {
-		res.Problems = append(res.Problems, &rapportv1.CatalogProblem{
-			File: p.File, Line: int32(p.Line), Column: int32(p.Column), Path: p.Path, Message: p.Message,
-		})
+		out = append(out, &rapportv1.CatalogProblem{File: p.File, Line: int32(p.Line), Column: int32(p.Column), Path: p.Path, Message: p.Message})
 	}
-	return connect.NewResponse(res), nil
+	return out
 }
 
 // PublishCatalog makes files the next version and puts it into service. The

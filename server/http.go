@@ -20,7 +20,7 @@ import (
 
 const (
 	maxQuestionBytes = 64 << 10 // of what names things: decisions, profiles, snapshots
-	maxRequestBytes  = 4 << 20  // of events
+	maxRequestBytes  = 4 << 20  // of events, and of schemas
 	maxUploadBytes   = 32 << 20 // of catalogues and modules: base64 in JSON needs a third more than the module
 )
 
@@ -46,7 +46,7 @@ func (s *Server) newHandler() http.Handler {
 	mount(rapportv1connect.NewProfileServiceHandler(profiles{s}, options(maxRequestBytes)))
 	mount(rapportv1connect.NewSnapshotServiceHandler(snapshots{s}, options(maxQuestionBytes)))
 	mount(rapportv1connect.NewTableServiceHandler(tables{s}, options(maxQuestionBytes)))
-	path, register := rapportv1connect.NewRegisterServiceHandler(registers{s}, options(maxQuestionBytes))
+	path, register := rapportv1connect.NewRegisterServiceHandler(registers{s}, options(maxRequestBytes))
 	mount(path, withoutDeadline(rapportv1connect.RegisterServiceCountSegmentsProcedure, register))
 	mount(rapportv1connect.NewCatalogServiceHandler(catalogs{s}, options(maxUploadBytes)))
 	mount(rapportv1connect.NewStrategyServiceHandler(releases{s}, options(maxUploadBytes)))

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"rapport/profilestore"
 	rapportv1 "rapport/server/api/rapport/v1"
+	"rapport/server/catalog"
 )
 
 // registers answers the RegisterService.
@@ -46,6 +48,32 @@ func (s registers) DescribeSchema(_ context.Context, req *connect.Request[rappor
 	}
 	for _, slot := range slots {
 		res.Fields = append(res.Fields, describeField(schema, slot, sources))
+	}
+	return connect.NewResponse(res), nil
+}
+
+// CheckSchema says what a schema file would change.
+func (s registers) CheckSchema(_ context.Context, req *connect.Request[rapportv1.CheckSchemaRequest]) (*connect.Response[rapportv1.CheckSchemaResponse], error) {
+	schema, problems := catalog.ReadSchema(req.Msg.GetName(), []byte(req.Msg.GetContent()))
+	if len(problems) > 0 {
+		return connect.NewResponse(&rapportv1.CheckSchemaResponse{Problems: problemMessages(problems)}), nil
+	}
+	old := s.store.Schema()
+	losses, err := profilestore.SchemaLosses(s.folder.path("snapshots"), old, schema)
+	if err != nil {
+		return nil, err
+	}
+	version, err := s.catalogs.Current()
+	switch {
+	case errors.Is(err, catalog.ErrVersionNotFound):
+	case err != nil:
+		return nil, err
+	default:
+		losses = append(losses, catalogLosses(version, old, schema, strategyFit{s.strategies, false})...)
+	}
+	res := &rapportv1.CheckSchemaResponse{SchemaId: schema.ID(), Before: old.ID(), Losses: losses}
+	for _, c := range profilestore.CompareSchemas(old, schema) {
+		res.Changes = append(res.Changes, &rapportv1.SchemaChange{Kind: string(c.Kind), Name: c.Name, What: c.What})
 	}
 	return connect.NewResponse(res), nil
 }

@@ -1,10 +1,12 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
 	"rapport/profilestore"
@@ -25,47 +27,168 @@ func InitData(dir string) error {
 	return d.close()
 }
 
-// InstallSchema checks a schema file and installs it in a data folder that no
-// server has open. A file with mistakes, or one that the current catalogue does
-// not fit, changes nothing; the error names each mistake with file, line and
-// column. It returns the schema's id, and false if it was installed already.
+// InstallSchema installs a schema file in a data folder as ApplySchema does, with a
+// default configuration. It returns the schema's id, and false if it was installed
+// already.
 func InstallSchema(dir, name string, yaml []byte) (id string, changed bool, err error) {
-	d, err := openDataFolder(dir)
+	r, err := ApplySchema(context.Background(), Config{Data: dir}, SchemaFile{Name: name, YAML: yaml})
 	if err != nil {
 		return "", false, err
+	}
+	return r.ID, r.ID != r.Before, nil
+}
+
+// SchemaFile is a schema to be installed, and what for.
+type SchemaFile struct {
+	Name string
+	YAML []byte
+	// Check says that nothing is to be installed.
+	Check bool
+	// AllowLoss lets a schema through under which something can no longer be read or
+	// used that now is: see SchemaReport.Losses.
+	AllowLoss bool
+}
+
+// SchemaReport is what came of a schema file.
+type SchemaReport struct {
+	ID      string // of the schema in the file
+	Before  string // of the one that was installed; empty if there was none
+	Changes []profilestore.SchemaChange
+	// Losses are, in words, the values of retained snapshots that could not be read any
+	// more, and the rules and strategies in service that could not be used.
+	Losses []string
+}
+
+// SchemaLossError means that a schema was not installed because something would be
+// lost.
+type SchemaLossError struct{ Losses []string }
+
+func (e *SchemaLossError) Error() string {
+	return "the schema was not installed, because this would be lost:\n" + strings.Join(e.Losses, "\n")
+}
+
+// ApplySchema checks a schema file and installs it in the data folder of a
+// configuration, which no server has open. A file with mistakes changes nothing, the
+// error names each with file, line and column; nor does one under which something
+// would be lost, unless that is allowed: then the error is a *SchemaLossError.
+func ApplySchema(ctx context.Context, config Config, file SchemaFile) (report *SchemaReport, err error) {
+	d, err := openDataFolder(config.Data)
+	if err != nil {
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
-	schema, problems := catalog.ReadSchema(name, yaml)
+	schema, problems := catalog.ReadSchema(file.Name, file.YAML)
 	if len(problems) > 0 {
-		return "", false, problemsError(problems)
+		return nil, problemsError(problems)
 	}
 	old, err := readInstalledSchema(d)
-	switch {
-	case errors.Is(err, ErrNoSchema):
-	case err != nil:
-		return "", false, err
-	case old.ID() == schema.ID():
-		return schema.ID(), false, nil
+	if err != nil && !errors.Is(err, ErrNoSchema) {
+		return nil, err
 	}
-	if err := checkCatalogFits(d, schema); err != nil {
-		return "", false, err
+	report = &SchemaReport{ID: schema.ID(), Changes: profilestore.CompareSchemas(old, schema)}
+	if old != nil {
+		if report.Before = old.ID(); report.ID == report.Before {
+			return report, nil
+		}
+		if report.Losses, err = schemaLosses(ctx, config.withDefaults(), d, old, schema); err != nil {
+			return nil, err
+		}
 	}
+	if file.Check {
+		return report, nil
+	}
+	if len(report.Losses) > 0 && !file.AllowLoss {
+		return nil, &SchemaLossError{report.Losses}
+	}
+	return report, d.installSchema(schema, report.Before)
+}
+
+// installSchema writes the schema, and that it was written.
+func (d *dataFolder) installSchema(schema *profilestore.Schema, before string) (err error) {
 	b, err := schema.MarshalJSON()
 	if err != nil {
-		return "", false, err
+		return err
 	}
 	audit, err := openAudit(d.path("audit"), slog.Default())
 	if err != nil {
-		return "", false, err
+		return err
 	}
 	defer func() { err = errors.Join(err, audit.close()) }()
-	r := auditRecord{Action: "schema apply", Subject: "schema", Peer: localPeer, Agent: fmt.Sprintf("user %d", os.Getuid()), After: schema.ID()}
-	if old != nil {
-		r.Before = old.ID()
-	}
-	return schema.ID(), true, audit.changeBy(r, func() error {
+	r := auditRecord{Action: "schema apply", Subject: "schema", Peer: localPeer, Agent: fmt.Sprintf("user %d", os.Getuid()), Before: before, After: schema.ID()}
+	return audit.changeBy(r, func() error {
 		return durable.WriteFile(d.path("schema"), append(b, '\n'))
 	})
+}
+
+// schemaLosses returns what would be lost in a folder that no server has open.
+func schemaLosses(ctx context.Context, config Config, d *dataFolder, old, schema *profilestore.Schema) ([]string, error) {
+	losses, err := profilestore.SchemaLosses(d.path("snapshots"), old, schema)
+	if err != nil {
+		return nil, err
+	}
+	store, err := catalog.OpenStore(d.path("catalog"))
+	if err != nil {
+		return nil, err
+	}
+	version, err := store.Current()
+	if errors.Is(err, catalog.ErrVersionNotFound) {
+		return losses, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	// First without strategies: to compile those may take seconds.
+	unfit := catalogLosses(version, old, schema, nil)
+	if len(unfit) == 0 && mayMiss(old, schema) {
+		unfit, err = strategyLosses(ctx, config, d, version, old, schema)
+	}
+	return append(losses, unfit...), err
+}
+
+// mayMiss reports whether a schema lacks a field of another, or has one of another type.
+func mayMiss(old, schema *profilestore.Schema) bool {
+	for _, f := range old.Fields() {
+		slot, ok := schema.Lookup(f.Name)
+		if !ok || schema.Fields()[slot].Type != f.Type {
+			return true
+		}
+	}
+	return false
+}
+
+// strategyLosses opens the strategies of the folder to see whether they fit.
+func strategyLosses(ctx context.Context, config Config, d *dataFolder, version *catalog.Version, old, schema *profilestore.Schema) (losses []string, err error) {
+	s := &Server{config: config, log: config.Logger, folder: d}
+	if s.runtime, err = s.newSandbox(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.runtime.Close(context.WithoutCancel(ctx))) }()
+	trusted, err := parseTrustedKeys(config.TrustedKeys)
+	if err != nil {
+		return nil, err
+	}
+	if s.strategies, err = openStrategies(ctx, d.path("strategies"), s.runtime, trusted, s.log); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.strategies.close(context.WithoutCancel(ctx))) }()
+	return catalogLosses(version, old, schema, strategyFit{s.strategies, false}), nil
+}
+
+// catalogLosses returns what of the catalogue in service, and of its strategies if they
+// are given, can be used under one schema and not under another.
+func catalogLosses(version *catalog.Version, old, schema *profilestore.Schema, strategies catalog.StrategyChecker) []string {
+	_, _, after := catalog.Compile(version.Files, schema, strategies)
+	if len(after) == 0 {
+		return nil
+	}
+	_, _, before := catalog.Compile(version.Files, old, strategies)
+	var losses []string
+	for _, p := range after {
+		if !slices.Contains(before, p) {
+			losses = append(losses, fmt.Sprintf("catalogue version %d: %s", version.Number, p))
+		}
+	}
+	return losses
 }
 
 // InstalledSchema returns the schema of a data folder, which may be open in a
@@ -86,26 +209,6 @@ func readInstalledSchema(d *dataFolder) (*profilestore.Schema, error) {
 		return nil, err
 	}
 	return profilestore.ParseSchema(b)
-}
-
-// checkCatalogFits refuses a schema under which the current catalogue would not
-// compile.
-func checkCatalogFits(d *dataFolder, schema *profilestore.Schema) error {
-	store, err := catalog.OpenStore(d.path("catalog"))
-	if err != nil {
-		return err
-	}
-	version, err := store.Current()
-	if errors.Is(err, catalog.ErrVersionNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if _, _, problems := catalog.Compile(version.Files, schema, nil); len(problems) > 0 {
-		return fmt.Errorf("catalogue version %d does not fit this schema: publish one that does first, or keep the fields that it reads:\n%w", version.Number, problemsError(problems))
-	}
-	return nil
 }
 
 func problemsError(problems []catalog.Problem) error {

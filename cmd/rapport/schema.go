@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"strings"
 
 	"rapport/profilestore"
@@ -21,48 +20,6 @@ func (schemaCmd) Help() string {
 	return `The schema declares what is known of a customer: the namespaces of identities and how they may be
 linked, the sources that deliver batch files, and the typed fields of a profile. It is part of the
 data folder.`
-}
-
-type schemaApplyCmd struct {
-	File string `arg:"" help:"The schema: a YAML file."`
-}
-
-// Help is shown by --help.
-func (schemaApplyCmd) Help() string {
-	return `The data folder is made if it does not exist; no server may have it open. A schema with mistakes, or
-one that the current catalogue does not fit, changes nothing. Mistakes are printed as FILE:LINE:COLUMN.
-
-Examples:
-
-	rapport schema apply --data DATA schema.yaml`
-}
-
-// Run installs the schema.
-func (cmd *schemaApplyCmd) Run(a *app) error {
-	data, err := a.target.folder("the schema is part of a data folder")
-	if err != nil {
-		return err
-	}
-	text, err := os.ReadFile(cmd.File)
-	if err != nil {
-		return fmt.Errorf("schema: %w", err)
-	}
-	id, changed, err := server.InstallSchema(data, cmd.File, text)
-	if err != nil {
-		return err
-	}
-	if a.json {
-		return a.printJSON(struct {
-			SchemaID string `json:"schemaId"`
-			Changed  bool   `json:"changed"`
-		}{id, changed})
-	}
-	done := "is installed in"
-	if !changed {
-		done = "was installed already in"
-	}
-	_, err = fmt.Fprintf(a.out, "schema %s %s %s\n", id, done, data)
-	return err
 }
 
 type schemaShowCmd struct{}

@@ -24,6 +24,208 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// CheckSchemaRequest holds a schema file.
+type CheckSchemaRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the file, for messages about it.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// YAML.
+	Content       string `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckSchemaRequest) Reset() {
+	*x = CheckSchemaRequest{}
+	mi := &file_rapport_v1_register_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckSchemaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckSchemaRequest) ProtoMessage() {}
+
+func (x *CheckSchemaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_register_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckSchemaRequest.ProtoReflect.Descriptor instead.
+func (*CheckSchemaRequest) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *CheckSchemaRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CheckSchemaRequest) GetContent() string {
+	if x != nil {
+		return x.Content
+	}
+	return ""
+}
+
+// CheckSchemaResponse says what a schema file would do.
+type CheckSchemaResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Mistakes in the file; nothing else is set if there are any.
+	Problems []*CatalogProblem `protobuf:"bytes,1,rep,name=problems,proto3" json:"problems,omitempty"`
+	// The id of the schema in the file.
+	SchemaId string `protobuf:"bytes,2,opt,name=schema_id,json=schemaId,proto3" json:"schema_id,omitempty"`
+	// The id of the installed schema.
+	Before string `protobuf:"bytes,3,opt,name=before,proto3" json:"before,omitempty"`
+	// What changes.
+	Changes []*SchemaChange `protobuf:"bytes,4,rep,name=changes,proto3" json:"changes,omitempty"`
+	// What would be lost, in words. With any, the schema is installed only if the
+	// loss is allowed.
+	Losses        []string `protobuf:"bytes,5,rep,name=losses,proto3" json:"losses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckSchemaResponse) Reset() {
+	*x = CheckSchemaResponse{}
+	mi := &file_rapport_v1_register_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckSchemaResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckSchemaResponse) ProtoMessage() {}
+
+func (x *CheckSchemaResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_register_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckSchemaResponse.ProtoReflect.Descriptor instead.
+func (*CheckSchemaResponse) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *CheckSchemaResponse) GetProblems() []*CatalogProblem {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+func (x *CheckSchemaResponse) GetSchemaId() string {
+	if x != nil {
+		return x.SchemaId
+	}
+	return ""
+}
+
+func (x *CheckSchemaResponse) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+func (x *CheckSchemaResponse) GetChanges() []*SchemaChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *CheckSchemaResponse) GetLosses() []string {
+	if x != nil {
+		return x.Losses
+	}
+	return nil
+}
+
+// SchemaChange is one thing that a schema changes.
+type SchemaChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `added`, `removed`, `retyped`, `re-sourced`, `events`, `described` or `source`.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The field, or source.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// What it was and is, and when that takes effect.
+	What          string `protobuf:"bytes,3,opt,name=what,proto3" json:"what,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SchemaChange) Reset() {
+	*x = SchemaChange{}
+	mi := &file_rapport_v1_register_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SchemaChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SchemaChange) ProtoMessage() {}
+
+func (x *SchemaChange) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_register_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SchemaChange.ProtoReflect.Descriptor instead.
+func (*SchemaChange) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *SchemaChange) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *SchemaChange) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SchemaChange) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
 // ListSegmentsRequest asks for segments.
 type ListSegmentsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -33,7 +235,7 @@ type ListSegmentsRequest struct {
 
 func (x *ListSegmentsRequest) Reset() {
 	*x = ListSegmentsRequest{}
-	mi := &file_rapport_v1_register_service_proto_msgTypes[0]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -45,7 +247,7 @@ func (x *ListSegmentsRequest) String() string {
 func (*ListSegmentsRequest) ProtoMessage() {}
 
 func (x *ListSegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_register_service_proto_msgTypes[0]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -58,7 +260,7 @@ func (x *ListSegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSegmentsRequest.ProtoReflect.Descriptor instead.
 func (*ListSegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{0}
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{3}
 }
 
 // ListSegmentsResponse lists segments.
@@ -74,7 +276,7 @@ type ListSegmentsResponse struct {
 
 func (x *ListSegmentsResponse) Reset() {
 	*x = ListSegmentsResponse{}
-	mi := &file_rapport_v1_register_service_proto_msgTypes[1]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -86,7 +288,7 @@ func (x *ListSegmentsResponse) String() string {
 func (*ListSegmentsResponse) ProtoMessage() {}
 
 func (x *ListSegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_register_service_proto_msgTypes[1]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -99,7 +301,7 @@ func (x *ListSegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSegmentsResponse.ProtoReflect.Descriptor instead.
 func (*ListSegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{1}
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ListSegmentsResponse) GetCatalogVersion() int64 {
@@ -130,7 +332,7 @@ type CountSegmentsRequest struct {
 
 func (x *CountSegmentsRequest) Reset() {
 	*x = CountSegmentsRequest{}
-	mi := &file_rapport_v1_register_service_proto_msgTypes[2]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -142,7 +344,7 @@ func (x *CountSegmentsRequest) String() string {
 func (*CountSegmentsRequest) ProtoMessage() {}
 
 func (x *CountSegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_register_service_proto_msgTypes[2]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -155,7 +357,7 @@ func (x *CountSegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountSegmentsRequest.ProtoReflect.Descriptor instead.
 func (*CountSegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{2}
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CountSegmentsRequest) GetSegments() []string {
@@ -187,7 +389,7 @@ type CountSegmentsResponse struct {
 
 func (x *CountSegmentsResponse) Reset() {
 	*x = CountSegmentsResponse{}
-	mi := &file_rapport_v1_register_service_proto_msgTypes[3]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -199,7 +401,7 @@ func (x *CountSegmentsResponse) String() string {
 func (*CountSegmentsResponse) ProtoMessage() {}
 
 func (x *CountSegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_register_service_proto_msgTypes[3]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -212,7 +414,7 @@ func (x *CountSegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountSegmentsResponse.ProtoReflect.Descriptor instead.
 func (*CountSegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{3}
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CountSegmentsResponse) GetDone() int64 {
@@ -258,7 +460,7 @@ type SegmentCounts struct {
 
 func (x *SegmentCounts) Reset() {
 	*x = SegmentCounts{}
-	mi := &file_rapport_v1_register_service_proto_msgTypes[4]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -270,7 +472,7 @@ func (x *SegmentCounts) String() string {
 func (*SegmentCounts) ProtoMessage() {}
 
 func (x *SegmentCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_register_service_proto_msgTypes[4]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -283,7 +485,7 @@ func (x *SegmentCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentCounts.ProtoReflect.Descriptor instead.
 func (*SegmentCounts) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{4}
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SegmentCounts) GetCatalogVersion() int64 {
@@ -347,7 +549,7 @@ type SegmentCount struct {
 
 func (x *SegmentCount) Reset() {
 	*x = SegmentCount{}
-	mi := &file_rapport_v1_register_service_proto_msgTypes[5]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -359,7 +561,7 @@ func (x *SegmentCount) String() string {
 func (*SegmentCount) ProtoMessage() {}
 
 func (x *SegmentCount) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_register_service_proto_msgTypes[5]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -372,7 +574,7 @@ func (x *SegmentCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentCount.ProtoReflect.Descriptor instead.
 func (*SegmentCount) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{5}
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SegmentCount) GetSegment() string {
@@ -421,7 +623,7 @@ type DescribeSchemaRequest struct {
 
 func (x *DescribeSchemaRequest) Reset() {
 	*x = DescribeSchemaRequest{}
-	mi := &file_rapport_v1_register_service_proto_msgTypes[6]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -433,7 +635,7 @@ func (x *DescribeSchemaRequest) String() string {
 func (*DescribeSchemaRequest) ProtoMessage() {}
 
 func (x *DescribeSchemaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_register_service_proto_msgTypes[6]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -446,7 +648,7 @@ func (x *DescribeSchemaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeSchemaRequest.ProtoReflect.Descriptor instead.
 func (*DescribeSchemaRequest) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{6}
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DescribeSchemaRequest) GetFields() []string {
@@ -471,7 +673,7 @@ type DescribeSchemaResponse struct {
 
 func (x *DescribeSchemaResponse) Reset() {
 	*x = DescribeSchemaResponse{}
-	mi := &file_rapport_v1_register_service_proto_msgTypes[7]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -483,7 +685,7 @@ func (x *DescribeSchemaResponse) String() string {
 func (*DescribeSchemaResponse) ProtoMessage() {}
 
 func (x *DescribeSchemaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_register_service_proto_msgTypes[7]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -496,7 +698,7 @@ func (x *DescribeSchemaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeSchemaResponse.ProtoReflect.Descriptor instead.
 func (*DescribeSchemaResponse) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{7}
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DescribeSchemaResponse) GetSchemaId() string {
@@ -550,7 +752,7 @@ type SourceDescription struct {
 
 func (x *SourceDescription) Reset() {
 	*x = SourceDescription{}
-	mi := &file_rapport_v1_register_service_proto_msgTypes[8]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -562,7 +764,7 @@ func (x *SourceDescription) String() string {
 func (*SourceDescription) ProtoMessage() {}
 
 func (x *SourceDescription) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_register_service_proto_msgTypes[8]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -575,7 +777,7 @@ func (x *SourceDescription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceDescription.ProtoReflect.Descriptor instead.
 func (*SourceDescription) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{8}
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SourceDescription) GetSource() string {
@@ -684,7 +886,7 @@ type FieldDescription struct {
 
 func (x *FieldDescription) Reset() {
 	*x = FieldDescription{}
-	mi := &file_rapport_v1_register_service_proto_msgTypes[9]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -696,7 +898,7 @@ func (x *FieldDescription) String() string {
 func (*FieldDescription) ProtoMessage() {}
 
 func (x *FieldDescription) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_register_service_proto_msgTypes[9]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -709,7 +911,7 @@ func (x *FieldDescription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FieldDescription.ProtoReflect.Descriptor instead.
 func (*FieldDescription) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{9}
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *FieldDescription) GetName() string {
@@ -824,7 +1026,7 @@ type FieldDistribution struct {
 
 func (x *FieldDistribution) Reset() {
 	*x = FieldDistribution{}
-	mi := &file_rapport_v1_register_service_proto_msgTypes[10]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -836,7 +1038,7 @@ func (x *FieldDistribution) String() string {
 func (*FieldDistribution) ProtoMessage() {}
 
 func (x *FieldDistribution) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_register_service_proto_msgTypes[10]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -849,7 +1051,7 @@ func (x *FieldDistribution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FieldDistribution.ProtoReflect.Descriptor instead.
 func (*FieldDistribution) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{10}
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *FieldDistribution) GetNumbers() *NumberDistribution {
@@ -904,7 +1106,7 @@ type NumberDistribution struct {
 
 func (x *NumberDistribution) Reset() {
 	*x = NumberDistribution{}
-	mi := &file_rapport_v1_register_service_proto_msgTypes[11]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -916,7 +1118,7 @@ func (x *NumberDistribution) String() string {
 func (*NumberDistribution) ProtoMessage() {}
 
 func (x *NumberDistribution) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_register_service_proto_msgTypes[11]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -929,7 +1131,7 @@ func (x *NumberDistribution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NumberDistribution.ProtoReflect.Descriptor instead.
 func (*NumberDistribution) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{11}
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *NumberDistribution) GetMin() float64 {
@@ -973,7 +1175,7 @@ type NumberQuantile struct {
 
 func (x *NumberQuantile) Reset() {
 	*x = NumberQuantile{}
-	mi := &file_rapport_v1_register_service_proto_msgTypes[12]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -985,7 +1187,7 @@ func (x *NumberQuantile) String() string {
 func (*NumberQuantile) ProtoMessage() {}
 
 func (x *NumberQuantile) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_register_service_proto_msgTypes[12]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -998,7 +1200,7 @@ func (x *NumberQuantile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NumberQuantile.ProtoReflect.Descriptor instead.
 func (*NumberQuantile) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{12}
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *NumberQuantile) GetShare() float64 {
@@ -1031,7 +1233,7 @@ type TextDistribution struct {
 
 func (x *TextDistribution) Reset() {
 	*x = TextDistribution{}
-	mi := &file_rapport_v1_register_service_proto_msgTypes[13]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1043,7 +1245,7 @@ func (x *TextDistribution) String() string {
 func (*TextDistribution) ProtoMessage() {}
 
 func (x *TextDistribution) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_register_service_proto_msgTypes[13]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1056,7 +1258,7 @@ func (x *TextDistribution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDistribution.ProtoReflect.Descriptor instead.
 func (*TextDistribution) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{13}
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TextDistribution) GetDistinct() int64 {
@@ -1093,7 +1295,7 @@ type TextFrequency struct {
 
 func (x *TextFrequency) Reset() {
 	*x = TextFrequency{}
-	mi := &file_rapport_v1_register_service_proto_msgTypes[14]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1105,7 +1307,7 @@ func (x *TextFrequency) String() string {
 func (*TextFrequency) ProtoMessage() {}
 
 func (x *TextFrequency) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_register_service_proto_msgTypes[14]
+	mi := &file_rapport_v1_register_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1118,7 +1320,7 @@ func (x *TextFrequency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextFrequency.ProtoReflect.Descriptor instead.
 func (*TextFrequency) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{14}
+	return file_rapport_v1_register_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TextFrequency) GetText() string {
@@ -1140,7 +1342,20 @@ var File_rapport_v1_register_service_proto protoreflect.FileDescriptor
 const file_rapport_v1_register_service_proto_rawDesc = "" +
 	"\n" +
 	"!rapport/v1/register_service.proto\x12\n" +
-	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18rapport/v1/catalog.proto\x1a!rapport/v1/snapshot_service.proto\"\x15\n" +
+	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18rapport/v1/catalog.proto\x1a rapport/v1/catalog_service.proto\x1a!rapport/v1/snapshot_service.proto\"U\n" +
+	"\x12CheckSchemaRequest\x12\x1c\n" +
+	"\x04name\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\x04name\x12!\n" +
+	"\acontent\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\acontent\"\xce\x01\n" +
+	"\x13CheckSchemaResponse\x126\n" +
+	"\bproblems\x18\x01 \x03(\v2\x1a.rapport.v1.CatalogProblemR\bproblems\x12\x1b\n" +
+	"\tschema_id\x18\x02 \x01(\tR\bschemaId\x12\x16\n" +
+	"\x06before\x18\x03 \x01(\tR\x06before\x122\n" +
+	"\achanges\x18\x04 \x03(\v2\x18.rapport.v1.SchemaChangeR\achanges\x12\x16\n" +
+	"\x06losses\x18\x05 \x03(\tR\x06losses\"J\n" +
+	"\fSchemaChange\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04what\x18\x03 \x01(\tR\x04what\"\x15\n" +
 	"\x13ListSegmentsRequest\"p\n" +
 	"\x14ListSegmentsResponse\x12'\n" +
 	"\x0fcatalog_version\x18\x01 \x01(\x03R\x0ecatalogVersion\x12/\n" +
@@ -1222,9 +1437,10 @@ const file_rapport_v1_register_service_proto_rawDesc = "" +
 	"\x03top\x18\x03 \x03(\v2\x19.rapport.v1.TextFrequencyR\x03top\"A\n" +
 	"\rTextFrequency\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12\x1c\n" +
-	"\tcustomers\x18\x02 \x01(\x03R\tcustomers2\x9f\x02\n" +
+	"\tcustomers\x18\x02 \x01(\x03R\tcustomers2\xf4\x02\n" +
 	"\x0fRegisterService\x12\\\n" +
-	"\x0eDescribeSchema\x12!.rapport.v1.DescribeSchemaRequest\x1a\".rapport.v1.DescribeSchemaResponse\"\x03\x90\x02\x01\x12V\n" +
+	"\x0eDescribeSchema\x12!.rapport.v1.DescribeSchemaRequest\x1a\".rapport.v1.DescribeSchemaResponse\"\x03\x90\x02\x01\x12S\n" +
+	"\vCheckSchema\x12\x1e.rapport.v1.CheckSchemaRequest\x1a\x1f.rapport.v1.CheckSchemaResponse\"\x03\x90\x02\x01\x12V\n" +
 	"\fListSegments\x12\x1f.rapport.v1.ListSegmentsRequest\x1a .rapport.v1.ListSegmentsResponse\"\x03\x90\x02\x01\x12V\n" +
 	"\rCountSegments\x12 .rapport.v1.CountSegmentsRequest\x1a!.rapport.v1.CountSegmentsResponse0\x01B)Z'rapport/server/api/rapport/v1;rapportv1b\x06proto3"
 
@@ -1240,58 +1456,66 @@ func file_rapport_v1_register_service_proto_rawDescGZIP() []byte {
 	return file_rapport_v1_register_service_proto_rawDescData
 }
 
-var file_rapport_v1_register_service_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_rapport_v1_register_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_rapport_v1_register_service_proto_goTypes = []any{
-	(*ListSegmentsRequest)(nil),    // 0: rapport.v1.ListSegmentsRequest
-	(*ListSegmentsResponse)(nil),   // 1: rapport.v1.ListSegmentsResponse
-	(*CountSegmentsRequest)(nil),   // 2: rapport.v1.CountSegmentsRequest
-	(*CountSegmentsResponse)(nil),  // 3: rapport.v1.CountSegmentsResponse
-	(*SegmentCounts)(nil),          // 4: rapport.v1.SegmentCounts
-	(*SegmentCount)(nil),           // 5: rapport.v1.SegmentCount
-	(*DescribeSchemaRequest)(nil),  // 6: rapport.v1.DescribeSchemaRequest
-	(*DescribeSchemaResponse)(nil), // 7: rapport.v1.DescribeSchemaResponse
-	(*SourceDescription)(nil),      // 8: rapport.v1.SourceDescription
-	(*FieldDescription)(nil),       // 9: rapport.v1.FieldDescription
-	(*FieldDistribution)(nil),      // 10: rapport.v1.FieldDistribution
-	(*NumberDistribution)(nil),     // 11: rapport.v1.NumberDistribution
-	(*NumberQuantile)(nil),         // 12: rapport.v1.NumberQuantile
-	(*TextDistribution)(nil),       // 13: rapport.v1.TextDistribution
-	(*TextFrequency)(nil),          // 14: rapport.v1.TextFrequency
-	(*Segment)(nil),                // 15: rapport.v1.Segment
-	(*timestamppb.Timestamp)(nil),  // 16: google.protobuf.Timestamp
-	(*Snapshot)(nil),               // 17: rapport.v1.Snapshot
-	(*durationpb.Duration)(nil),    // 18: google.protobuf.Duration
+	(*CheckSchemaRequest)(nil),     // 0: rapport.v1.CheckSchemaRequest
+	(*CheckSchemaResponse)(nil),    // 1: rapport.v1.CheckSchemaResponse
+	(*SchemaChange)(nil),           // 2: rapport.v1.SchemaChange
+	(*ListSegmentsRequest)(nil),    // 3: rapport.v1.ListSegmentsRequest
+	(*ListSegmentsResponse)(nil),   // 4: rapport.v1.ListSegmentsResponse
+	(*CountSegmentsRequest)(nil),   // 5: rapport.v1.CountSegmentsRequest
+	(*CountSegmentsResponse)(nil),  // 6: rapport.v1.CountSegmentsResponse
+	(*SegmentCounts)(nil),          // 7: rapport.v1.SegmentCounts
+	(*SegmentCount)(nil),           // 8: rapport.v1.SegmentCount
+	(*DescribeSchemaRequest)(nil),  // 9: rapport.v1.DescribeSchemaRequest
+	(*DescribeSchemaResponse)(nil), // 10: rapport.v1.DescribeSchemaResponse
+	(*SourceDescription)(nil),      // 11: rapport.v1.SourceDescription
+	(*FieldDescription)(nil),       // 12: rapport.v1.FieldDescription
+	(*FieldDistribution)(nil),      // 13: rapport.v1.FieldDistribution
+	(*NumberDistribution)(nil),     // 14: rapport.v1.NumberDistribution
+	(*NumberQuantile)(nil),         // 15: rapport.v1.NumberQuantile
+	(*TextDistribution)(nil),       // 16: rapport.v1.TextDistribution
+	(*TextFrequency)(nil),          // 17: rapport.v1.TextFrequency
+	(*CatalogProblem)(nil),         // 18: rapport.v1.CatalogProblem
+	(*Segment)(nil),                // 19: rapport.v1.Segment
+	(*timestamppb.Timestamp)(nil),  // 20: google.protobuf.Timestamp
+	(*Snapshot)(nil),               // 21: rapport.v1.Snapshot
+	(*durationpb.Duration)(nil),    // 22: google.protobuf.Duration
 }
 var file_rapport_v1_register_service_proto_depIdxs = []int32{
-	15, // 0: rapport.v1.ListSegmentsResponse.segments:type_name -> rapport.v1.Segment
-	4,  // 1: rapport.v1.CountSegmentsResponse.counts:type_name -> rapport.v1.SegmentCounts
-	16, // 2: rapport.v1.SegmentCounts.read_at:type_name -> google.protobuf.Timestamp
-	17, // 3: rapport.v1.SegmentCounts.snapshots:type_name -> rapport.v1.Snapshot
-	5,  // 4: rapport.v1.SegmentCounts.segments:type_name -> rapport.v1.SegmentCount
-	9,  // 5: rapport.v1.DescribeSchemaResponse.fields:type_name -> rapport.v1.FieldDescription
-	8,  // 6: rapport.v1.DescribeSchemaResponse.sources:type_name -> rapport.v1.SourceDescription
-	17, // 7: rapport.v1.SourceDescription.snapshot:type_name -> rapport.v1.Snapshot
-	18, // 8: rapport.v1.SourceDescription.age:type_name -> google.protobuf.Duration
-	18, // 9: rapport.v1.SourceDescription.max_age:type_name -> google.protobuf.Duration
-	16, // 10: rapport.v1.FieldDescription.as_of:type_name -> google.protobuf.Timestamp
-	10, // 11: rapport.v1.FieldDescription.distribution:type_name -> rapport.v1.FieldDistribution
-	11, // 12: rapport.v1.FieldDistribution.numbers:type_name -> rapport.v1.NumberDistribution
-	16, // 13: rapport.v1.FieldDistribution.first:type_name -> google.protobuf.Timestamp
-	16, // 14: rapport.v1.FieldDistribution.last:type_name -> google.protobuf.Timestamp
-	13, // 15: rapport.v1.FieldDistribution.texts:type_name -> rapport.v1.TextDistribution
-	12, // 16: rapport.v1.NumberDistribution.quantiles:type_name -> rapport.v1.NumberQuantile
-	14, // 17: rapport.v1.TextDistribution.top:type_name -> rapport.v1.TextFrequency
-	6,  // 18: rapport.v1.RegisterService.DescribeSchema:input_type -> rapport.v1.DescribeSchemaRequest
-	0,  // 19: rapport.v1.RegisterService.ListSegments:input_type -> rapport.v1.ListSegmentsRequest
-	2,  // 20: rapport.v1.RegisterService.CountSegments:input_type -> rapport.v1.CountSegmentsRequest
-	7,  // 21: rapport.v1.RegisterService.DescribeSchema:output_type -> rapport.v1.DescribeSchemaResponse
-	1,  // 22: rapport.v1.RegisterService.ListSegments:output_type -> rapport.v1.ListSegmentsResponse
-	3,  // 23: rapport.v1.RegisterService.CountSegments:output_type -> rapport.v1.CountSegmentsResponse
-	21, // [21:24] is the sub-list for method output_type
-	18, // [18:21] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	18, // 0: rapport.v1.CheckSchemaResponse.problems:type_name -> rapport.v1.CatalogProblem
+	2,  // 1: rapport.v1.CheckSchemaResponse.changes:type_name -> rapport.v1.SchemaChange
+	19, // 2: rapport.v1.ListSegmentsResponse.segments:type_name -> rapport.v1.Segment
+	7,  // 3: rapport.v1.CountSegmentsResponse.counts:type_name -> rapport.v1.SegmentCounts
+	20, // 4: rapport.v1.SegmentCounts.read_at:type_name -> google.protobuf.Timestamp
+	21, // 5: rapport.v1.SegmentCounts.snapshots:type_name -> rapport.v1.Snapshot
+	8,  // 6: rapport.v1.SegmentCounts.segments:type_name -> rapport.v1.SegmentCount
+	12, // 7: rapport.v1.DescribeSchemaResponse.fields:type_name -> rapport.v1.FieldDescription
+	11, // 8: rapport.v1.DescribeSchemaResponse.sources:type_name -> rapport.v1.SourceDescription
+	21, // 9: rapport.v1.SourceDescription.snapshot:type_name -> rapport.v1.Snapshot
+	22, // 10: rapport.v1.SourceDescription.age:type_name -> google.protobuf.Duration
+	22, // 11: rapport.v1.SourceDescription.max_age:type_name -> google.protobuf.Duration
+	20, // 12: rapport.v1.FieldDescription.as_of:type_name -> google.protobuf.Timestamp
+	13, // 13: rapport.v1.FieldDescription.distribution:type_name -> rapport.v1.FieldDistribution
+	14, // 14: rapport.v1.FieldDistribution.numbers:type_name -> rapport.v1.NumberDistribution
+	20, // 15: rapport.v1.FieldDistribution.first:type_name -> google.protobuf.Timestamp
+	20, // 16: rapport.v1.FieldDistribution.last:type_name -> google.protobuf.Timestamp
+	16, // 17: rapport.v1.FieldDistribution.texts:type_name -> rapport.v1.TextDistribution
+	15, // 18: rapport.v1.NumberDistribution.quantiles:type_name -> rapport.v1.NumberQuantile
+	17, // 19: rapport.v1.TextDistribution.top:type_name -> rapport.v1.TextFrequency
+	9,  // 20: rapport.v1.RegisterService.DescribeSchema:input_type -> rapport.v1.DescribeSchemaRequest
+	0,  // 21: rapport.v1.RegisterService.CheckSchema:input_type -> rapport.v1.CheckSchemaRequest
+	3,  // 22: rapport.v1.RegisterService.ListSegments:input_type -> rapport.v1.ListSegmentsRequest
+	5,  // 23: rapport.v1.RegisterService.CountSegments:input_type -> rapport.v1.CountSegmentsRequest
+	10, // 24: rapport.v1.RegisterService.DescribeSchema:output_type -> rapport.v1.DescribeSchemaResponse
+	1,  // 25: rapport.v1.RegisterService.CheckSchema:output_type -> rapport.v1.CheckSchemaResponse
+	4,  // 26: rapport.v1.RegisterService.ListSegments:output_type -> rapport.v1.ListSegmentsResponse
+	6,  // 27: rapport.v1.RegisterService.CountSegments:output_type -> rapport.v1.CountSegmentsResponse
+	24, // [24:28] is the sub-list for method output_type
+	20, // [20:24] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_rapport_v1_register_service_proto_init() }
@@ -1300,16 +1524,17 @@ func file_rapport_v1_register_service_proto_init() {
 		return
 	}
 	file_rapport_v1_catalog_proto_init()
+	file_rapport_v1_catalog_service_proto_init()
 	file_rapport_v1_snapshot_service_proto_init()
-	file_rapport_v1_register_service_proto_msgTypes[2].OneofWrappers = []any{}
-	file_rapport_v1_register_service_proto_msgTypes[10].OneofWrappers = []any{}
+	file_rapport_v1_register_service_proto_msgTypes[5].OneofWrappers = []any{}
+	file_rapport_v1_register_service_proto_msgTypes[13].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rapport_v1_register_service_proto_rawDesc), len(file_rapport_v1_register_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -36,6 +36,9 @@ const (
 	// RegisterServiceDescribeSchemaProcedure is the fully-qualified name of the RegisterService's
 	// DescribeSchema RPC.
 	RegisterServiceDescribeSchemaProcedure = "/rapport.v1.RegisterService/DescribeSchema"
+	// RegisterServiceCheckSchemaProcedure is the fully-qualified name of the RegisterService's
+	// CheckSchema RPC.
+	RegisterServiceCheckSchemaProcedure = "/rapport.v1.RegisterService/CheckSchema"
 	// RegisterServiceListSegmentsProcedure is the fully-qualified name of the RegisterService's
 	// ListSegments RPC.
 	RegisterServiceListSegmentsProcedure = "/rapport.v1.RegisterService/ListSegments"
@@ -50,6 +53,11 @@ type RegisterServiceClient interface {
 	//
 	// Errors: INVALID_ARGUMENT for a field that the schema does not have.
 	DescribeSchema(context.Context, *connect.Request[v1.DescribeSchemaRequest]) (*connect.Response[v1.DescribeSchemaResponse], error)
+	// CheckSchema says what a schema file would change if `rapport schema apply`
+	// installed it, and what would be lost: values of retained snapshots that could
+	// not be read any more, and rules and strategies in service that could not be
+	// used. Nothing changes.
+	CheckSchema(context.Context, *connect.Request[v1.CheckSchemaRequest]) (*connect.Response[v1.CheckSchemaResponse], error)
 	// ListSegments lists the segments of the catalogue in service.
 	//
 	// Errors: FAILED_PRECONDITION with reason NO_CATALOG.
@@ -83,6 +91,13 @@ func NewRegisterServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		checkSchema: connect.NewClient[v1.CheckSchemaRequest, v1.CheckSchemaResponse](
+			httpClient,
+			baseURL+RegisterServiceCheckSchemaProcedure,
+			connect.WithSchema(registerServiceMethods.ByName("CheckSchema")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 		listSegments: connect.NewClient[v1.ListSegmentsRequest, v1.ListSegmentsResponse](
 			httpClient,
 			baseURL+RegisterServiceListSegmentsProcedure,
@@ -102,6 +117,7 @@ func NewRegisterServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 // registerServiceClient implements RegisterServiceClient.
 type registerServiceClient struct {
 	describeSchema *connect.Client[v1.DescribeSchemaRequest, v1.DescribeSchemaResponse]
+	checkSchema    *connect.Client[v1.CheckSchemaRequest, v1.CheckSchemaResponse]
 	listSegments   *connect.Client[v1.ListSegmentsRequest, v1.ListSegmentsResponse]
 	countSegments  *connect.Client[v1.CountSegmentsRequest, v1.CountSegmentsResponse]
 }
@@ -109,6 +125,11 @@ type registerServiceClient struct {
 // DescribeSchema calls rapport.v1.RegisterService.DescribeSchema.
 func (c *registerServiceClient) DescribeSchema(ctx context.Context, req *connect.Request[v1.DescribeSchemaRequest]) (*connect.Response[v1.DescribeSchemaResponse], error) {
 	return c.describeSchema.CallUnary(ctx, req)
+}
+
+// CheckSchema calls rapport.v1.RegisterService.CheckSchema.
+func (c *registerServiceClient) CheckSchema(ctx context.Context, req *connect.Request[v1.CheckSchemaRequest]) (*connect.Response[v1.CheckSchemaResponse], error) {
+	return c.checkSchema.CallUnary(ctx, req)
 }
 
 // ListSegments calls rapport.v1.RegisterService.ListSegments.
@@ -127,6 +148,11 @@ type RegisterServiceHandler interface {
 	//
 	// Errors: INVALID_ARGUMENT for a field that the schema does not have.
 	DescribeSchema(context.Context, *connect.Request[v1.DescribeSchemaRequest]) (*connect.Response[v1.DescribeSchemaResponse], error)
+	// CheckSchema says what a schema file would change if `rapport schema apply`
+	// installed it, and what would be lost: values of retained snapshots that could
+	// not be read any more, and rules and strategies in service that could not be
+	// used. Nothing changes.
+	CheckSchema(context.Context, *connect.Request[v1.CheckSchemaRequest]) (*connect.Response[v1.CheckSchemaResponse], error)
 	// ListSegments lists the segments of the catalogue in service.
 	//
 	// Errors: FAILED_PRECONDITION with reason NO_CATALOG.
@@ -156,6 +182,13 @@ func NewRegisterServiceHandler(svc RegisterServiceHandler, opts ...connect.Handl
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	registerServiceCheckSchemaHandler := connect.NewUnaryHandler(
+		RegisterServiceCheckSchemaProcedure,
+		svc.CheckSchema,
+		connect.WithSchema(registerServiceMethods.ByName("CheckSchema")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	registerServiceListSegmentsHandler := connect.NewUnaryHandler(
 		RegisterServiceListSegmentsProcedure,
 		svc.ListSegments,
@@ -173,6 +206,8 @@ func NewRegisterServiceHandler(svc RegisterServiceHandler, opts ...connect.Handl
 		switch r.URL.Path {
 		case RegisterServiceDescribeSchemaProcedure:
 			registerServiceDescribeSchemaHandler.ServeHTTP(w, r)
+		case RegisterServiceCheckSchemaProcedure:
+			registerServiceCheckSchemaHandler.ServeHTTP(w, r)
 		case RegisterServiceListSegmentsProcedure:
 			registerServiceListSegmentsHandler.ServeHTTP(w, r)
 		case RegisterServiceCountSegmentsProcedure:
@@ -188,6 +223,10 @@ type UnimplementedRegisterServiceHandler struct{}
 
 func (UnimplementedRegisterServiceHandler) DescribeSchema(context.Context, *connect.Request[v1.DescribeSchemaRequest]) (*connect.Response[v1.DescribeSchemaResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.RegisterService.DescribeSchema is not implemented"))
+}
+
+func (UnimplementedRegisterServiceHandler) CheckSchema(context.Context, *connect.Request[v1.CheckSchemaRequest]) (*connect.Response[v1.CheckSchemaResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.RegisterService.CheckSchema is not implemented"))
 }
 
 func (UnimplementedRegisterServiceHandler) ListSegments(context.Context, *connect.Request[v1.ListSegmentsRequest]) (*connect.Response[v1.ListSegmentsResponse], error) {
