@@ -89,13 +89,15 @@ func (s *Server) recovered(_ context.Context, spec connect.Spec, _ http.Header, 
 	return fmt.Errorf("%s: panic: %v\n%s", spec.Procedure, p, debug.Stack())
 }
 
-// serveReady answers 200 when the server is ready, else 503 and what is not.
+// serveReady answers 200 when the server is ready, and which snapshots are stale; else
+// 503 and what is not ready.
 func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
 	if reasons := s.notReady(); len(reasons) > 0 {
 		writeText(w, http.StatusServiceUnavailable, "not ready\n"+strings.Join(reasons, "\n")+"\n")
 		return
 	}
-	writeText(w, http.StatusOK, "ready\n")
+	// A source that is late is no reason to send callers elsewhere.
+	writeText(w, http.StatusOK, strings.Join(append([]string{"ready"}, s.stale()...), "\n")+"\n")
 }
 
 // serveRoot tells a person with a browser what this is.

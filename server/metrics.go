@@ -141,5 +141,12 @@ func (m *metrics) observe(s *Server) {
 		}
 		gauge("rapport_snapshot_generation", "The snapshot in use, by source; 0 if none.", labels, of(func(generation, _ int64) float64 { return float64(generation) }))
 		gauge("rapport_snapshot_as_of_seconds", "The as-of time of the snapshot in use, by source, in Unix seconds; 0 if none.", labels, of(func(_, asOf int64) float64 { return float64(asOf) / 1e6 }))
+		gauge("rapport_snapshot_age_seconds", "How long ago the as-of time of the snapshot in use was, by source; 0 if none is.", labels, of(func(_, asOf int64) float64 { return time.Since(time.UnixMicro(asOf)).Seconds() }))
+		gauge("rapport_snapshot_stale", "1 if the snapshot in use is older than the schema allows its source.", labels, of(func(_, asOf int64) float64 {
+			if s.isStale(source.ID, asOf) {
+				return 1
+			}
+			return 0
+		}))
 	}
 }

@@ -110,6 +110,7 @@ func (s registers) sourceFacts(source *profilestore.Source, current *profilestor
 		return facts, nil //nolint:nilerr // said in the answer
 	}
 	m.Snapshot = snapshotMessage(facts.info)
+	m.Snapshot.Stale = m.Stale
 	if facts.stats, err = s.store.Snapshots().Stats(source.ID, current.Generation()); err != nil {
 		s.log.Warn("a snapshot has no distributions", "source", source.ID, "generation", current.Generation(), "error", err)
 		m.Undescribed = "its distributions were not computed or can't be read: load its file again"

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"connectrpc.com/connect"
@@ -22,7 +23,9 @@ func (s snapshots) ListSnapshots(_ context.Context, req *connect.Request[rapport
 	}
 	res := &rapportv1.ListSnapshotsResponse{}
 	for _, info := range infos {
-		res.Snapshots = append(res.Snapshots, snapshotMessage(info))
+		m := snapshotMessage(info)
+		m.Stale = info.State == profilestore.SnapshotActive && s.isStale(info.Source, info.AsOf)
+		res.Snapshots = append(res.Snapshots, m)
 	}
 	return connect.NewResponse(res), nil
 }
@@ -74,6 +77,29 @@ func (s snapshots) RollbackSnapshot(ctx context.Context, req *connect.Request[ra
 	}
 	s.log.Info("snapshot rolled back", "source", active.Source, "generation", active.Generation, "before", previous, "by", req.Peer().Addr)
 	return connect.NewResponse(&rapportv1.RollbackSnapshotResponse{Active: snapshotMessage(active), PreviousGeneration: previous}), nil
+}
+
+// isStale reports whether a snapshot of a source with an as-of time is older than the
+// schema allows.
+func (s *Server) isStale(source string, asOf int64) bool {
+	schema := s.store.Schema()
+	i, ok := schema.Source(source)
+	return ok && schema.Sources()[i].Stale(asOf, time.Now().UnixMicro())
+}
+
+// stale says in words which sources' current snapshots are older than the schema
+// allows.
+func (s *Server) stale() []string {
+	set := s.store.Snapshots().Acquire()
+	defer set.Release()
+	var out []string
+	for i, source := range s.store.Schema().Sources() {
+		if snap := set.Source(i); snap != nil && s.isStale(source.ID, snap.AsOf()) {
+			out = append(out, fmt.Sprintf("source %s: snapshot %d is stale: its as-of time %s is more than %s ago", source.ID, snap.Generation(),
+				time.UnixMicro(snap.AsOf()).UTC().Format(time.RFC3339), profilestore.FormatSpan(source.MaxAge)))
+		}
+	}
+	return out
 }
 
 func snapshotMessage(i profilestore.SnapshotInfo) *rapportv1.Snapshot {

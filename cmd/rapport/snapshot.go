@@ -28,7 +28,10 @@ type snapshotListCmd struct {
 
 // Help is shown by --help.
 func (snapshotListCmd) Help() string {
-	return `Examples:
+	return `A snapshot is stale if its as-of time is longer ago than max_age allows its source in the schema. It is
+used all the same.
+
+Examples:
 
 	rapport snapshot list
 	rapport snapshot list bi --json`
@@ -50,7 +53,11 @@ func (cmd *snapshotListCmd) Run(ctx context.Context, a *app) error {
 		}
 		t := newTable("SOURCE", ">GENERATION", "STATE", "AS OF", ">CUSTOMERS", ">SIZE", "SEALED AT", "FROM")
 		for _, s := range r.Msg.GetSnapshots() {
-			t.add(s.GetSource(), s.GetGeneration(), s.GetState(), formatTime(s.GetAsOf()), s.GetRows(), formatBytes(s.GetBytes()), formatTime(s.GetSealedAt()), s.GetOrigin())
+			state := s.GetState()
+			if s.GetStale() {
+				state += " (stale)"
+			}
+			t.add(s.GetSource(), s.GetGeneration(), state, formatTime(s.GetAsOf()), s.GetRows(), formatBytes(s.GetBytes()), formatTime(s.GetSealedAt()), s.GetOrigin())
 		}
 		return t.write(a.out)
 	})

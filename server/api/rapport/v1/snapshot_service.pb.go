@@ -46,7 +46,10 @@ type Snapshot struct {
 	// Hash of its content.
 	ContentHash string `protobuf:"bytes,9,opt,name=content_hash,json=contentHash,proto3" json:"content_hash,omitempty"`
 	// The name of the file it was loaded from.
-	Origin        string `protobuf:"bytes,10,opt,name=origin,proto3" json:"origin,omitempty"`
+	Origin string `protobuf:"bytes,10,opt,name=origin,proto3" json:"origin,omitempty"`
+	// It is active and its as-of time is longer ago than the schema allows its
+	// source. It is used all the same.
+	Stale         bool `protobuf:"varint,11,opt,name=stale,proto3" json:"stale,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -149,6 +152,13 @@ func (x *Snapshot) GetOrigin() string {
 		return x.Origin
 	}
 	return ""
+}
+
+func (x *Snapshot) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
 }
 
 // ListSnapshotsRequest asks for snapshots.
@@ -459,7 +469,7 @@ var File_rapport_v1_snapshot_service_proto protoreflect.FileDescriptor
 const file_rapport_v1_snapshot_service_proto_rawDesc = "" +
 	"\n" +
 	"!rapport/v1/snapshot_service.proto\x12\n" +
-	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe2\x02\n" +
+	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf8\x02\n" +
 	"\bSnapshot\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1e\n" +
 	"\n" +
@@ -474,7 +484,8 @@ const file_rapport_v1_snapshot_service_proto_rawDesc = "" +
 	"\tsealed_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\bsealedAt\x12!\n" +
 	"\fcontent_hash\x18\t \x01(\tR\vcontentHash\x12\x16\n" +
 	"\x06origin\x18\n" +
-	" \x01(\tR\x06origin\"7\n" +
+	" \x01(\tR\x06origin\x12\x14\n" +
+	"\x05stale\x18\v \x01(\bR\x05stale\"7\n" +
 	"\x14ListSnapshotsRequest\x12\x1f\n" +
 	"\x06source\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18 R\x06source\"K\n" +
 	"\x15ListSnapshotsResponse\x122\n" +
