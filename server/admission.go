@@ -25,10 +25,12 @@ type admission struct {
 	permits chan struct{}
 	waiting atomic.Int64
 	refused atomic.Uint64
+
+	background chan struct{} // held during a stretch of work in the background
 }
 
 func newAdmission(concurrent int) *admission {
-	return &admission{permits: make(chan struct{}, concurrent)}
+	return &admission{permits: make(chan struct{}, concurrent), background: make(chan struct{}, 1)}
 }
 
 // enter waits for a permit; leave must follow when it returns nil. Otherwise the
@@ -67,33 +69,31 @@ func (a *admission) leave() { <-a.permits }
 // backgroundPatience is how long work in the background stands back at most.
 const backgroundPatience = 20 * time.Millisecond
 
-// enterBackground waits for a permit for a stretch of some 100 µs of work that nobody
-// waits for; leave must follow when it returns nil. It stands back while decisions wait
-// or take all permits, but not for ever: under a load that never pauses it gets a
-// stretch every backgroundPatience.
+// enterBackground waits for the turn of a stretch of some 100 µs of work that nobody
+// waits for; leaveBackground must follow when it returns nil. One stretch runs at a
+// time. It stands back while a decision is being made or waits, but not for ever: under
+// a load that never pauses it gets a stretch every backgroundPatience. It takes no
+// permit: a decision that comes meanwhile does not wait for it.
 func (a *admission) enterBackground(ctx context.Context) error {
-	for begun := time.Now(); time.Since(begun) < backgroundPatience; {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if a.waiting.Load() == 0 {
-			select {
-			case a.permits <- struct{}{}:
-				return nil
-			default:
-			}
-		}
-		timer := time.NewTimer(200 * time.Microsecond)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-		}
-	}
 	select {
-	case a.permits <- struct{}{}:
-		return nil
+	case a.background <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for begun := time.Now(); len(a.permits) > 0 || a.waiting.Load() > 0; timer.Reset(100 * time.Microsecond) {
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			a.leaveBackground()
+			return ctx.Err()
+		}
+		if time.Since(begun) > backgroundPatience {
+			break
+		}
+	}
+	return nil
 }
+
+func (a *admission) leaveBackground() { <-a.background }

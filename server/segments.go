@@ -77,7 +77,7 @@ func (s registers) countSegments(ctx context.Context, m *rapportv1.CountSegments
 		counts.Segments = append(counts.Segments, &rapportv1.SegmentCount{Segment: segments[i].ID})
 	}
 	evaluation := compiled.Rules.NewEvaluation()
-	last := started
+	var last time.Time // the first is sent at once
 	var sent error
 	var rows int64
 	walked, err := s.store.Walk(ctx, profilestore.WalkOptions{
@@ -89,7 +89,7 @@ func (s registers) countSegments(ctx context.Context, m *rapportv1.CountSegments
 			if err := s.admission.enterBackground(ctx); err != nil {
 				return nil, err
 			}
-			return s.admission.leave, nil
+			return s.admission.leaveBackground, nil
 		},
 		Progress: func(done, total int64) {
 			rows = total
