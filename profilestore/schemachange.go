@@ -30,6 +30,7 @@ const (
 	FieldRuled     SchemaChangeKind = "events"     // events do something else to it
 	FieldDescribed SchemaChangeKind = "described"  // default, definition, owner, decimals
 	SourceChanged  SchemaChangeKind = "source"
+	OthersChanged  SchemaChangeKind = "other" // namespaces and reference tables
 )
 
 // CompareSchemas returns what a schema changes against the one before; everything is
@@ -52,6 +53,12 @@ func CompareSchemas(before, after *Schema) []SchemaChange {
 		if _, ok := before.Source(src.ID); !ok {
 			changes = append(changes, SchemaChange{SourceChanged, src.ID, "is added"})
 		}
+	}
+	if !reflect.DeepEqual(before.namespaces, after.namespaces) {
+		changes = append(changes, SchemaChange{OthersChanged, "namespaces", "the rules for identities have changed: those that are linked stay linked"})
+	}
+	if !reflect.DeepEqual(before.tables, after.tables) {
+		changes = append(changes, SchemaChange{OthersChanged, "tables", "the reference tables that rules may call have changed"})
 	}
 	for i := range before.fields {
 		f := &before.fields[i]

@@ -165,7 +165,7 @@ func (x *CheckSchemaResponse) GetLosses() []string {
 // SchemaChange is one thing that a schema changes.
 type SchemaChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// `added`, `removed`, `retyped`, `re-sourced`, `events`, `described` or `source`.
+	// `added`, `removed`, `retyped`, `re-sourced`, `events`, `described`, `source` or `other`.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	// The field, or source.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
