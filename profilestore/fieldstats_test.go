@@ -242,7 +242,7 @@ func TestFieldStats(t *testing.T) {
 	crowds, dictionaries, blank := 0, 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
 		n := rapid.SampledFrom([]int{0, 1, 2, 19, 20, 21, 100, 400}).Draw(rt, "customers")
-		random := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 0)) //nolint:gosec // a test
+		random := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 0))
 		rows := make([]statsRow, n)
 		for i := range rows {
 			rows[i] = drawStatsRow(random.IntN, n)
@@ -303,7 +303,7 @@ func TestFieldStatsSampled(t *testing.T) {
 		t.Skip("builds a snapshot on disk")
 	}
 	const n = 40_000
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a test
+	random := rand.New(rand.NewPCG(1, 2))
 	rows := make([]statsRow, n)
 	for i := range rows {
 		rows[i] = drawStatsRow(random.IntN, n)

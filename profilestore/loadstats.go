@@ -99,7 +99,7 @@ func (s *statsBuilder) begin(key, packed []byte) {
 		s.sampled++
 	}
 	n := len(packed) / 2
-	for i := 0; i < n; i++ {
+	for i := range n {
 		for b := packed[i] & packed[n+i]; b != 0; b &= b - 1 {
 			s.flags[8*i+bits.TrailingZeros8(b)]++
 		}

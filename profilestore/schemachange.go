@@ -160,7 +160,7 @@ func SchemaLosses(dir string, before, after *Schema) ([]string, error) {
 			}
 			layout, err := parseRowLayout(m.Layout)
 			if err != nil {
-				continue //nolint:nilerr // it can't be opened under any schema
+				continue // it can't be opened under any schema
 			}
 			info := m.info(n == c.Active)
 			losses = append(losses, info.losses(layout, before, after)...)

@@ -40,10 +40,7 @@ func (s registers) DescribeSchema(_ context.Context, req *connect.Request[rappor
 	sources := make([]sourceFacts, len(schema.Sources()))
 	now := time.Now()
 	for i := range schema.Sources() {
-		var err error
-		if sources[i], err = s.sourceFacts(&schema.Sources()[i], set.Source(i), now); err != nil {
-			return nil, err
-		}
+		sources[i] = s.sourceFacts(&schema.Sources()[i], set.Source(i), now)
 		res.Sources = append(res.Sources, sources[i].message)
 	}
 	for _, slot := range slots {
@@ -87,7 +84,7 @@ type sourceFacts struct {
 }
 
 // sourceFacts describes a source and its current snapshot, which a set holds.
-func (s registers) sourceFacts(source *profilestore.Source, current *profilestore.Snapshot, now time.Time) (sourceFacts, error) {
+func (s registers) sourceFacts(source *profilestore.Source, current *profilestore.Snapshot, now time.Time) sourceFacts {
 	m := &rapportv1.SourceDescription{
 		Source: source.ID, Description: source.Description, Owner: source.Owner, Retain: int32(s.store.Schema().Retain(source.ID)),
 	}
@@ -96,7 +93,7 @@ func (s registers) sourceFacts(source *profilestore.Source, current *profilestor
 	}
 	facts := sourceFacts{message: m, current: current}
 	if current == nil {
-		return facts, nil
+		return facts
 	}
 	age := now.Sub(time.UnixMicro(current.AsOf()))
 	m.Age, m.Stale = durationpb.New(age.Truncate(time.Second)), source.Stale(current.AsOf(), now.UnixMicro())
@@ -107,17 +104,17 @@ func (s registers) sourceFacts(source *profilestore.Source, current *profilestor
 			Source: source.ID, Generation: current.Generation(), State: string(profilestore.SnapshotActive), Rows: current.Rows(),
 			AsOf: timestamppb.New(time.UnixMicro(current.AsOf())), IngestCut: timestamppb.New(time.UnixMicro(current.IngestCut())),
 		}
-		return facts, nil //nolint:nilerr // said in the answer
+		return facts
 	}
 	m.Snapshot = snapshotMessage(facts.info)
 	m.Snapshot.Stale = m.Stale
 	if facts.stats, err = s.store.Snapshots().Stats(source.ID, current.Generation()); err != nil {
 		s.log.Warn("a snapshot has no distributions", "source", source.ID, "generation", current.Generation(), "error", err)
 		m.Undescribed = "its distributions were not computed or can't be read: load its file again"
-		return facts, nil
+		return facts
 	}
 	m.Sampled = facts.stats.Sampled
-	return facts, nil
+	return facts
 }
 
 // describeField describes the field at a slot.

@@ -63,14 +63,23 @@ func (s registers) countSegments(ctx context.Context, m *rapportv1.CountSegments
 	if err != nil {
 		return err
 	}
-	if !s.counting.TryLock() {
-		return errCountRunning
-	}
-	defer s.counting.Unlock()
 	sample := 1.0
 	if m.Sample != nil {
 		sample = m.GetSample()
 	}
+	last, err := s.walkSegments(ctx, compiled, segments, sample, stream)
+	if err != nil {
+		return err
+	}
+	return stream.Send(last) // now that the next count may begin
+}
+
+// walkSegments counts, and returns the last response.
+func (s registers) walkSegments(ctx context.Context, compiled *catalog.Compiled, segments []catalog.Segment, sample float64, stream *connect.ServerStream[rapportv1.CountSegmentsResponse]) (*rapportv1.CountSegmentsResponse, error) {
+	if !s.counting.TryLock() {
+		return nil, errCountRunning
+	}
+	defer s.counting.Unlock()
 	started := time.Now()
 	counts := &rapportv1.SegmentCounts{CatalogVersion: compiled.Version, ReadAt: timestamppb.New(started.Truncate(time.Microsecond)), Sample: sample}
 	for i := range segments {
@@ -106,7 +115,7 @@ func (s registers) countSegments(ctx context.Context, m *rapportv1.CountSegments
 		return sent
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, c := range counts.Segments {
 		if counts.Customers > 0 {
@@ -119,7 +128,7 @@ func (s registers) countSegments(ctx context.Context, m *rapportv1.CountSegments
 		})
 	}
 	s.log.Info("segments counted", "segments", len(segments), "customers", counts.Customers, "sample", sample, "took", time.Since(started).Round(time.Millisecond))
-	return stream.Send(&rapportv1.CountSegmentsResponse{Done: rows, Total: rows, Counts: counts})
+	return &rapportv1.CountSegmentsResponse{Done: rows, Total: rows, Counts: counts}, nil
 }
 
 // count adds an outcome.

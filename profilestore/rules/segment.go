@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -46,9 +47,7 @@ func (e *Env) WithSegments(list []Segment) (*Env, []SegmentError) {
 		return e, nil
 	}
 	names := make(objects, len(e.lang.names)+1)
-	for object, fields := range e.lang.names {
-		names[object] = fields
-	}
+	maps.Copy(names, e.lang.names)
 	names[segmentObject] = make(map[string]*types.FieldType, len(list))
 	for _, s := range list {
 		names[segmentObject][s.ID] = &types.FieldType{
