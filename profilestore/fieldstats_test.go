@@ -390,3 +390,15 @@ func TestFieldStatsMissing(t *testing.T) {
 		t.Errorf("of a snapshot that does not exist: %v", err)
 	}
 }
+
+// TestFieldStatsExtremes: numbers whose sum is none do not keep a file from being loaded.
+func TestFieldStatsExtremes(t *testing.T) {
+	var rows []statsRow
+	for _, f := range []float64{1.7e308, 1.7e308, -1.7e308, -1.7e308, -1.7e308} {
+		rows = append(rows, statsRow{score: &f})
+	}
+	_, stats := loadStats(t, t.TempDir(), statsFile(rows))
+	if n := stats.Fields["value.score"].Numbers; n.Min != -1.7e308 || n.Max != 1.7e308 || math.IsNaN(n.Mean) || math.IsInf(n.Mean, 0) {
+		t.Errorf("%+v", n)
+	}
+}

@@ -378,5 +378,11 @@ func weighedNumbers(values []float64, weights []int64) *NumberStats {
 	return s
 }
 
-// finite returns the finite number next to f: a sum of floats may be too large.
-func finite(f float64) float64 { return max(-math.MaxFloat64, min(math.MaxFloat64, f)) }
+// finite returns the finite number next to f, and 0 for one that is none: a sum of
+// floats may be too large, and of both signs.
+func finite(f float64) float64 {
+	if math.IsNaN(f) {
+		return 0
+	}
+	return max(-math.MaxFloat64, min(math.MaxFloat64, f))
+}
