@@ -254,17 +254,18 @@ func (d *delta) movesOf(key fieldKey) []move {
 
 // rangeOf returns the stretch of a sorted list that has a key.
 func rangeOf[T any](list []T, key fieldKey, of func(*T) fieldKey) []T {
-	lo, hi := 0, len(list)
-	for lo < hi {
-		if mid := (lo + hi) / 2; of(&list[mid]) < key {
-			lo = mid + 1
-		} else {
-			hi = mid
+	search := func(lo int, past bool) int {
+		hi := len(list)
+		for lo < hi {
+			mid := (lo + hi) / 2
+			if at := of(&list[mid]); at < key || past && at == key {
+				lo = mid + 1
+			} else {
+				hi = mid
+			}
 		}
+		return lo
 	}
-	to := lo
-	for to < len(list) && of(&list[to]) == key {
-		to++
-	}
-	return list[lo:to]
+	from := search(0, false)
+	return list[from:search(from, true)]
 }
