@@ -13,11 +13,13 @@ const shards = 64
 
 // hotCache keeps the views of the nodes read last (see nodeKey), in shards.
 //
-// Readers fill it and the shard's single writer writes through, so two things
-// must not happen: a reader puts back a view that it read before a write, or
-// finds one of another choice of snapshots. The first is prevented by a count of
-// writes: a reader notes it before it reads the engine and its view is kept only
-// if no write has come between. The second by the epoch in the view.
+// Readers fill it and the shard's single writer writes through, so three things
+// must not happen: a reader puts back a view that it read before a write, finds one
+// of another choice of snapshots, or sees in the engine what is not in the cache yet,
+// and then the old one there. The first is prevented by a count of writes: a reader
+// notes it before it reads the engine and its view is kept only if no write has come
+// between. The second by the epoch in the view. The third by the list of what the
+// writer is changing, see put.
 type hotCache struct {
 	seed   maphash.Seed
 	shards [shards]cacheShard
@@ -27,7 +29,9 @@ type cacheShard struct {
 	mu     sync.Mutex
 	lru    *simplelru.LRU[string, *View] // nil: caching is off
 	writes uint64
-	_      [64]byte // shards are on cache lines of their own
+	// applying are the keys whose records the writer is changing in the engine.
+	applying map[string]int
+	_        [64]byte // shards are on cache lines of their own
 }
 
 // newHotCache returns a cache of about so many views; none if entries is 0.
@@ -62,13 +66,30 @@ func (c *cacheShard) get(identity string) (v *View, writes uint64) {
 	return v, c.writes
 }
 
-// put keeps a view unless something was written since writes was read.
-func (c *cacheShard) put(identity string, v *View, writes uint64) {
+// put keeps a view unless something was written since writes was read. While the
+// record is being changed, the engine may have the new one already, and the cache the
+// old one: then put keeps nothing, and returns what the cache has, if anything, because
+// whoever reads next will find it, and must not go back behind this read.
+func (c *cacheShard) put(key string, v *View, writes uint64) (instead *View) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.lru != nil && c.writes == writes {
-		c.lru.Add(identity, v)
+	switch _, changing := c.applying[key]; {
+	case c.lru == nil:
+	case changing:
+		instead, _ = c.lru.Peek(key)
+	case c.writes == writes:
+		c.lru.Add(key, v)
 	}
+	return instead
+}
+
+// applies says that the records of keys are about to be changed in the engine. Until
+// wrote is called they are what they were in the cache, and new in the engine once that
+// is done.
+func (c *cacheShard) applies(keys map[string]int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.applying = keys
 }
 
 // wrote records that the delta records of nodes have changed. Those that are in the
@@ -78,6 +99,7 @@ func (c *cacheShard) wrote(keys []string, deltas []*delta) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.writes++
+	c.applying = nil
 	if c.lru == nil {
 		return
 	}

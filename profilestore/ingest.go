@@ -271,6 +271,9 @@ func (s *Store) applyBatch(ctx context.Context, shard *cacheShard, batch []*pend
 			return made[i].encoded
 		}}
 	}
+	if shard != nil {
+		shard.applies(group)
+	}
 	if err := s.engine.Apply(ctx, ops); err != nil {
 		return err
 	}

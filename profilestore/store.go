@@ -228,7 +228,10 @@ func (s *Store) nodeSlow(ctx context.Context, key string, shard *cacheShard, old
 			continue
 		}
 		if v.Known() || v.members[0].delta.tied() {
-			shard.put(key, v, writes)
+			if other := shard.put(key, v, writes); other != nil && other.members[0].delta != v.members[0].delta {
+				old = other
+				continue
+			}
 		}
 		return v, nil
 	}
