@@ -67,7 +67,9 @@ type house struct {
 	memory *memory.Memory           // Badger if nil
 	// versions, if set, is around the engine in memory.
 	versions *versions
-	remote   *remoteServer // likewise
+	// around, if set, is what is put around the engine.
+	around func(profilestore.Engine) profilestore.Engine
+	remote *remoteServer // likewise
 }
 
 func (h *house) open() error {
@@ -78,6 +80,9 @@ func (h *house) open() error {
 	engine, err := h.engine()
 	if err != nil {
 		return err
+	}
+	if h.around != nil {
+		engine = h.around(engine)
 	}
 	h.store, err = profilestore.OpenStore(context.Background(), profilestore.Options{
 		Dir: h.dir, Schema: h.schema, Mapper: mapper, Engine: engine, CacheEntries: h.cache,
