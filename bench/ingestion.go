@@ -33,13 +33,15 @@ import (
 
 // Ingestion is what it costs to take events until they are durable and visible:
 // through the store, and through the handler of the RPC, against appending the same
-// bytes to a journal, with as many senders who send as much at a time and wait for
-// each answer. The disk is the same.
+// bytes to a journal on the same disk, with as many senders who send as much at a
+// time and wait for each answer, and with as many syncs: the journal's groups are held
+// to the size of the store's. Beside it is a journal that groups as it likes.
 type Ingestion struct {
 	Senders, Each int // senders, and events in each of their calls
 	Comparison    *Comparison
-	// PerSync is how many events a sync made durable, by journal, store and handler.
-	PerSync [3]float64
+	// PerSync is how many events a sync made durable: of the journal with the store's
+	// syncs, the store, the handler, and the journal left alone.
+	PerSync [4]float64
 	// Disk is what the files are on.
 	Disk string
 }
@@ -57,11 +59,21 @@ func MeasureIngestion(ctx context.Context, o Options, compiler []string, senders
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, in.close()) }()
-	limit, err := in.journal()
+	store, err := in.throughStore()
 	if err != nil {
 		return nil, err
 	}
-	store, err := in.throughStore()
+	for range 4 { // to see its groups
+		if err := store.Run(); err != nil {
+			return nil, err
+		}
+		store.Settle()
+	}
+	limit, err := in.journal("journal with the store's syncs", 0, max(each, int(in.counts[1].perSync()+0.5)))
+	if err != nil {
+		return nil, err
+	}
+	alone, err := in.journal("journal left alone", 3, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -70,14 +82,14 @@ func MeasureIngestion(ctx context.Context, o Options, compiler []string, senders
 		return nil, err
 	}
 	i := &Ingestion{Senders: senders, Each: each, Disk: fileSystem(in.dir)}
-	if i.Comparison, err = Compare(ctx, o, limit, store, handler); err != nil {
+	if i.Comparison, err = Compare(ctx, o, limit, store, handler, alone); err != nil {
 		return nil, err
 	}
 	if err := in.countServer(); err != nil {
 		return nil, err
 	}
 	for k, n := range in.counts {
-		i.PerSync[k] = n.events / max(1, n.syncs)
+		i.PerSync[k] = n.perSync()
 	}
 	return i, nil
 }
@@ -90,9 +102,14 @@ type ingesting struct {
 	calls         int // of each sender in a run, so that there are always some under way
 	closers       []func() error
 	sent          int // events that have been made
-	counts        [3]struct{ events, syncs float64 }
+	counts        [4]syncCount
 	handler       http.Handler
 }
+
+// syncCount counts syncs, and events in them.
+type syncCount struct{ events, syncs float64 }
+
+func (c syncCount) perSync() float64 { return c.events / max(1, c.syncs) }
 
 const ingestSchema = `
 fields:
@@ -151,7 +168,10 @@ func (in *ingesting) event() *profilestore.Event {
 
 // payload returns what an event is in a store's journal.
 func (in *ingesting) payload() ([]byte, error) {
-	dir := filepath.Join(in.dir, "sample")
+	dir, err := os.MkdirTemp(in.dir, "sample")
+	if err != nil {
+		return nil, err
+	}
 	store, err := in.open(dir, nil)
 	if err != nil {
 		return nil, err
@@ -199,19 +219,20 @@ func (in *ingesting) counted(k int) func(events, bytes int, took time.Duration) 
 	}
 }
 
-// journal is the limit.
-func (in *ingesting) journal() (Subject, error) {
+// journal appends to a journal with groups of at most so many entries, and counts its
+// syncs as k.
+func (in *ingesting) journal(name string, k, group int) (Subject, error) {
 	payload, err := in.payload()
 	if err != nil {
 		return Subject{}, err
 	}
-	j, err := journal.Open(filepath.Join(in.dir, "journal"), journal.Options{OnSync: in.counted(0)})
+	j, err := journal.Open(filepath.Join(in.dir, fmt.Sprintf("journal-%d", k)), journal.Options{OnSync: in.counted(k), GroupEntries: group})
 	if err != nil {
 		return Subject{}, err
 	}
 	in.closers = append(in.closers, j.Close)
 	entries := grid[[]*journal.Entry](in)
-	return in.subject(fmt.Sprintf("journal, entries of %d bytes", len(payload)), Goal{}, func(s, c int) {
+	return in.subject(name, Goal{}, func(s, c int) {
 		entries[s][c] = nil
 		for range in.each {
 			entries[s][c] = append(entries[s][c], &journal.Entry{Payload: payload})
@@ -267,7 +288,7 @@ func (in *ingesting) throughHandler(compiler []string) (Subject, error) {
 		if err != nil {
 			panic(err) // it can't happen
 		}
-		r := httptest.NewRequest(http.MethodPost, rapportv1connect.ProfileServiceIngestEventsProcedure, bytes.NewReader(body))
+		r := httptest.NewRequestWithContext(in.ctx, http.MethodPost, rapportv1connect.ProfileServiceIngestEventsProcedure, bytes.NewReader(body))
 		r.Header.Set("Content-Type", "application/proto")
 		requests[s][c] = r
 	}, func(s, c int) error {
@@ -284,7 +305,7 @@ func (in *ingesting) throughHandler(compiler []string) (Subject, error) {
 // countServer counts the server's syncs, by its metrics.
 func (in *ingesting) countServer() error {
 	w := httptest.NewRecorder()
-	in.handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	in.handler.ServeHTTP(w, httptest.NewRequestWithContext(in.ctx, http.MethodGet, "/metrics", nil))
 	for line := range strings.Lines(w.Body.String()) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		n, err := strconv.ParseFloat(value, 64)

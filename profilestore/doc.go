@@ -4,8 +4,8 @@
 // It owns the schema of a profile, the batch row, the delta record, the merge of
 // the two, and the [Store] that puts them on a journal and an [Engine]. The
 // merge is pure; engines only store bytes by key (package badger is the embedded
-// one). What an event does to a field is said by rules (package rules), which
-// reach the store as an [EventMapper].
+// one, package memory one for tests). What an event does to a field is said by
+// rules (package rules), which reach the store as an [EventMapper].
 //
 // It knows nothing of offers, channels, strategies or RPC, and imports nothing of
 // package server. Anything above it may import it.

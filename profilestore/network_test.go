@@ -130,8 +130,7 @@ func (e *remoteEngine) read(ctx context.Context, key []byte) (*remoteValue, erro
 			for i := range v.writes {
 				v.writes[i] = binary.LittleEndian.Uint64(v.whole[1+8*i:])
 			}
-			v.record = v.whole[1+8*len(v.writes):]
-			v.record = v.record[:len(v.record):len(v.record)]
+			v.record = slices.Clip(v.whole[1+8*len(v.writes):])
 		}
 		return v, nil
 	}
@@ -276,7 +275,7 @@ func (e *remoteEngine) ask(ctx context.Context, request *remoteRequest) (*remote
 	var answer remoteAnswer
 	if err := errors.Join(conn.Encode(request), conn.Decode(&answer)); err != nil {
 		_ = conn.Close()
-		return nil, nil
+		return nil, nil //nolint:nilerr // no answer is what the caller has to live with
 	}
 	select {
 	case e.idle <- conn:

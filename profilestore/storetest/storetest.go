@@ -335,7 +335,7 @@ func applyOverlapping(t *testing.T, _ string, open func() profilestore.Engine) {
 	}
 	for w := range writers {
 		all.Go(func() {
-			random := rand.New(rand.NewPCG(1, uint64(w)))
+			random := rand.New(rand.NewPCG(1, uint64(w))) //nolint:gosec // the same in each run
 			for range rounds {
 				some := random.Perm(keys)[:1+random.IntN(keys-1)]
 				ops, made := make([]profilestore.Op, len(some)), make([]uint64, len(some))
