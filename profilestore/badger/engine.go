@@ -119,6 +119,11 @@ func (e *Engine) Get(ctx context.Context, key, dst []byte) (value []byte, found 
 func get(db *bdb.DB, key, dst []byte) (value []byte, found bool, err error) {
 	txn := db.NewTransactionAt(math.MaxUint64, false)
 	defer txn.Discard()
+	return getIn(txn, key, dst)
+}
+
+// getIn is get in a transaction that reads what is newest.
+func getIn(txn *bdb.Txn, key, dst []byte) (value []byte, found bool, err error) {
 	item, err := txn.Get(key)
 	if errors.Is(err, bdb.ErrKeyNotFound) {
 		return dst, false, nil
@@ -158,12 +163,14 @@ func (e *Engine) Apply(ctx context.Context, ops []profilestore.Op) (err error) {
 			e.stripes[bits.TrailingZeros64(rest)].Unlock()
 		}
 	}()
+	reading := e.db.NewTransactionAt(math.MaxUint64, false)
+	defer reading.Discard()
 	txn := e.db.NewTransactionAt(math.MaxUint64, true)
 	defer func() { txn.Discard() }()
 	for i := range ops {
 		op := &ops[i]
 		// Not into a buffer of all: the new record may be a part of the old one.
-		old, found, err := get(e.db, op.Key, nil)
+		old, found, err := getIn(reading, op.Key, nil)
 		switch {
 		case err != nil:
 			return err
