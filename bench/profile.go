@@ -278,27 +278,29 @@ func (h *profileHouse) miss(ctx context.Context, p *Profile) (limit, subject Sub
 		}
 	}
 	nextRaw, nextView := next(), next()
-	return Subject{Name: "two gets", Run: func() error {
-			key := []byte(nextRaw())
-			var found, found2 bool
-			var err, err2 error
-			record, found, err = h.engine.Get(ctx, key, record[:0])
-			row, found2, err2 = h.rows.Get(key, row[:0])
-			if err := errors.Join(err, err2); err != nil || !found || !found2 {
-				return fmt.Errorf("%s has a record: %v, a row: %v; %w", key, found, found2, err)
-			}
-			p.recordBytes, p.rowBytes = len(record), len(row)
-			return nil
-		}}, Subject{Name: "view of one not in the cache", Goal: Goal{Ratio: 2}, Run: func() error {
-			v, err := h.store.View(ctx, nextView())
-			if err != nil {
-				return err
-			}
-			if _, hasRow := v.Snapshot(0); !hasRow || v.DeltaVersion() < profileEvents {
-				return fmt.Errorf("a view without its row or record: %v, %d", hasRow, v.DeltaVersion())
-			}
-			return nil
-		}}, nil
+	gets := func() error {
+		key := []byte(nextRaw())
+		var found, found2 bool
+		var err, err2 error
+		record, found, err = h.engine.Get(ctx, key, record[:0])
+		row, found2, err2 = h.rows.Get(key, row[:0])
+		if err := errors.Join(err, err2); err != nil || !found || !found2 {
+			return fmt.Errorf("%s has a record: %v, a row: %v; %w", key, found, found2, err)
+		}
+		p.recordBytes, p.rowBytes = len(record), len(row)
+		return nil
+	}
+	view := func() error {
+		v, err := h.store.View(ctx, nextView())
+		if err != nil {
+			return err
+		}
+		if _, hasRow := v.Snapshot(0); !hasRow || v.DeltaVersion() < profileEvents {
+			return fmt.Errorf("a view without its row or record: %v, %d", hasRow, v.DeltaVersion())
+		}
+		return nil
+	}
+	return Subject{Name: "two gets", Run: gets}, Subject{Name: "view of one not in the cache", Goal: Goal{Ratio: 2}, Run: view}, nil
 }
 
 // order returns the customers in a random order.
@@ -338,24 +340,27 @@ func (h *profileHouse) hit(ctx context.Context, _ *Profile) (limit, subject Subj
 			return check()
 		}}
 	}
-	misses := h.store.Stats().CacheMisses
-	return look("lock and LRU list", func(key string) *profilestore.View {
-			mu.Lock()
-			defer mu.Unlock()
-			v, _ := lru.Get(key)
-			return v
-		}, func() error { return nil }), look("view of one in the cache", func(key string) *profilestore.View {
-			v, err := h.store.View(ctx, key)
-			if err != nil {
-				return nil
-			}
-			return v
-		}, func() error {
-			if n := h.store.Stats().CacheMisses; n != misses {
-				return fmt.Errorf("%d views were not in the cache", n-misses)
-			}
+	fromList := func(key string) *profilestore.View {
+		mu.Lock()
+		defer mu.Unlock()
+		v, _ := lru.Get(key)
+		return v
+	}
+	fromStore := func(key string) *profilestore.View {
+		v, err := h.store.View(ctx, key)
+		if err != nil {
 			return nil
-		}), nil
+		}
+		return v
+	}
+	misses := h.store.Stats().CacheMisses
+	hits := func() error {
+		if n := h.store.Stats().CacheMisses; n != misses {
+			return fmt.Errorf("%d views were not in the cache", n-misses)
+		}
+		return nil
+	}
+	return look("lock and LRU list", fromList, func() error { return nil }), look("view of one in the cache", fromStore, hits), nil
 }
 
 func (h *profileHouse) closeStore() error {
