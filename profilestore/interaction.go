@@ -157,8 +157,17 @@ func nameAttribute(attributes map[string]any, name string) (string, error) {
 		return "", fmt.Errorf("%s: is empty: leave it out where there is none", name)
 	case len(s) > MaxNameBytes:
 		return "", fmt.Errorf("%s: has %d bytes: at most %d", name, len(s), MaxNameBytes)
-	case !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) || strings.TrimSpace(s) != s:
+	case !printableName(s):
 		return "", fmt.Errorf("%s: %.80q must be printable UTF-8 without spaces at its ends", name, s)
 	}
 	return s, nil
+}
+
+func printableName(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] >= 0x7f { // rare in names
+			return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl) && strings.TrimSpace(s) == s
+		}
+	}
+	return true
 }
