@@ -345,8 +345,8 @@ func checkHistory(t *rapid.T, r *rand.Rand, h History, twins []historyTwin, case
 		checkLast(t, h, f, twins, cases)
 	}
 	checkTally(t, r, h, f, within, cases)
-	if f == (InteractionFilter{}) && !late {
-		checkSummary(t, h, within)
+	if !late {
+		checkSummary(t, h, f, within)
 	}
 }
 
@@ -442,10 +442,11 @@ func checkTally(t *rapid.T, r *rand.Rand, h History, f InteractionFilter, within
 	cases.had("slate counted once", by == ByOffer && sum > h.Count(base, within))
 }
 
-func checkSummary(t *rapid.T, h History, within time.Duration) {
+func checkSummary(t *rapid.T, h History, asked InteractionFilter, within time.Duration) {
 	total := 0
-	for _, s := range h.Summary(within) {
-		f := InteractionFilter{Offer: s.Offer, Channel: s.Channel, Outcome: s.Outcome}
+	for _, s := range h.Summary(asked, within) {
+		f := asked
+		f.Offer, f.Channel, f.Outcome = s.Offer, s.Channel, s.Outcome
 		if s.Outcome == "" {
 			f.Type = Contacts
 		}
@@ -460,8 +461,8 @@ func checkSummary(t *rapid.T, h History, within time.Duration) {
 			t.Fatalf("summary of %+v: last %d, want %d", f, s.Last, at)
 		}
 	}
-	if total < h.Count(InteractionFilter{}, 0) {
-		t.Fatalf("the summary counts %d of %d", total, h.Count(InteractionFilter{}, 0))
+	if n := h.Count(asked, 0); total < n {
+		t.Fatalf("the summary of %+v counts %d of %d", asked, total, n)
 	}
 }
 

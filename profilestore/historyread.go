@@ -348,17 +348,21 @@ type InteractionSummary struct {
 	First, Last             int64  // microseconds
 }
 
-// Summary counts by offer, channel and outcome, in ascending order of the three. A
-// slate counts once for each of its offers, and one without offers has an empty one.
-func (h History) Summary(windows ...time.Duration) []InteractionSummary {
+// Summary counts the interactions that a filter selects by offer, channel and outcome, in
+// ascending order of the three. A slate counts once for each of its offers that the filter
+// selects, and what has no offer is counted under an empty one.
+func (h History) Summary(f InteractionFilter, windows ...time.Duration) []InteractionSummary {
 	type key struct{ offer, channel, outcome string }
 	sums := make(map[key]*InteractionSummary)
 	var offers []ref
-	add := func(m *history, sig uint32, n int, first, last int64, count func(*InteractionSummary)) {
+	add := func(m *matcher, sig uint32, n int, first, last int64, count func(*InteractionSummary)) {
 		s := &m.sigs[sig]
+		if !m.matches(sig) {
+			return
+		}
 		offers = offers[:0]
 		for _, x := range m.itemsOf(s) {
-			if x != (itemRefs{}) && !slices.Contains(offers, x.offer) {
+			if x != (itemRefs{}) && m.matchesItem(x) && !slices.Contains(offers, x.offer) {
 				offers = append(offers, x.offer)
 			}
 		}
@@ -379,15 +383,16 @@ func (h History) Summary(windows ...time.Duration) []InteractionSummary {
 			count(sum)
 		}
 	}
-	for _, m := range h.members {
-		if m == nil {
+	for _, member := range h.members {
+		m, ok := member.matcher(&f)
+		if !ok {
 			continue
 		}
 		for _, r := range m.raw {
 			if r.time > h.now {
 				break
 			}
-			add(m, r.sig, 1, r.time, r.time, func(sum *InteractionSummary) {
+			add(&m, r.sig, 1, r.time, r.time, func(sum *InteractionSummary) {
 				for i, within := range windows {
 					if r.time > h.begin(within) {
 						sum.Within[i]++
@@ -397,14 +402,14 @@ func (h History) Summary(windows ...time.Duration) []InteractionSummary {
 		}
 		for _, list := range [...][]total{m.totals, m.parts} {
 			for _, t := range list {
-				add(m, t.sig, int(t.n), t.first, t.last, func(*InteractionSummary) {})
+				add(&m, t.sig, int(t.n), t.first, t.last, func(*InteractionSummary) {})
 			}
 		}
 		for _, c := range m.cells {
 			if c.begin() > h.now {
 				break
 			}
-			add(m, c.sig, 0, c.begin(), c.begin(), func(sum *InteractionSummary) {
+			add(&m, c.sig, 0, c.begin(), c.begin(), func(sum *InteractionSummary) {
 				for i, within := range windows {
 					if c.begin() > h.begin(within) {
 						sum.Within[i] += int(c.n)

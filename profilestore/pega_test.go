@@ -364,7 +364,7 @@ func pegaProfiles(t *testing.T, records *memory.Memory, events []*profilestore.E
 func comparePega(t *testing.T, customer string, h profilestore.History, want map[pegaKey]pegaCounts) (interactions int) {
 	t.Helper()
 	got := make(map[pegaKey]pegaCounts)
-	for _, s := range h.Summary(pegaWindows...) {
+	for _, s := range h.Summary(profilestore.InteractionFilter{}, pegaWindows...) {
 		got[pegaKey{s.Offer, s.Channel, s.Outcome}] = pegaCounts{s.Count, s.Within[0], s.Within[1], s.Within[2]}
 	}
 	perOffer := make(map[string]int)

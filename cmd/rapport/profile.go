@@ -13,7 +13,8 @@ import (
 
 // profileCmd shows profiles.
 type profileCmd struct {
-	Get profileGetCmd `cmd:"" help:"Show every field of a customer, and where its value comes from."`
+	Get      profileGetCmd      `cmd:"" help:"Show every field of a customer, and where its value comes from."`
+	Timeline profileTimelineCmd `cmd:"" help:"Show the contacts and outcomes of a customer, the latest first."`
 }
 
 type profileGetCmd struct {

@@ -86,6 +86,59 @@ func (ValueOrigin) EnumDescriptor() ([]byte, []int) {
 	return file_rapport_v1_profile_service_proto_rawDescGZIP(), []int{0}
 }
 
+// InteractionType tells contacts and outcomes apart.
+type InteractionType int32
+
+const (
+	// Either.
+	InteractionType_INTERACTION_TYPE_UNSPECIFIED InteractionType = 0
+	// One slate, delivered in one channel at one time, however many items it has.
+	InteractionType_INTERACTION_TYPE_CONTACT InteractionType = 1
+	// What came of a contact.
+	InteractionType_INTERACTION_TYPE_OUTCOME InteractionType = 2
+)
+
+// Enum value maps for InteractionType.
+var (
+	InteractionType_name = map[int32]string{
+		0: "INTERACTION_TYPE_UNSPECIFIED",
+		1: "INTERACTION_TYPE_CONTACT",
+		2: "INTERACTION_TYPE_OUTCOME",
+	}
+	InteractionType_value = map[string]int32{
+		"INTERACTION_TYPE_UNSPECIFIED": 0,
+		"INTERACTION_TYPE_CONTACT":     1,
+		"INTERACTION_TYPE_OUTCOME":     2,
+	}
+)
+
+func (x InteractionType) Enum() *InteractionType {
+	p := new(InteractionType)
+	*p = x
+	return p
+}
+
+func (x InteractionType) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (InteractionType) Descriptor() protoreflect.EnumDescriptor {
+	return file_rapport_v1_profile_service_proto_enumTypes[1].Descriptor()
+}
+
+func (InteractionType) Type() protoreflect.EnumType {
+	return &file_rapport_v1_profile_service_proto_enumTypes[1]
+}
+
+func (x InteractionType) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use InteractionType.Descriptor instead.
+func (InteractionType) EnumDescriptor() ([]byte, []int) {
+	return file_rapport_v1_profile_service_proto_rawDescGZIP(), []int{1}
+}
+
 // GetProfileRequest names a customer.
 type GetProfileRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -811,6 +864,564 @@ func (x *RefusedEvent) GetMessage() string {
 	return ""
 }
 
+// GetTimelineRequest names a customer, and which interactions to return.
+type GetTimelineRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The customer, `namespace:id`; an id without namespace is `customer:id`.
+	Customer string `protobuf:"bytes,1,opt,name=customer,proto3" json:"customer,omitempty"`
+	// Which interactions; all if not given.
+	Filter *InteractionFilter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
+	// How many to return at most: up to 1000; 100 if 0.
+	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The next_page_token of the page before; empty for the first.
+	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTimelineRequest) Reset() {
+	*x = GetTimelineRequest{}
+	mi := &file_rapport_v1_profile_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTimelineRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTimelineRequest) ProtoMessage() {}
+
+func (x *GetTimelineRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_profile_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTimelineRequest.ProtoReflect.Descriptor instead.
+func (*GetTimelineRequest) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_profile_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *GetTimelineRequest) GetCustomer() string {
+	if x != nil {
+		return x.Customer
+	}
+	return ""
+}
+
+func (x *GetTimelineRequest) GetFilter() *InteractionFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *GetTimelineRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *GetTimelineRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// InteractionFilter selects interactions. What is empty selects all. Of a slate,
+// one item must have all of offer, group and class that are given.
+type InteractionFilter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Contacts or outcomes only.
+	Type InteractionType `protobuf:"varint,1,opt,name=type,proto3,enum=rapport.v1.InteractionType" json:"type,omitempty"`
+	// The outcome, such as `rejected`.
+	Outcome string `protobuf:"bytes,2,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// The channel.
+	Channel string `protobuf:"bytes,3,opt,name=channel,proto3" json:"channel,omitempty"`
+	// The touchpoint.
+	Touchpoint string `protobuf:"bytes,4,opt,name=touchpoint,proto3" json:"touchpoint,omitempty"`
+	// The offer.
+	Offer string `protobuf:"bytes,5,opt,name=offer,proto3" json:"offer,omitempty"`
+	// The group of offers.
+	Group string `protobuf:"bytes,6,opt,name=group,proto3" json:"group,omitempty"`
+	// The class of offers.
+	Class         string `protobuf:"bytes,7,opt,name=class,proto3" json:"class,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InteractionFilter) Reset() {
+	*x = InteractionFilter{}
+	mi := &file_rapport_v1_profile_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InteractionFilter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InteractionFilter) ProtoMessage() {}
+
+func (x *InteractionFilter) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_profile_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InteractionFilter.ProtoReflect.Descriptor instead.
+func (*InteractionFilter) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_profile_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *InteractionFilter) GetType() InteractionType {
+	if x != nil {
+		return x.Type
+	}
+	return InteractionType_INTERACTION_TYPE_UNSPECIFIED
+}
+
+func (x *InteractionFilter) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *InteractionFilter) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *InteractionFilter) GetTouchpoint() string {
+	if x != nil {
+		return x.Touchpoint
+	}
+	return ""
+}
+
+func (x *InteractionFilter) GetOffer() string {
+	if x != nil {
+		return x.Offer
+	}
+	return ""
+}
+
+func (x *InteractionFilter) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *InteractionFilter) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+// GetTimelineResponse is a page of the interaction history.
+type GetTimelineResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The identity that was asked for, with namespace.
+	Customer string `protobuf:"bytes,1,opt,name=customer,proto3" json:"customer,omitempty"`
+	// The interactions that the filter selects, the latest first. Of each identity
+	// the latest 256 are kept one by one, those before in counts.
+	Interactions []*Interaction `protobuf:"bytes,2,rep,name=interactions,proto3" json:"interactions,omitempty"`
+	// Gives the next page; empty if there is none.
+	NextPageToken string `protobuf:"bytes,3,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// How many there were, of those that the filter selects; with the first page.
+	Counts []*InteractionCount `protobuf:"bytes,4,rep,name=counts,proto3" json:"counts,omitempty"`
+	// How many contacts there were ever, of those that the filter selects.
+	Contacts int32 `protobuf:"varint,5,opt,name=contacts,proto3" json:"contacts,omitempty"`
+	// How many outcomes.
+	Outcomes int32 `protobuf:"varint,6,opt,name=outcomes,proto3" json:"outcomes,omitempty"`
+	// How many of the customer's interactions are kept in counts only.
+	Older int32 `protobuf:"varint,7,opt,name=older,proto3" json:"older,omitempty"`
+	// Why the identity means nobody, if the schema blocks it: nothing is known then.
+	Blocked       string `protobuf:"bytes,8,opt,name=blocked,proto3" json:"blocked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTimelineResponse) Reset() {
+	*x = GetTimelineResponse{}
+	mi := &file_rapport_v1_profile_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTimelineResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTimelineResponse) ProtoMessage() {}
+
+func (x *GetTimelineResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_profile_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTimelineResponse.ProtoReflect.Descriptor instead.
+func (*GetTimelineResponse) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_profile_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *GetTimelineResponse) GetCustomer() string {
+	if x != nil {
+		return x.Customer
+	}
+	return ""
+}
+
+func (x *GetTimelineResponse) GetInteractions() []*Interaction {
+	if x != nil {
+		return x.Interactions
+	}
+	return nil
+}
+
+func (x *GetTimelineResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *GetTimelineResponse) GetCounts() []*InteractionCount {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *GetTimelineResponse) GetContacts() int32 {
+	if x != nil {
+		return x.Contacts
+	}
+	return 0
+}
+
+func (x *GetTimelineResponse) GetOutcomes() int32 {
+	if x != nil {
+		return x.Outcomes
+	}
+	return 0
+}
+
+func (x *GetTimelineResponse) GetOlder() int32 {
+	if x != nil {
+		return x.Older
+	}
+	return 0
+}
+
+func (x *GetTimelineResponse) GetBlocked() string {
+	if x != nil {
+		return x.Blocked
+	}
+	return ""
+}
+
+// Interaction is a contact or an outcome.
+type Interaction struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it happened.
+	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// Which of the two it is.
+	Type InteractionType `protobuf:"varint,2,opt,name=type,proto3,enum=rapport.v1.InteractionType" json:"type,omitempty"`
+	// The outcome; empty for a contact.
+	Outcome string `protobuf:"bytes,3,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// The channel, if it is known.
+	Channel string `protobuf:"bytes,4,opt,name=channel,proto3" json:"channel,omitempty"`
+	// The touchpoint, if it is known.
+	Touchpoint string `protobuf:"bytes,5,opt,name=touchpoint,proto3" json:"touchpoint,omitempty"`
+	// What it was about, in ascending order.
+	Items         []*InteractionItem `protobuf:"bytes,6,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Interaction) Reset() {
+	*x = Interaction{}
+	mi := &file_rapport_v1_profile_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Interaction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Interaction) ProtoMessage() {}
+
+func (x *Interaction) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_profile_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Interaction.ProtoReflect.Descriptor instead.
+func (*Interaction) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_profile_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Interaction) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Interaction) GetType() InteractionType {
+	if x != nil {
+		return x.Type
+	}
+	return InteractionType_INTERACTION_TYPE_UNSPECIFIED
+}
+
+func (x *Interaction) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *Interaction) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *Interaction) GetTouchpoint() string {
+	if x != nil {
+		return x.Touchpoint
+	}
+	return ""
+}
+
+func (x *Interaction) GetItems() []*InteractionItem {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+// InteractionItem is one item of a slate.
+type InteractionItem struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The offer, if it is known.
+	Offer string `protobuf:"bytes,1,opt,name=offer,proto3" json:"offer,omitempty"`
+	// Its group, if it is known.
+	Group string `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
+	// Its class, if it is known.
+	Class         string `protobuf:"bytes,3,opt,name=class,proto3" json:"class,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InteractionItem) Reset() {
+	*x = InteractionItem{}
+	mi := &file_rapport_v1_profile_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InteractionItem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InteractionItem) ProtoMessage() {}
+
+func (x *InteractionItem) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_profile_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InteractionItem.ProtoReflect.Descriptor instead.
+func (*InteractionItem) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_profile_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *InteractionItem) GetOffer() string {
+	if x != nil {
+		return x.Offer
+	}
+	return ""
+}
+
+func (x *InteractionItem) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *InteractionItem) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+// InteractionCount says how many interactions of one offer, channel and outcome
+// there were. A slate counts once for each of its offers.
+type InteractionCount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The offer; empty for interactions without one.
+	Offer string `protobuf:"bytes,1,opt,name=offer,proto3" json:"offer,omitempty"`
+	// The channel; empty where it is not known.
+	Channel string `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
+	// Which of the two they are.
+	Type InteractionType `protobuf:"varint,3,opt,name=type,proto3,enum=rapport.v1.InteractionType" json:"type,omitempty"`
+	// The outcome; empty for contacts.
+	Outcome string `protobuf:"bytes,4,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// How many ever.
+	Count int32 `protobuf:"varint,5,opt,name=count,proto3" json:"count,omitempty"`
+	// How many in the last 7 days.
+	LastWeek int32 `protobuf:"varint,6,opt,name=last_week,json=lastWeek,proto3" json:"last_week,omitempty"`
+	// How many in the last 30 days.
+	LastMonth int32 `protobuf:"varint,7,opt,name=last_month,json=lastMonth,proto3" json:"last_month,omitempty"`
+	// When the first was.
+	First *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=first,proto3" json:"first,omitempty"`
+	// When the last was.
+	Last          *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InteractionCount) Reset() {
+	*x = InteractionCount{}
+	mi := &file_rapport_v1_profile_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InteractionCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InteractionCount) ProtoMessage() {}
+
+func (x *InteractionCount) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_profile_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InteractionCount.ProtoReflect.Descriptor instead.
+func (*InteractionCount) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_profile_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *InteractionCount) GetOffer() string {
+	if x != nil {
+		return x.Offer
+	}
+	return ""
+}
+
+func (x *InteractionCount) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *InteractionCount) GetType() InteractionType {
+	if x != nil {
+		return x.Type
+	}
+	return InteractionType_INTERACTION_TYPE_UNSPECIFIED
+}
+
+func (x *InteractionCount) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *InteractionCount) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *InteractionCount) GetLastWeek() int32 {
+	if x != nil {
+		return x.LastWeek
+	}
+	return 0
+}
+
+func (x *InteractionCount) GetLastMonth() int32 {
+	if x != nil {
+		return x.LastMonth
+	}
+	return 0
+}
+
+func (x *InteractionCount) GetFirst() *timestamppb.Timestamp {
+	if x != nil {
+		return x.First
+	}
+	return nil
+}
+
+func (x *InteractionCount) GetLast() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
 var File_rapport_v1_profile_service_proto protoreflect.FileDescriptor
 
 const file_rapport_v1_profile_service_proto_rawDesc = "" +
@@ -878,13 +1489,68 @@ const file_rapport_v1_profile_service_proto_rawDesc = "" +
 	"\fRefusedEvent\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x05R\x05index\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage*\x99\x01\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"\xc4\x01\n" +
+	"\x12GetTimelineRequest\x12&\n" +
+	"\bcustomer\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05 \x01(\x80\x02R\bcustomer\x125\n" +
+	"\x06filter\x18\x02 \x01(\v2\x1d.rapport.v1.InteractionFilterR\x06filter\x12'\n" +
+	"\tpage_size\x18\x03 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12&\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tB\a\xbaH\x04r\x02(dR\tpageToken\"\xa0\x02\n" +
+	"\x11InteractionFilter\x129\n" +
+	"\x04type\x18\x01 \x01(\x0e2\x1b.rapport.v1.InteractionTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04type\x12\"\n" +
+	"\aoutcome\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x01R\aoutcome\x12\"\n" +
+	"\achannel\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80\x01R\achannel\x12(\n" +
+	"\n" +
+	"touchpoint\x18\x04 \x01(\tB\b\xbaH\x05r\x03(\x80\x01R\n" +
+	"touchpoint\x12\x1e\n" +
+	"\x05offer\x18\x05 \x01(\tB\b\xbaH\x05r\x03(\x80\x01R\x05offer\x12\x1e\n" +
+	"\x05group\x18\x06 \x01(\tB\b\xbaH\x05r\x03(\x80\x01R\x05group\x12\x1e\n" +
+	"\x05class\x18\a \x01(\tB\b\xbaH\x05r\x03(\x80\x01R\x05class\"\xb4\x02\n" +
+	"\x13GetTimelineResponse\x12\x1a\n" +
+	"\bcustomer\x18\x01 \x01(\tR\bcustomer\x12;\n" +
+	"\finteractions\x18\x02 \x03(\v2\x17.rapport.v1.InteractionR\finteractions\x12&\n" +
+	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\x124\n" +
+	"\x06counts\x18\x04 \x03(\v2\x1c.rapport.v1.InteractionCountR\x06counts\x12\x1a\n" +
+	"\bcontacts\x18\x05 \x01(\x05R\bcontacts\x12\x1a\n" +
+	"\boutcomes\x18\x06 \x01(\x05R\boutcomes\x12\x14\n" +
+	"\x05older\x18\a \x01(\x05R\x05older\x12\x18\n" +
+	"\ablocked\x18\b \x01(\tR\ablocked\"\xf5\x01\n" +
+	"\vInteraction\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12/\n" +
+	"\x04type\x18\x02 \x01(\x0e2\x1b.rapport.v1.InteractionTypeR\x04type\x12\x18\n" +
+	"\aoutcome\x18\x03 \x01(\tR\aoutcome\x12\x18\n" +
+	"\achannel\x18\x04 \x01(\tR\achannel\x12\x1e\n" +
+	"\n" +
+	"touchpoint\x18\x05 \x01(\tR\n" +
+	"touchpoint\x121\n" +
+	"\x05items\x18\x06 \x03(\v2\x1b.rapport.v1.InteractionItemR\x05items\"S\n" +
+	"\x0fInteractionItem\x12\x14\n" +
+	"\x05offer\x18\x01 \x01(\tR\x05offer\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\tR\x05group\x12\x14\n" +
+	"\x05class\x18\x03 \x01(\tR\x05class\"\xc1\x02\n" +
+	"\x10InteractionCount\x12\x14\n" +
+	"\x05offer\x18\x01 \x01(\tR\x05offer\x12\x18\n" +
+	"\achannel\x18\x02 \x01(\tR\achannel\x12/\n" +
+	"\x04type\x18\x03 \x01(\x0e2\x1b.rapport.v1.InteractionTypeR\x04type\x12\x18\n" +
+	"\aoutcome\x18\x04 \x01(\tR\aoutcome\x12\x14\n" +
+	"\x05count\x18\x05 \x01(\x05R\x05count\x12\x1b\n" +
+	"\tlast_week\x18\x06 \x01(\x05R\blastWeek\x12\x1d\n" +
+	"\n" +
+	"last_month\x18\a \x01(\x05R\tlastMonth\x120\n" +
+	"\x05first\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05first\x12.\n" +
+	"\x04last\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x04last*\x99\x01\n" +
 	"\vValueOrigin\x12\x1c\n" +
 	"\x18VALUE_ORIGIN_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12VALUE_ORIGIN_BATCH\x10\x01\x12\x17\n" +
 	"\x13VALUE_ORIGIN_EVENTS\x10\x02\x12!\n" +
 	"\x1dVALUE_ORIGIN_BATCH_AND_EVENTS\x10\x03\x12\x18\n" +
-	"\x14VALUE_ORIGIN_DEFAULT\x10\x042\xaa\x04\n" +
+	"\x14VALUE_ORIGIN_DEFAULT\x10\x04*o\n" +
+	"\x0fInteractionType\x12 \n" +
+	"\x1cINTERACTION_TYPE_UNSPECIFIED\x10\x00\x12\x1c\n" +
+	"\x18INTERACTION_TYPE_CONTACT\x10\x01\x12\x1c\n" +
+	"\x18INTERACTION_TYPE_OUTCOME\x10\x022\xff\x04\n" +
 	"\x0eProfileService\x12P\n" +
 	"\n" +
 	"GetProfile\x12\x1d.rapport.v1.GetProfileRequest\x1a\x1e.rapport.v1.GetProfileResponse\"\x03\x90\x02\x01\x12Q\n" +
@@ -892,7 +1558,8 @@ const file_rapport_v1_profile_service_proto_rawDesc = "" +
 	"\x0eLinkIdentities\x12!.rapport.v1.LinkIdentitiesRequest\x1a\".rapport.v1.LinkIdentitiesResponse\x12]\n" +
 	"\x10UnlinkIdentities\x12#.rapport.v1.UnlinkIdentitiesRequest\x1a$.rapport.v1.UnlinkIdentitiesResponse\x12`\n" +
 	"\x11RecycleIdentities\x12$.rapport.v1.RecycleIdentitiesRequest\x1a%.rapport.v1.RecycleIdentitiesResponse\x12Y\n" +
-	"\rGetIdentities\x12 .rapport.v1.GetIdentitiesRequest\x1a!.rapport.v1.GetIdentitiesResponse\"\x03\x90\x02\x01B)Z'rapport/server/api/rapport/v1;rapportv1b\x06proto3"
+	"\rGetIdentities\x12 .rapport.v1.GetIdentitiesRequest\x1a!.rapport.v1.GetIdentitiesResponse\"\x03\x90\x02\x01\x12S\n" +
+	"\vGetTimeline\x12\x1e.rapport.v1.GetTimelineRequest\x1a\x1f.rapport.v1.GetTimelineResponse\"\x03\x90\x02\x01B)Z'rapport/server/api/rapport/v1;rapportv1b\x06proto3"
 
 var (
 	file_rapport_v1_profile_service_proto_rawDescOnce sync.Once
@@ -906,61 +1573,80 @@ func file_rapport_v1_profile_service_proto_rawDescGZIP() []byte {
 	return file_rapport_v1_profile_service_proto_rawDescData
 }
 
-var file_rapport_v1_profile_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_rapport_v1_profile_service_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_rapport_v1_profile_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_rapport_v1_profile_service_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_rapport_v1_profile_service_proto_goTypes = []any{
 	(ValueOrigin)(0),                  // 0: rapport.v1.ValueOrigin
-	(*GetProfileRequest)(nil),         // 1: rapport.v1.GetProfileRequest
-	(*GetProfileResponse)(nil),        // 2: rapport.v1.GetProfileResponse
-	(*ProfileValue)(nil),              // 3: rapport.v1.ProfileValue
-	(*ProfileSet)(nil),                // 4: rapport.v1.ProfileSet
-	(*ProfileSnapshot)(nil),           // 5: rapport.v1.ProfileSnapshot
-	(*Event)(nil),                     // 6: rapport.v1.Event
-	(*IngestEventsRequest)(nil),       // 7: rapport.v1.IngestEventsRequest
-	(*IngestEventsResponse)(nil),      // 8: rapport.v1.IngestEventsResponse
-	(*RefusedEvent)(nil),              // 9: rapport.v1.RefusedEvent
-	(*IdentityGroup)(nil),             // 10: rapport.v1.IdentityGroup
-	(*timestamppb.Timestamp)(nil),     // 11: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),           // 12: google.protobuf.Struct
-	(*LinkIdentitiesRequest)(nil),     // 13: rapport.v1.LinkIdentitiesRequest
-	(*UnlinkIdentitiesRequest)(nil),   // 14: rapport.v1.UnlinkIdentitiesRequest
-	(*RecycleIdentitiesRequest)(nil),  // 15: rapport.v1.RecycleIdentitiesRequest
-	(*GetIdentitiesRequest)(nil),      // 16: rapport.v1.GetIdentitiesRequest
-	(*LinkIdentitiesResponse)(nil),    // 17: rapport.v1.LinkIdentitiesResponse
-	(*UnlinkIdentitiesResponse)(nil),  // 18: rapport.v1.UnlinkIdentitiesResponse
-	(*RecycleIdentitiesResponse)(nil), // 19: rapport.v1.RecycleIdentitiesResponse
-	(*GetIdentitiesResponse)(nil),     // 20: rapport.v1.GetIdentitiesResponse
+	(InteractionType)(0),              // 1: rapport.v1.InteractionType
+	(*GetProfileRequest)(nil),         // 2: rapport.v1.GetProfileRequest
+	(*GetProfileResponse)(nil),        // 3: rapport.v1.GetProfileResponse
+	(*ProfileValue)(nil),              // 4: rapport.v1.ProfileValue
+	(*ProfileSet)(nil),                // 5: rapport.v1.ProfileSet
+	(*ProfileSnapshot)(nil),           // 6: rapport.v1.ProfileSnapshot
+	(*Event)(nil),                     // 7: rapport.v1.Event
+	(*IngestEventsRequest)(nil),       // 8: rapport.v1.IngestEventsRequest
+	(*IngestEventsResponse)(nil),      // 9: rapport.v1.IngestEventsResponse
+	(*RefusedEvent)(nil),              // 10: rapport.v1.RefusedEvent
+	(*GetTimelineRequest)(nil),        // 11: rapport.v1.GetTimelineRequest
+	(*InteractionFilter)(nil),         // 12: rapport.v1.InteractionFilter
+	(*GetTimelineResponse)(nil),       // 13: rapport.v1.GetTimelineResponse
+	(*Interaction)(nil),               // 14: rapport.v1.Interaction
+	(*InteractionItem)(nil),           // 15: rapport.v1.InteractionItem
+	(*InteractionCount)(nil),          // 16: rapport.v1.InteractionCount
+	(*IdentityGroup)(nil),             // 17: rapport.v1.IdentityGroup
+	(*timestamppb.Timestamp)(nil),     // 18: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),           // 19: google.protobuf.Struct
+	(*LinkIdentitiesRequest)(nil),     // 20: rapport.v1.LinkIdentitiesRequest
+	(*UnlinkIdentitiesRequest)(nil),   // 21: rapport.v1.UnlinkIdentitiesRequest
+	(*RecycleIdentitiesRequest)(nil),  // 22: rapport.v1.RecycleIdentitiesRequest
+	(*GetIdentitiesRequest)(nil),      // 23: rapport.v1.GetIdentitiesRequest
+	(*LinkIdentitiesResponse)(nil),    // 24: rapport.v1.LinkIdentitiesResponse
+	(*UnlinkIdentitiesResponse)(nil),  // 25: rapport.v1.UnlinkIdentitiesResponse
+	(*RecycleIdentitiesResponse)(nil), // 26: rapport.v1.RecycleIdentitiesResponse
+	(*GetIdentitiesResponse)(nil),     // 27: rapport.v1.GetIdentitiesResponse
 }
 var file_rapport_v1_profile_service_proto_depIdxs = []int32{
-	3,  // 0: rapport.v1.GetProfileResponse.fields:type_name -> rapport.v1.ProfileValue
-	5,  // 1: rapport.v1.GetProfileResponse.snapshots:type_name -> rapport.v1.ProfileSnapshot
-	10, // 2: rapport.v1.GetProfileResponse.group:type_name -> rapport.v1.IdentityGroup
-	11, // 3: rapport.v1.ProfileValue.time:type_name -> google.protobuf.Timestamp
-	4,  // 4: rapport.v1.ProfileValue.set:type_name -> rapport.v1.ProfileSet
+	4,  // 0: rapport.v1.GetProfileResponse.fields:type_name -> rapport.v1.ProfileValue
+	6,  // 1: rapport.v1.GetProfileResponse.snapshots:type_name -> rapport.v1.ProfileSnapshot
+	17, // 2: rapport.v1.GetProfileResponse.group:type_name -> rapport.v1.IdentityGroup
+	18, // 3: rapport.v1.ProfileValue.time:type_name -> google.protobuf.Timestamp
+	5,  // 4: rapport.v1.ProfileValue.set:type_name -> rapport.v1.ProfileSet
 	0,  // 5: rapport.v1.ProfileValue.origin:type_name -> rapport.v1.ValueOrigin
-	11, // 6: rapport.v1.ProfileValue.event_time:type_name -> google.protobuf.Timestamp
-	11, // 7: rapport.v1.ProfileSnapshot.as_of:type_name -> google.protobuf.Timestamp
-	11, // 8: rapport.v1.Event.time:type_name -> google.protobuf.Timestamp
-	12, // 9: rapport.v1.Event.attributes:type_name -> google.protobuf.Struct
-	6,  // 10: rapport.v1.IngestEventsRequest.events:type_name -> rapport.v1.Event
-	9,  // 11: rapport.v1.IngestEventsResponse.refused:type_name -> rapport.v1.RefusedEvent
-	1,  // 12: rapport.v1.ProfileService.GetProfile:input_type -> rapport.v1.GetProfileRequest
-	7,  // 13: rapport.v1.ProfileService.IngestEvents:input_type -> rapport.v1.IngestEventsRequest
-	13, // 14: rapport.v1.ProfileService.LinkIdentities:input_type -> rapport.v1.LinkIdentitiesRequest
-	14, // 15: rapport.v1.ProfileService.UnlinkIdentities:input_type -> rapport.v1.UnlinkIdentitiesRequest
-	15, // 16: rapport.v1.ProfileService.RecycleIdentities:input_type -> rapport.v1.RecycleIdentitiesRequest
-	16, // 17: rapport.v1.ProfileService.GetIdentities:input_type -> rapport.v1.GetIdentitiesRequest
-	2,  // 18: rapport.v1.ProfileService.GetProfile:output_type -> rapport.v1.GetProfileResponse
-	8,  // 19: rapport.v1.ProfileService.IngestEvents:output_type -> rapport.v1.IngestEventsResponse
-	17, // 20: rapport.v1.ProfileService.LinkIdentities:output_type -> rapport.v1.LinkIdentitiesResponse
-	18, // 21: rapport.v1.ProfileService.UnlinkIdentities:output_type -> rapport.v1.UnlinkIdentitiesResponse
-	19, // 22: rapport.v1.ProfileService.RecycleIdentities:output_type -> rapport.v1.RecycleIdentitiesResponse
-	20, // 23: rapport.v1.ProfileService.GetIdentities:output_type -> rapport.v1.GetIdentitiesResponse
-	18, // [18:24] is the sub-list for method output_type
-	12, // [12:18] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	18, // 6: rapport.v1.ProfileValue.event_time:type_name -> google.protobuf.Timestamp
+	18, // 7: rapport.v1.ProfileSnapshot.as_of:type_name -> google.protobuf.Timestamp
+	18, // 8: rapport.v1.Event.time:type_name -> google.protobuf.Timestamp
+	19, // 9: rapport.v1.Event.attributes:type_name -> google.protobuf.Struct
+	7,  // 10: rapport.v1.IngestEventsRequest.events:type_name -> rapport.v1.Event
+	10, // 11: rapport.v1.IngestEventsResponse.refused:type_name -> rapport.v1.RefusedEvent
+	12, // 12: rapport.v1.GetTimelineRequest.filter:type_name -> rapport.v1.InteractionFilter
+	1,  // 13: rapport.v1.InteractionFilter.type:type_name -> rapport.v1.InteractionType
+	14, // 14: rapport.v1.GetTimelineResponse.interactions:type_name -> rapport.v1.Interaction
+	16, // 15: rapport.v1.GetTimelineResponse.counts:type_name -> rapport.v1.InteractionCount
+	18, // 16: rapport.v1.Interaction.time:type_name -> google.protobuf.Timestamp
+	1,  // 17: rapport.v1.Interaction.type:type_name -> rapport.v1.InteractionType
+	15, // 18: rapport.v1.Interaction.items:type_name -> rapport.v1.InteractionItem
+	1,  // 19: rapport.v1.InteractionCount.type:type_name -> rapport.v1.InteractionType
+	18, // 20: rapport.v1.InteractionCount.first:type_name -> google.protobuf.Timestamp
+	18, // 21: rapport.v1.InteractionCount.last:type_name -> google.protobuf.Timestamp
+	2,  // 22: rapport.v1.ProfileService.GetProfile:input_type -> rapport.v1.GetProfileRequest
+	8,  // 23: rapport.v1.ProfileService.IngestEvents:input_type -> rapport.v1.IngestEventsRequest
+	20, // 24: rapport.v1.ProfileService.LinkIdentities:input_type -> rapport.v1.LinkIdentitiesRequest
+	21, // 25: rapport.v1.ProfileService.UnlinkIdentities:input_type -> rapport.v1.UnlinkIdentitiesRequest
+	22, // 26: rapport.v1.ProfileService.RecycleIdentities:input_type -> rapport.v1.RecycleIdentitiesRequest
+	23, // 27: rapport.v1.ProfileService.GetIdentities:input_type -> rapport.v1.GetIdentitiesRequest
+	11, // 28: rapport.v1.ProfileService.GetTimeline:input_type -> rapport.v1.GetTimelineRequest
+	3,  // 29: rapport.v1.ProfileService.GetProfile:output_type -> rapport.v1.GetProfileResponse
+	9,  // 30: rapport.v1.ProfileService.IngestEvents:output_type -> rapport.v1.IngestEventsResponse
+	24, // 31: rapport.v1.ProfileService.LinkIdentities:output_type -> rapport.v1.LinkIdentitiesResponse
+	25, // 32: rapport.v1.ProfileService.UnlinkIdentities:output_type -> rapport.v1.UnlinkIdentitiesResponse
+	26, // 33: rapport.v1.ProfileService.RecycleIdentities:output_type -> rapport.v1.RecycleIdentitiesResponse
+	27, // 34: rapport.v1.ProfileService.GetIdentities:output_type -> rapport.v1.GetIdentitiesResponse
+	13, // 35: rapport.v1.ProfileService.GetTimeline:output_type -> rapport.v1.GetTimelineResponse
+	29, // [29:36] is the sub-list for method output_type
+	22, // [22:29] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_rapport_v1_profile_service_proto_init() }
@@ -981,8 +1667,8 @@ func file_rapport_v1_profile_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rapport_v1_profile_service_proto_rawDesc), len(file_rapport_v1_profile_service_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   9,
+			NumEnums:      2,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

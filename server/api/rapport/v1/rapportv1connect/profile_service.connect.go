@@ -51,6 +51,9 @@ const (
 	// ProfileServiceGetIdentitiesProcedure is the fully-qualified name of the ProfileService's
 	// GetIdentities RPC.
 	ProfileServiceGetIdentitiesProcedure = "/rapport.v1.ProfileService/GetIdentities"
+	// ProfileServiceGetTimelineProcedure is the fully-qualified name of the ProfileService's
+	// GetTimeline RPC.
+	ProfileServiceGetTimelineProcedure = "/rapport.v1.ProfileService/GetTimeline"
 )
 
 // ProfileServiceClient is a client for the rapport.v1.ProfileService service.
@@ -85,6 +88,10 @@ type ProfileServiceClient interface {
 	RecycleIdentities(context.Context, *connect.Request[v1.RecycleIdentitiesRequest]) (*connect.Response[v1.RecycleIdentitiesResponse], error)
 	// GetIdentities returns the customers that identities belong to.
 	GetIdentities(context.Context, *connect.Request[v1.GetIdentitiesRequest]) (*connect.Response[v1.GetIdentitiesResponse], error)
+	// GetTimeline returns the interaction history of a customer: contacts and
+	// outcomes, of all identities, the latest first. They come in as events of the
+	// reserved types `contact` and `outcome`.
+	GetTimeline(context.Context, *connect.Request[v1.GetTimelineRequest]) (*connect.Response[v1.GetTimelineResponse], error)
 }
 
 // NewProfileServiceClient constructs a client for the rapport.v1.ProfileService service. By
@@ -136,6 +143,13 @@ func NewProfileServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		getTimeline: connect.NewClient[v1.GetTimelineRequest, v1.GetTimelineResponse](
+			httpClient,
+			baseURL+ProfileServiceGetTimelineProcedure,
+			connect.WithSchema(profileServiceMethods.ByName("GetTimeline")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -147,6 +161,7 @@ type profileServiceClient struct {
 	unlinkIdentities  *connect.Client[v1.UnlinkIdentitiesRequest, v1.UnlinkIdentitiesResponse]
 	recycleIdentities *connect.Client[v1.RecycleIdentitiesRequest, v1.RecycleIdentitiesResponse]
 	getIdentities     *connect.Client[v1.GetIdentitiesRequest, v1.GetIdentitiesResponse]
+	getTimeline       *connect.Client[v1.GetTimelineRequest, v1.GetTimelineResponse]
 }
 
 // GetProfile calls rapport.v1.ProfileService.GetProfile.
@@ -177,6 +192,11 @@ func (c *profileServiceClient) RecycleIdentities(ctx context.Context, req *conne
 // GetIdentities calls rapport.v1.ProfileService.GetIdentities.
 func (c *profileServiceClient) GetIdentities(ctx context.Context, req *connect.Request[v1.GetIdentitiesRequest]) (*connect.Response[v1.GetIdentitiesResponse], error) {
 	return c.getIdentities.CallUnary(ctx, req)
+}
+
+// GetTimeline calls rapport.v1.ProfileService.GetTimeline.
+func (c *profileServiceClient) GetTimeline(ctx context.Context, req *connect.Request[v1.GetTimelineRequest]) (*connect.Response[v1.GetTimelineResponse], error) {
+	return c.getTimeline.CallUnary(ctx, req)
 }
 
 // ProfileServiceHandler is an implementation of the rapport.v1.ProfileService service.
@@ -211,6 +231,10 @@ type ProfileServiceHandler interface {
 	RecycleIdentities(context.Context, *connect.Request[v1.RecycleIdentitiesRequest]) (*connect.Response[v1.RecycleIdentitiesResponse], error)
 	// GetIdentities returns the customers that identities belong to.
 	GetIdentities(context.Context, *connect.Request[v1.GetIdentitiesRequest]) (*connect.Response[v1.GetIdentitiesResponse], error)
+	// GetTimeline returns the interaction history of a customer: contacts and
+	// outcomes, of all identities, the latest first. They come in as events of the
+	// reserved types `contact` and `outcome`.
+	GetTimeline(context.Context, *connect.Request[v1.GetTimelineRequest]) (*connect.Response[v1.GetTimelineResponse], error)
 }
 
 // NewProfileServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -258,6 +282,13 @@ func NewProfileServiceHandler(svc ProfileServiceHandler, opts ...connect.Handler
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	profileServiceGetTimelineHandler := connect.NewUnaryHandler(
+		ProfileServiceGetTimelineProcedure,
+		svc.GetTimeline,
+		connect.WithSchema(profileServiceMethods.ByName("GetTimeline")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/rapport.v1.ProfileService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ProfileServiceGetProfileProcedure:
@@ -272,6 +303,8 @@ func NewProfileServiceHandler(svc ProfileServiceHandler, opts ...connect.Handler
 			profileServiceRecycleIdentitiesHandler.ServeHTTP(w, r)
 		case ProfileServiceGetIdentitiesProcedure:
 			profileServiceGetIdentitiesHandler.ServeHTTP(w, r)
+		case ProfileServiceGetTimelineProcedure:
+			profileServiceGetTimelineHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -303,4 +336,8 @@ func (UnimplementedProfileServiceHandler) RecycleIdentities(context.Context, *co
 
 func (UnimplementedProfileServiceHandler) GetIdentities(context.Context, *connect.Request[v1.GetIdentitiesRequest]) (*connect.Response[v1.GetIdentitiesResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.ProfileService.GetIdentities is not implemented"))
+}
+
+func (UnimplementedProfileServiceHandler) GetTimeline(context.Context, *connect.Request[v1.GetTimelineRequest]) (*connect.Response[v1.GetTimelineResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.ProfileService.GetTimeline is not implemented"))
 }
