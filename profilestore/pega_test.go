@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -74,8 +75,15 @@ func parsePega(t testing.TB, line []byte, names map[string]string) (p pegaRecord
 		key  string
 		into *string
 	}{
-		{`"pxFactID":"`, &p.fact}, {`"pySubjectID":"`, &p.customer}, {`"pyChannel":"`, &p.channel}, {`"pyName":"`, &p.offer}, {`"pyGroup":"`, &p.group},
-		{`"pyIssue":"`, &p.class}, {`"pyOutcome":"`, &p.outcome}, {`"pxDecisionTime":"`, &p.decidedText}, {`"pxOutcomeTime":"`, &p.respondedText},
+		{`"pxFactID":"`, &p.fact},
+		{`"pySubjectID":"`, &p.customer},
+		{`"pyChannel":"`, &p.channel},
+		{`"pyName":"`, &p.offer},
+		{`"pyGroup":"`, &p.group},
+		{`"pyIssue":"`, &p.class},
+		{`"pyOutcome":"`, &p.outcome},
+		{`"pxDecisionTime":"`, &p.decidedText},
+		{`"pxOutcomeTime":"`, &p.respondedText},
 	} {
 		i := bytes.Index(line, []byte(x.key))
 		if i < 0 {
@@ -141,10 +149,8 @@ func (p *pegaRecord) events(t testing.TB) []*profilestore.Event {
 	if outcome == "" {
 		return events
 	}
-	with := map[string]any{"outcome": outcome}
-	for name, value := range attributes {
-		with[name] = value
-	}
+	with := maps.Clone(attributes)
+	with["outcome"] = outcome
 	return append(events, &profilestore.Event{ID: p.fact + "/o", Type: profilestore.OutcomeEvent, Identity: p.customer, Time: p.responded, Attributes: with})
 }
 
@@ -227,18 +233,28 @@ func TestPegaHistory(t *testing.T) {
 	}
 	started := time.Now()
 	records := readPega(t)
-	var events []*profilestore.Event
-	early := 0
+	customers := make(map[string]bool)
+	early, answered := 0, 0
 	for i := range records {
-		events = append(events, records[i].events(t)...)
+		customers[records[i].customer] = true
 		if records[i].responded < records[i].decided {
 			early++
 		}
+		if records[i].outcome != "NoResponse" {
+			answered++
+		}
+	}
+	if len(records) != 127_123 || len(customers) != 10_000 || early != 44_774 || answered != 127_123-49_997 {
+		t.Fatalf("%d records of %d customers, %d with the outcome first, %d with an outcome", len(records), len(customers), early, answered)
+	}
+	if underRace {
+		records = slices.DeleteFunc(records, func(p pegaRecord) bool { return !strings.HasSuffix(p.customer, "7") })
+	}
+	var events []*profilestore.Event
+	for i := range records {
+		events = append(events, records[i].events(t)...)
 	}
 	fold := foldPega(records)
-	if len(records) != 127_123 || len(fold) != 10_000 || early != 44_774 || len(events) != 2*127_123-49_997 {
-		t.Fatalf("%d records of %d customers, %d with the outcome first, %d events", len(records), len(fold), early, len(events))
-	}
 	t.Logf("read %d records, %d events, in %v", len(records), len(events), time.Since(started).Round(time.Millisecond))
 
 	r := rand.New(rand.NewPCG(1, 2))

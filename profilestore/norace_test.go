@@ -1,0 +1,5 @@
+//go:build !race
+
+package profilestore_test
+
+const underRace = false
