@@ -76,8 +76,12 @@ func (h *history) matcher(f *InteractionFilter) (m matcher, ok bool) {
 		name string
 		into *ref
 	}{
-		{f.Offer, &m.item.offer}, {f.Channel, &m.channel}, {f.Outcome, &m.outcome},
-		{f.Group, &m.item.group}, {f.Class, &m.item.class}, {f.Touchpoint, &m.touchpoint},
+		{f.Offer, &m.item.offer},
+		{f.Channel, &m.channel},
+		{f.Outcome, &m.outcome},
+		{f.Group, &m.item.group},
+		{f.Class, &m.item.class},
+		{f.Touchpoint, &m.touchpoint},
 	} {
 		if *x.into, ok = h.find(x.name); !ok {
 			return m, false
@@ -98,12 +102,7 @@ func (m *matcher) matches(sig uint32) bool {
 	case !m.byItem:
 		return true
 	}
-	for _, x := range m.itemsOf(s) {
-		if m.matchesItem(x) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(m.itemsOf(s), m.matchesItem)
 }
 
 func (m *matcher) matchesItem(x itemRefs) bool {
