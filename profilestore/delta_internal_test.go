@@ -424,6 +424,15 @@ func FuzzDelta(f *testing.F) {
 		}, schema)
 		f.Add(d.encode())
 	}
+	for _, most := range []limits{{raw: 4, cells: 100, totals: 100}, {raw: 2, cells: 6, totals: 10}, {raw: 1, cells: 9, totals: 1}} {
+		d := &delta{version: 1, history: (*history)(nil).clone()}
+		r := rand.New(rand.NewPCG(1, 5))
+		for i := range 20 {
+			x := randomInteraction(r, int64(i)*dayMicros/2)
+			d.history.add(&x, most)
+			f.Add(d.encode())
+		}
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d, err := decodeDelta(b)
 		if err != nil {
@@ -433,6 +442,21 @@ func FuzzDelta(f *testing.F) {
 		if err != nil || !reflect.DeepEqual(d, again) {
 			t.Fatalf("a record that reads does not read back: %v", err)
 		}
+		// Whatever a history holds, reading it and adding to it ends well.
+		h := History{now: 1e15}
+		h.members[0] = d.history
+		h.Count(InteractionFilter{Channel: "sms"}, time.Hour)
+		h.Summary(InteractionFilter{}, time.Hour, 0)
+		h.Since()
+		h.Last(InteractionFilter{})
+		for x := range h.Recent(InteractionFilter{Offer: "mail"}) {
+			c := d.history.clone()
+			c.add(&x, limits{raw: 2, cells: 8, totals: 8})
+			c.append(nil)
+			break
+		}
+		var tally Tally
+		tally.Read(h, ByOffer, InteractionFilter{}, 0)
 	})
 }
 

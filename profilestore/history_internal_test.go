@@ -616,3 +616,161 @@ func checkTotals(t *rapid.T, h History, f InteractionFilter, twin historyTwin, c
 		t.Fatalf("last of %+v: %d %v, want %d %v at level %d", f, at, ok, last, found, level)
 	}
 }
+
+// TestHistoryOfOldRecord: a record keeps its history when events are applied to it,
+// because readers have it.
+func TestHistoryOfOldRecord(t *testing.T) {
+	schema := deltaSchema(t)
+	r := rand.New(rand.NewPCG(1, 3))
+	var d *delta
+	var records []*delta
+	var before [][]byte
+	for i := range 600 {
+		x := randomInteraction(r, r.Int64N(30*dayMicros))
+		d, _ = d.apply(uint64(i+1), interactionEvent(r, fmt.Sprint(i), &x), nil, schema)
+		records, before = append(records, d), append(before, d.history.append(nil))
+	}
+	for i, d := range records {
+		if !bytes.Equal(d.history.append(nil), before[i]) {
+			t.Fatalf("the history of a record of %d interactions has changed", i+1)
+		}
+	}
+}
+
+// TestHistoryFull: whatever a sender sends, a record stays under what engines take, and
+// beyond it events are refused.
+func TestHistoryFull(t *testing.T) {
+	schema := deltaSchema(t)
+	edit := (*delta)(nil).edit()
+	full := 0
+	for i := range 400 {
+		e := &Event{ID: fmt.Sprint(i), Type: ContactEvent, Time: int64(i) * dayMicros}
+		var items []any
+		for k := range MaxItems {
+			item := make(map[string]any)
+			for _, name := range []string{"offer", "group", "class"} {
+				item[name] = fmt.Sprintf("%s %d %d %s", name, i, k, strings.Repeat("x", 90))
+			}
+			items = append(items, item)
+		}
+		e.Attributes = map[string]any{"items": items}
+		if edit.apply(uint64(i+1), e, nil, schema) == appliedFull {
+			full++
+		}
+	}
+	n := len(edit.encode())
+	t.Logf("%d of 400 contacts refused, %d bytes", full, n)
+	if full == 0 || n > maxWeight || n > edit.weight() {
+		t.Errorf("%d refused, %d bytes of at most %d, weight %d", full, n, maxWeight, edit.weight())
+	}
+	// An offer a day, of ever new names: coarser totals make room.
+	edit = (*delta)(nil).edit()
+	for i := range 6000 {
+		e := &Event{ID: fmt.Sprint(i), Type: ContactEvent, Time: int64(i) * dayMicros, Logged: int64(i) * dayMicros, Attributes: map[string]any{"channel": "web", "offer": fmt.Sprint("offer", i)}}
+		if edit.apply(uint64(i+1), e, nil, schema) != appliedNew {
+			t.Fatalf("contact %d was refused", i)
+		}
+	}
+	h := edit.history
+	t.Logf("6,000 contacts of as many offers: level %d, %d raw, %d cells, %d totals, %d bytes", h.level, len(h.raw), len(h.cells), len(h.totals), len(edit.encode()))
+	read := History{now: 7000 * dayMicros}
+	read.members[0] = h
+	if n := read.Count(InteractionFilter{Channel: "web"}, 0); n != 6000 || h.level != levelItems || len(h.texts) > 700 {
+		t.Errorf("%d contacts, level %d, %d names", n, h.level, len(h.texts))
+	}
+}
+
+// historyOf returns the history of a customer with n interactions in 90 days, of so many
+// offers, and the time after it.
+func historyOf(tb testing.TB, n, offers int) History {
+	tb.Helper()
+	schema := deltaSchema(tb)
+	r := rand.New(rand.NewPCG(1, 4))
+	edit := (*delta)(nil).edit()
+	for i := range n {
+		x := Interaction{Time: int64(i+1) * 90 * dayMicros / int64(n), Channel: pick(r, []string{"web", "sms", "ivr"}), Items: []Item{{Offer: fmt.Sprint("offer", r.IntN(offers)), Group: fmt.Sprint("group", i%7), Class: "marketing"}}}
+		if i%3 == 0 {
+			x.Outcome = pick(r, twinOutcomes)
+		}
+		if edit.apply(uint64(i+1), interactionEvent(r, fmt.Sprint(i), &x), nil, schema) != appliedNew {
+			tb.Fatal("not applied")
+		}
+	}
+	h := History{now: 90 * dayMicros}
+	h.members[0] = edit.history
+	return h
+}
+
+// TestHistoryBudget: what a decision asks allocates nothing.
+func TestHistoryBudget(t *testing.T) {
+	h := historyOf(t, 600, 30)
+	h.members[1] = historyOf(t, 50, 30).members[0]
+	f := InteractionFilter{Type: Contacts, Channel: "web", Offer: "offer3"}
+	var tally Tally
+	var times []int64
+	for name, ask := range map[string]func(){
+		"Count":           func() { h.Count(f, 30*24*time.Hour) },
+		"Count, all time": func() { h.Count(f, 0) },
+		"Last":            func() { h.Last(f) },
+		"SuppressedUntil": func() { h.SuppressedUntil(f, 30*24*time.Hour, 1) },
+		"Times":           func() { times = h.Times(f, 0, times[:0]) },
+		"Tally":           func() { tally.Read(h, ByOffer, InteractionFilter{Type: Contacts}, 30*24*time.Hour) },
+	} {
+		ask()
+		if n := testing.AllocsPerRun(100, ask); n != 0 {
+			t.Errorf("%s allocates %v times", name, n)
+		}
+	}
+}
+
+// BenchmarkHistory is what a policy with a limit per offer costs a decision of 100
+// candidates, asked for each of them and with a tally, and what a record's history
+// costs a miss and an event.
+func BenchmarkHistory(b *testing.B) {
+	names := make([]string, 100)
+	for i := range names {
+		names[i] = fmt.Sprint("offer", i)
+	}
+	for _, n := range []int{0, 30, 256, 2000} {
+		h := historyOf(b, n, 30)
+		const month = 30 * 24 * time.Hour
+		b.Run(fmt.Sprintf("%d interactions, Count for 100 offers", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				for _, name := range names {
+					h.Count(InteractionFilter{Type: Contacts, Offer: name}, month)
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("%d interactions, Tally of 100 offers", n), func(b *testing.B) {
+			b.ReportAllocs()
+			var tally Tally
+			for b.Loop() {
+				tally.Read(h, ByOffer, InteractionFilter{Type: Contacts}, month)
+				for _, name := range names {
+					tally.Count(name)
+				}
+			}
+		})
+		section := h.members[0].append(nil)
+		b.Run(fmt.Sprintf("%d interactions, decode", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				r := reader{b: section}
+				r.history()
+			}
+			b.ReportMetric(float64(len(section)), "bytes")
+		})
+		x := Interaction{Time: 91 * dayMicros, Channel: "web", Items: []Item{{Offer: "offer3"}}}
+		b.Run(fmt.Sprintf("%d interactions, decode, add and encode", n), func(b *testing.B) {
+			b.ReportAllocs()
+			var dst []byte
+			for b.Loop() {
+				r := reader{b: section}
+				c := r.history().clone()
+				c.add(&x, historyLimits)
+				dst = c.append(dst[:0])
+			}
+		})
+	}
+}
