@@ -67,8 +67,26 @@ var mistakes = []mistake{
 	{"a record forgets the priority of a register", "deltacodec.go", "x.rank = int8(r.byte())", "x.rank = int8(r.byte()) & 1 | 1"},
 }
 
+// historyMistakes are those that the tests of the interaction history must find.
+var historyMistakes = []mistake{
+	{"what arrives is folded, not what is oldest", "history.go", "oldest := h.raw[0]\n		h.raw = slices.Delete(h.raw, 0, 1)", "oldest := in\n		h.raw = slices.Delete(h.raw, i, i+1)"},
+	{"cells are given up one by one", "history.go", "			h.dropBefore(int64(h.cells[0].day) + 1)\n", "			h.cellCost -= h.cost(h.cells[0].sig)\n			h.cells = slices.Delete(h.cells, 0, 1)\n"},
+	{"cells are kept for 400 days only", "history.go", "int64(MaxWindow/time.Microsecond) + lateMicros", "int64(MaxWindow/time.Microsecond)"},
+	{"the last to be folded is the last to happen", "history.go", "max(list[i].last, t.last)", "t.last"},
+	{"a new signature moves not all others", "history.go", "	for k := range h.parts {\n		moveFrom(&h.parts[k].sig, at)\n	}\n", ""},
+	{"totals stay as fine as they were", "history.go", "		h.sum(named[i], t)\n", "		h.level--\n		h.sum(named[i], t)\n		h.level++\n"},
+	{"names stay when nothing has them", "history.go", "	if h.level > 0 {\n		h.collect()\n	}\n", ""},
+	{"windows count a day too many", "historyread.go", "m.cells[i].begin() > begin; i--", "m.cells[i].begin() > begin-dayMicros; i--"},
+	{"an interaction counts at the end of its window", "historyread.go", "m.raw[i].time > begin; i--", "m.raw[i].time >= begin; i--"},
+	{"what is to come counts", "historyread.go", "m.raw[i].time <= h.now && m.matches", "m.matches"},
+	{"any item has the offer and any the class", "historyread.go", "slices.ContainsFunc(m.itemsOf(s), m.matchesItem)", "slices.ContainsFunc(m.itemsOf(s), func(x itemRefs) bool { return m.item.offer == 0 || m.item.offer == x.offer })"},
+	{"a limit ends with the latest", "historyread.go", "if left -= n; left <= 0 {", "if left -= n; left <= limit {"},
+	{"a slate has an offer of two classes twice", "tally.go", "!slices.ContainsFunc(items[:i], func(y itemRefs) bool { return y.by(by) == name && m.matchesItem(y) })", "i >= 0"},
+	{"a history is changed under its readers", "deltaedit.go", "d.history, d.own = d.history.clone(), true", "if d.own = true; d.history == nil {\n			d.history = d.history.clone()\n		}"},
+}
+
 // TestPlantedMistakes plants mistakes in the package, one at a time, and expects
-// TestModel to fail: a model test that passes whatever the code does shows nothing.
+// TestModel or TestHistory to fail: a model test that passes whatever the code does shows nothing.
 // It runs go test with an overlay, so the files stay as they are. It takes minutes:
 //
 //	go test ./profilestore -run PlantedMistakes -planted -timeout 30m -v
@@ -77,41 +95,48 @@ func TestPlantedMistakes(t *testing.T) {
 		t.Skip("takes minutes: run it with -planted")
 	}
 	for _, m := range mistakes {
-		t.Run(m.name, func(t *testing.T) {
-			source, err := os.ReadFile(m.file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if n := strings.Count(string(source), m.right); n != 1 {
-				t.Fatalf("what the mistake takes the place of is %d times in %s", n, m.file)
-			}
-			dir := t.TempDir()
-			changed := filepath.Join(dir, m.file)
-			if err := os.WriteFile(changed, []byte(strings.Replace(string(source), m.right, m.wrong, 1)), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			file, err := filepath.Abs(m.file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			overlay, err := json.Marshal(map[string]map[string]string{"Replace": {file: changed}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			list := filepath.Join(dir, "overlay.json")
-			if err := os.WriteFile(list, overlay, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			out, err := exec.CommandContext(context.Background(), "go", "test", "-overlay", list, "-vet=off", "-run", "^TestModel$",
-				"-rapid.checks=500", "-rapid.nofailfile", "-rapid.shrinktime=1s", ".").CombinedOutput()
-			if err == nil || !strings.Contains(string(out), "--- FAIL: TestModel") {
-				t.Fatalf("the model test does not find it: %v\n%.2000s", err, out)
-			}
-			for line := range strings.Lines(string(out)) {
-				if strings.Contains(line, "model_test.go") && !strings.Contains(line, "draw") {
-					t.Log(strings.TrimSpace(line))
-				}
-			}
-		})
+		t.Run(m.name, func(t *testing.T) { m.plant(t, "TestModel") })
+	}
+	for _, m := range historyMistakes {
+		t.Run(m.name, func(t *testing.T) { m.plant(t, "TestHistory") })
+	}
+}
+
+// plant makes the mistake and expects a test, or one whose name begins so, to fail.
+func (m mistake) plant(t *testing.T, test string) {
+	t.Helper()
+	source, err := os.ReadFile(m.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(source), m.right); n != 1 {
+		t.Fatalf("what the mistake takes the place of is %d times in %s", n, m.file)
+	}
+	dir := t.TempDir()
+	changed := filepath.Join(dir, m.file)
+	if err := os.WriteFile(changed, []byte(strings.Replace(string(source), m.right, m.wrong, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := filepath.Abs(m.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {file: changed}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(list, overlay, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(context.Background(), "go", "test", "-overlay", list, "-vet=off", "-run", "^"+test,
+		"-rapid.checks=500", "-rapid.nofailfile", "-rapid.shrinktime=1s", ".").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "--- FAIL: "+test) {
+		t.Fatalf("the test does not find it: %v\n%.2000s", err, out)
+	}
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, "_test.go") && !strings.Contains(line, "draw") {
+			t.Log(strings.TrimSpace(line))
+		}
 	}
 }
