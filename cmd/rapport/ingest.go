@@ -32,6 +32,9 @@ func (ingestCmd) Help() string {
 
 	{"id": "e1", "type": "balance", "identity": "7590-VHVEG", "time": "2026-03-01T10:00:00Z", "attributes": {"amount": 3.5}}
 
+The types contact and outcome are reserved for what was offered to a customer and what came of it: see
+` + "`rapport profile timeline --help`" + `.
+
 When the command ends well, every event is on disk and visible to the next decision. An event is known
 by its customer and id: sent again, it changes nothing, so after an interruption send the same file again.
 Events that are refused are printed with their line, the others are taken; the exit code is then 1.

@@ -613,7 +613,12 @@ type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Identifies the event among those of its customer, for at least 48 hours.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The kind of event, such as `balance` or `data_session`.
+	// The kind of event, such as `balance` or `data_session`. Two are reserved, and
+	// make the interaction history. `contact`: one slate delivered in one channel
+	// at one time, with the texts `channel`, `touchpoint` and, of one item, `offer`,
+	// `group` and `class` as attributes, or of several `items`, a list of objects
+	// with these; all optional. `outcome`: what came of it, with the same and the
+	// text `outcome`, such as `presented`, `clicked`, `accepted` or `rejected`.
 	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
 	// The customer, `namespace:id`; an id without namespace is `customer:id`.
 	Identity string `protobuf:"bytes,3,opt,name=identity,proto3" json:"identity,omitempty"`
