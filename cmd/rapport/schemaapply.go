@@ -41,18 +41,27 @@ Examples:
 
 // Run installs the schema, or says what it would change.
 func (cmd *schemaApplyCmd) Run(ctx context.Context, a *app) error {
+	ask := false
+	if cmd.Check {
+		url, _, err := a.target.choose()
+		if err != nil {
+			return err
+		}
+		ask = url != ""
+	}
+	data := ""
+	if !ask {
+		var err error
+		if data, err = a.target.folder("the schema is part of a data folder"); err != nil {
+			return err
+		}
+	}
 	text, err := os.ReadFile(cmd.File)
 	if err != nil {
 		return fmt.Errorf("schema: %w", err)
 	}
-	if cmd.Check {
-		if url, _, err := a.target.choose(); err != nil || url != "" {
-			return errors.Join(err, cmd.ask(ctx, a, text))
-		}
-	}
-	data, err := a.target.folder("the schema is part of a data folder")
-	if err != nil {
-		return err
+	if ask {
+		return cmd.ask(ctx, a, text)
 	}
 	config := server.Config{Data: data, Logger: a.logger(), Version: programVersion()}
 	if err := a.strategies.apply(&config); err != nil {
