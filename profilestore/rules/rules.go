@@ -5,7 +5,11 @@
 // and checks; nothing else in the module imports it.
 package rules
 
-import "rapport/profilestore"
+import (
+	"slices"
+
+	"rapport/profilestore"
+)
 
 // Profile is what a condition reads of a customer: the value of the field at a
 // slot of the schema, or the unknown value.
@@ -31,6 +35,19 @@ func (t Truth) String() string { return [...]string{"false", "true", "unknown", 
 // conditions. The zero Rule is always true.
 type Rule struct {
 	atoms []int32
+}
+
+// All returns the conjunction of rules of one table.
+func All(all ...Rule) Rule {
+	var r Rule
+	for _, x := range all {
+		for _, atom := range x.atoms {
+			if !slices.Contains(r.atoms, atom) {
+				r.atoms = append(r.atoms, atom)
+			}
+		}
+	}
+	return r
 }
 
 // Input declares a value besides the profile that conditions read, as

@@ -98,27 +98,31 @@ func readCatalog(files []File) *merged {
 	return m
 }
 
-// lists are the names of a catalogue's lists.
-var lists = []string{"context", "channels", "touchpoints", "offers", "scenarios", "segments"}
-
-// append joins the lists of a file's message to those of the whole.
+// append joins the lists of a file's message to those of the whole. What a catalogue
+// has once may be in any file, but in one only.
 func (m *merged) append(d *document, part *rapportv1.Catalog) {
-	all := m.message
-	all.Context = append(all.Context, part.GetContext()...)
-	all.Channels = append(all.Channels, part.GetChannels()...)
-	all.Touchpoints = append(all.Touchpoints, part.GetTouchpoints()...)
-	all.Offers = append(all.Offers, part.GetOffers()...)
-	all.Scenarios = append(all.Scenarios, part.GetScenarios()...)
-	all.Segments = append(all.Segments, part.GetSegments()...)
-	lengths := []int{
-		len(part.GetContext()), len(part.GetChannels()), len(part.GetTouchpoints()), len(part.GetOffers()), len(part.GetScenarios()), len(part.GetSegments()),
-	}
-	for k, list := range lists {
-		for i := range lengths[k] {
-			m.origins[list] = append(m.origins[list], origin{d, fmt.Sprintf("%s[%d]", list, i)})
-		}
+	fields := part.ProtoReflect().Descriptor().Fields()
+	for k := range fields.Len() {
+		f := fields.Get(k)
+		name := string(f.Name())
 		if d.partial {
-			m.lost[list] = true
+			m.lost[name] = true
+		}
+		from := part.ProtoReflect()
+		switch {
+		case f.IsList():
+			list, all := from.Get(f).List(), m.message.ProtoReflect().Mutable(f).List()
+			for i := range list.Len() {
+				all.Append(list.Get(i))
+				m.origins[name] = append(m.origins[name], origin{d, fmt.Sprintf("%s[%d]", name, i)})
+			}
+		case !from.Has(f):
+		case len(m.origins[name]) > 0:
+			first := m.origins[name][0]
+			d.fail(name, "it is in %s:%d already: a catalogue has it once", first.doc.file, first.doc.line(first.path))
+		default:
+			m.message.ProtoReflect().Set(f, from.Get(f))
+			m.origins[name] = []origin{{d, name}}
 		}
 	}
 }
@@ -139,9 +143,14 @@ type compiler struct {
 	schema *profilestore.Schema
 	out    *Compiled
 
-	channels map[string]int
-	offers   map[string]int
-	groups   map[string][]int // the offers of each
+	conditions *rules.TableBuilder
+	mistaken   int // conditions with mistakes, of which so many are compiled
+	channels   map[string]int
+	offers     map[string]int
+	groups     map[string][]int // the offers of each
+	levels     map[string]level // what the groups say of all their offers
+	issues     map[string]level // likewise
+	bound      [][]int          // the policies of each offer, while they are added
 	// treatments and ruled are the contents of each offer by channel, in
 	// catalogue order, and whether it has a rule.
 	treatments [][]treatment
@@ -153,18 +162,27 @@ type compiler struct {
 
 // treatment is an offer's form in a channel.
 type treatment struct {
-	channel int
-	content string
+	channel         int
+	content, script string
+	format          string
+	eligible        rules.Rule
 }
 
 func (c *compiler) compile() {
 	c.addContext()
+	c.addClock()
+	c.conditions = c.addSegments()
 	c.addChannels()
 	c.addTouchpoints()
-	table := c.addSegments()
-	c.addOffers(table)
-	c.out.Rules = table.Build()
+	c.addIssues()
+	c.addGroups()
+	c.addOffers()
 	c.addScenarios()
+	c.addPolicies()
+	c.addCapacities()
+	c.addControlGroup()
+	c.bind()
+	c.out.Rules = c.conditions.Build()
 	for _, list := range []string{"offers", "scenarios"} {
 		if len(c.origins[list]) == 0 && !c.lost[list] {
 			c.docs[0].failAt(nil, "", "the catalogue has no %s: nothing could be offered", list)
@@ -238,6 +256,7 @@ func (c *compiler) addChannels() {
 		}
 		ch := Channel{ID: m.GetId(), Outbound: m.GetDirection() == "outbound", Cost: m.GetCost()}
 		ch.Attributes = c.attributes("channels", i, m.GetAttributes(), "cost", profilestore.Number(m.GetCost()))
+		c.addContactRules(i, m, &ch)
 		c.channels[ch.ID] = len(c.out.Channels)
 		c.out.Channels = append(c.out.Channels, ch)
 	}
@@ -261,6 +280,8 @@ func (c *compiler) addTouchpoints() {
 		if t.ID != m.GetChannel() && !strings.HasPrefix(t.ID, m.GetChannel()+".") {
 			c.fail("touchpoints", i, "id", "the id must begin with its channel: %s.%s", m.GetChannel(), t.ID)
 		}
+		t.formats = m.GetFormats()
+		c.addCards(i, m, &t)
 		c.out.touchpoint[t.ID] = len(c.out.Touchpoints)
 		c.out.Touchpoints = append(c.out.Touchpoints, t)
 	}

@@ -1,6 +1,8 @@
 package catalog
 
 import (
+	"time"
+
 	"rapport/profilestore"
 	"rapport/profilestore/rules"
 )
@@ -32,9 +34,13 @@ type Compiled struct {
 	Offers      []Offer
 	Scenarios   []*Scenario
 	Segments    []Segment
+	Policies    []Policy
+	Capacities  []Capacity
+	Clock       Clock
+	Control     ControlGroup
 
-	// Rules holds every condition of the catalogue once; Offer.Eligible and
-	// Segment.When refer to it.
+	// Rules holds every condition of the catalogue once; every rules.Rule in here
+	// refers to it.
 	Rules *rules.Table
 
 	touchpoint map[string]int
@@ -66,6 +72,37 @@ type Channel struct {
 	Outbound   bool
 	Cost       float64
 	Attributes map[string]profilestore.Value // for strategies; holds cost too
+
+	Consent      int       // the slot of the flag that allows marketing; −1: none is needed
+	DoNotDisturb int       // the slot of the flag that forbids care and marketing; −1: none
+	QuietHours   *DayTimes // nil: none
+	ContactHours []ContactHours
+	Hold         time.Duration // how long a slate holds its places
+
+	// At a reported load of PressureAbove or more the weight of the channel's
+	// candidates is multiplied by PressureWeight. HasPressure says whether it ever is.
+	HasPressure                   bool
+	PressureAbove, PressureWeight float64
+}
+
+// DayTimes is a part of the day by the customer's clock, in minutes from midnight,
+// From in it and Until not. One with Until before From goes over midnight; with both
+// the same it is the whole day.
+type DayTimes struct{ From, Until int }
+
+// Contains reports whether a minute of the day, 0 to 1439, is in it.
+func (d DayTimes) Contains(minute int) bool {
+	if d.From < d.Until {
+		return minute >= d.From && minute < d.Until
+	}
+	return minute >= d.From || minute < d.Until
+}
+
+// ContactHours are the hours for some customers.
+type ContactHours struct {
+	ID    string
+	When  rules.Rule
+	Hours DayTimes
 }
 
 // Segment is a named group of customers. Rules that name it have its conditions.
@@ -88,6 +125,13 @@ type Touchpoint struct {
 	// place in Scenario.Candidates, ascending.
 	Candidates []int32
 
+	// Staff says that staff see it, not the customer. Cards are what they see of the
+	// profile, by role.
+	Staff bool
+	Cards []Card
+
+	formats []string
+
 	// Fallback is the scenario's fallback offer in the touchpoint's channel, to
 	// answer with when nothing else can be; nil if it has none.
 	Fallback *Candidate
@@ -100,8 +144,21 @@ type Offer struct {
 	Class      Class
 	Value      float64
 	Propensity Propensity
-	Lever      float64 // 1 + boost/100
-	Eligible   rules.Rule
+	Lever      float64    // 1 + boost/100, times those of its group and issue
+	Eligible   rules.Rule // with those of its group and issue
+
+	Owned        rules.Rule // the customer has it already; only if HasOwned
+	HasOwned     bool
+	Prerequisite rules.Rule // what has to hold first
+
+	// From when and until when it may be offered, microseconds since the Unix epoch;
+	// 0: no bound.
+	ValidFrom, ValidUntil int64
+
+	Exclusive int   // of the offers with the same number one may be on a slate; −1: none
+	Excludes  []int // offers that are not on a slate with it, by their places; symmetrical
+	HeldBack  bool  // not for the control group
+
 	Attributes map[string]profilestore.Value // for strategies; holds value too
 }
 
@@ -113,10 +170,17 @@ type Propensity struct {
 
 // Candidate is an offer in a channel, as it competes in a scenario.
 type Candidate struct {
-	Offer   int // in Compiled.Offers
-	Channel int // in Compiled.Channels
-	Content string
-	Weight  float64 // context weight of the offer's group in the scenario
+	Offer    int // in Compiled.Offers
+	Channel  int // in Compiled.Channels
+	Content  string
+	Script   string // for staff; may be empty
+	Format   string
+	Eligible rules.Rule // in this channel
+	Weight   float64    // context weight of the offer's group in the scenario
+
+	// Policies bind it, by their places in Compiled.Policies; Capacities it takes a
+	// place of, by theirs in Compiled.Capacities.
+	Policies, Capacities []int32
 }
 
 // Scenario says which candidates compete and who ranks them.
@@ -124,6 +188,18 @@ type Scenario struct {
 	ID         string
 	Strategy   *StrategyUse // nil: the built-in arbitration
 	Candidates []Candidate  // by offer, then by channel, in catalogue order
+
+	ClassOrder   bool    // class service first, then care, then marketing
+	MinimumScore float64 // −Inf: none
+	Choice       ChannelChoice
+}
+
+// ChannelChoice says in which of several channels an offer is made.
+type ChannelChoice struct {
+	Preferred int              // the slot of the text with the preferred channel; −1: none
+	Persona   int              // the slot of the text with the kind of person; −1: none
+	Personas  map[string][]int // their channels, the best first
+	Cheapest  bool             // where neither decides: the cheapest, else the best score
 }
 
 // StrategyUse names the strategy of a scenario.

@@ -16,24 +16,29 @@ import (
 )
 
 // addOffers adds the offers and compiles their rules.
-func (c *compiler) addOffers(table *rules.TableBuilder) {
+func (c *compiler) addOffers() {
 	c.offers, c.groups = make(map[string]int), make(map[string][]int)
 	seen := make(map[string]int)
-	mistaken := 0
+	exclusive := make(map[string]int)
 	for i, m := range c.message.GetOffers() {
-		var eligible rules.Rule
-		if mistaken < maxProblems {
-			var mistakes rules.CompileErrors
-			var err error
-			if eligible, err = table.Add(m.GetEligible()); errors.As(err, &mistakes) && !c.lostSegment(mistakes) {
-				mistaken++
-				from := c.origins["offers"][i]
-				from.doc.failRule(from.path+".eligible", mistakes)
-			}
-		}
 		o := Offer{
 			ID: m.GetId(), Group: m.GetGroup(), Class: classOf(m.GetClass()), Value: m.GetValue(),
-			Propensity: c.propensity(i, m.GetPropensity()), Lever: 1 + m.GetBoost()/100, Eligible: eligible,
+			Propensity: c.propensity(i, m.GetPropensity()), Lever: 1 + m.GetBoost()/100,
+			Eligible: c.condition("offers", i, "eligible", m.GetEligible()),
+			Owned:    c.condition("offers", i, "owned", m.GetOwned()), HasOwned: ruled(m.GetOwned()),
+			Prerequisite: c.condition("offers", i, "prerequisite", m.GetPrerequisite()),
+			Exclusive:    -1,
+		}
+		hasRule := ruled(m.GetEligible()) || o.HasOwned || ruled(m.GetPrerequisite())
+		hasRule = c.inherit(&o) || hasRule
+		c.addValidity(i, m, &o)
+		if tag := m.GetExclusive(); tag != "" {
+			n, ok := exclusive[tag]
+			if !ok {
+				n = len(exclusive)
+				exclusive[tag] = n
+			}
+			o.Exclusive = n
 		}
 		o.Attributes = c.attributes("offers", i, m.GetAttributes(), "value", profilestore.Number(m.GetValue()))
 		treatments := c.treatmentsOf(i, m)
@@ -44,9 +49,33 @@ func (c *compiler) addOffers(table *rules.TableBuilder) {
 		c.offers[o.ID] = len(c.out.Offers)
 		c.out.Offers = append(c.out.Offers, o)
 		c.treatments = append(c.treatments, treatments)
-		c.ruled = append(c.ruled, strings.TrimSpace(m.GetEligible()) != "")
+		c.ruled = append(c.ruled, hasRule || o.ValidFrom != 0 || o.ValidUntil != 0)
+	}
+	for i, m := range c.message.GetOffers() {
+		c.addExclusions(i, m)
 	}
 }
+
+// condition compiles a condition of an element of a list; the zero Rule where it is
+// empty or wrong.
+func (c *compiler) condition(list string, i int, below, expr string) rules.Rule {
+	if c.mistaken >= maxProblems {
+		return rules.Rule{}
+	}
+	rule, err := c.conditions.Add(expr)
+	if mistakes, ok := errors.AsType[rules.CompileErrors](err); ok && !c.lostSegment(mistakes) {
+		c.mistaken++
+		from := c.origins[list][i]
+		path := from.path + "." + below
+		if !from.doc.suppressed(path) {
+			from.doc.failRule(path, mistakes)
+		}
+	}
+	return rule
+}
+
+// ruled reports whether a condition is given.
+func ruled(expr string) bool { return strings.TrimSpace(expr) != "" }
 
 // classOf returns the class that a file spells.
 func classOf(s string) Class {
@@ -93,7 +122,10 @@ func (c *compiler) treatmentsOf(i int, m *rapportv1.Offer) []treatment {
 			continue
 		}
 		taken[ch] = true
-		out = append(out, treatment{ch, t.GetContent()})
+		out = append(out, treatment{
+			channel: ch, content: t.GetContent(), script: t.GetScript(), format: t.GetFormat(),
+			eligible: c.condition("offers", i, fmt.Sprintf("treatments[%d].eligible", j), t.GetEligible()),
+		})
 	}
 	slices.SortFunc(out, func(a, b treatment) int { return a.channel - b.channel })
 	return out

@@ -29,7 +29,7 @@ func (c *compiler) addScenarios() {
 			n := len(s.Candidates)
 			for _, t := range c.treatments[o] {
 				if channels[t.channel] {
-					s.Candidates = append(s.Candidates, Candidate{Offer: o, Channel: t.channel, Content: t.content, Weight: weightOf(weights, c.out.Offers[o].Group)})
+					s.Candidates = append(s.Candidates, t.candidate(o, weightOf(weights, c.out.Offers[o].Group)))
 				}
 			}
 			if j, ok := named[o]; ok && resolved && len(s.Candidates) == n && len(c.treatments[o]) > 0 {
@@ -43,8 +43,21 @@ func (c *compiler) addScenarios() {
 		c.layOut(i, s, touchpoints, resolved)
 		c.addFallback(i, m, touchpoints, weights)
 		c.addStrategy(i, m, s)
+		c.addChoice(i, m, s)
 		c.out.Scenarios = append(c.out.Scenarios, s)
 	}
+}
+
+// candidate is the treatment as it competes.
+func (t *treatment) candidate(offer int, weight float64) Candidate {
+	return Candidate{
+		Offer: offer, Channel: t.channel, Content: t.content, Script: t.script, Format: t.format, Eligible: t.eligible, Weight: weight,
+	}
+}
+
+// accepts reports whether a treatment's format can be shown at a touchpoint.
+func (t *Touchpoint) accepts(format string) bool {
+	return len(t.formats) == 0 || format == "" || slices.Contains(t.formats, format)
 }
 
 // touchpointsOf resolves the touchpoints of a scenario.
@@ -148,7 +161,7 @@ func (c *compiler) layOut(i int, s *Scenario, touchpoints []int, resolved bool) 
 			return
 		}
 		for j := range s.Candidates {
-			if s.Candidates[j].Channel == t.Channel {
+			if s.Candidates[j].Channel == t.Channel && t.accepts(s.Candidates[j].Format) {
 				t.Candidates = append(t.Candidates, int32(j))
 			}
 		}
@@ -198,7 +211,8 @@ func (c *compiler) addFallback(i int, m *rapportv1.Scenario, touchpoints []int, 
 		t := &c.out.Touchpoints[at]
 		for _, x := range c.treatments[o] {
 			if x.channel == t.Channel {
-				t.Fallback = &Candidate{Offer: o, Channel: x.channel, Content: x.content, Weight: weight}
+				fallback := x.candidate(o, weight)
+				t.Fallback = &fallback
 			}
 		}
 		if name := c.out.Channels[t.Channel].ID; t.Fallback == nil && !slices.Contains(missing, name) {

@@ -27,7 +27,22 @@ func validateLists(m proto.Message, locate func(list string, i int) (*document, 
 	fields := m.ProtoReflect().Descriptor().Fields()
 	for k := range fields.Len() {
 		f := fields.Get(k)
-		name, list := string(f.Name()), m.ProtoReflect().Get(f).List()
+		name := string(f.Name())
+		if !f.IsList() {
+			if !m.ProtoReflect().Has(f) {
+				continue
+			}
+			violations, err := violationsOf(m.ProtoReflect().Get(f).Message().Interface())
+			if err != nil {
+				return err
+			}
+			for _, v := range violations {
+				d, path := locate(name, 0)
+				d.violation(path, v)
+			}
+			continue
+		}
+		list := m.ProtoReflect().Get(f).List()
 		validateLength(f, list.Len(), locate)
 		for i := range list.Len() {
 			violations, err := violationsOf(list.Get(i).Message().Interface())

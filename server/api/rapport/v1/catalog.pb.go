@@ -39,7 +39,22 @@ type Catalog struct {
 	// Which offers compete at which touchpoints.
 	Scenarios []*Scenario `protobuf:"bytes,5,rep,name=scenarios,proto3" json:"scenarios,omitempty"`
 	// Named groups of customers, for rules and for counting.
-	Segments      []*Segment `protobuf:"bytes,6,rep,name=segments,proto3" json:"segments,omitempty"`
+	Segments []*Segment `protobuf:"bytes,6,rep,name=segments,proto3" json:"segments,omitempty"`
+	// What the groups of offers have in common. A group that is not here has no
+	// rule and no boost of its own.
+	Groups []*OfferGroup `protobuf:"bytes,10,rep,name=groups,proto3" json:"groups,omitempty"`
+	// What the issues of the business, to which groups belong, have in common.
+	Issues []*Issue `protobuf:"bytes,11,rep,name=issues,proto3" json:"issues,omitempty"`
+	// How often customers may be contacted, and about what.
+	ContactPolicies []*ContactPolicy `protobuf:"bytes,12,rep,name=contact_policies,json=contactPolicies,proto3" json:"contact_policies,omitempty"`
+	// How much there is of what is offered, and how many contacts a channel can
+	// take.
+	Capacities []*Capacity `protobuf:"bytes,13,rep,name=capacities,proto3" json:"capacities,omitempty"`
+	// Where customers live by the clock; in one file only.
+	Clock *ClockSettings `protobuf:"bytes,14,opt,name=clock,proto3" json:"clock,omitempty"`
+	// Customers who get no marketing, so that its effect can be measured; in one
+	// file only.
+	ControlGroup  *ControlGroup `protobuf:"bytes,15,opt,name=control_group,json=controlGroup,proto3" json:"control_group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -116,6 +131,732 @@ func (x *Catalog) GetSegments() []*Segment {
 	return nil
 }
 
+func (x *Catalog) GetGroups() []*OfferGroup {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *Catalog) GetIssues() []*Issue {
+	if x != nil {
+		return x.Issues
+	}
+	return nil
+}
+
+func (x *Catalog) GetContactPolicies() []*ContactPolicy {
+	if x != nil {
+		return x.ContactPolicies
+	}
+	return nil
+}
+
+func (x *Catalog) GetCapacities() []*Capacity {
+	if x != nil {
+		return x.Capacities
+	}
+	return nil
+}
+
+func (x *Catalog) GetClock() *ClockSettings {
+	if x != nil {
+		return x.Clock
+	}
+	return nil
+}
+
+func (x *Catalog) GetControlGroup() *ControlGroup {
+	if x != nil {
+		return x.ControlGroup
+	}
+	return nil
+}
+
+// OfferGroup is a group of like offers.
+type OfferGroup struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name by which offers are in it.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Name for people.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// What it is, for people.
+	Description string `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
+	// The issue that it belongs to.
+	Issue string `protobuf:"bytes,4,opt,name=issue,proto3" json:"issue,omitempty"`
+	// Who may get any offer of the group: a condition as in Offer.eligible, which
+	// has to hold too.
+	Eligible string `protobuf:"bytes,5,opt,name=eligible,proto3" json:"eligible,omitempty"`
+	// Lift of all its offers, in percent; multiplied with theirs.
+	Boost         float64 `protobuf:"fixed64,6,opt,name=boost,proto3" json:"boost,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OfferGroup) Reset() {
+	*x = OfferGroup{}
+	mi := &file_rapport_v1_catalog_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OfferGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OfferGroup) ProtoMessage() {}
+
+func (x *OfferGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_catalog_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OfferGroup.ProtoReflect.Descriptor instead.
+func (*OfferGroup) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *OfferGroup) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *OfferGroup) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *OfferGroup) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *OfferGroup) GetIssue() string {
+	if x != nil {
+		return x.Issue
+	}
+	return ""
+}
+
+func (x *OfferGroup) GetEligible() string {
+	if x != nil {
+		return x.Eligible
+	}
+	return ""
+}
+
+func (x *OfferGroup) GetBoost() float64 {
+	if x != nil {
+		return x.Boost
+	}
+	return 0
+}
+
+// Issue is a concern of the business, such as retention or growth, which has
+// groups of offers.
+type Issue struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Short name.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Name for people.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// What it is, for people.
+	Description string `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
+	// Who may get any offer of its groups.
+	Eligible string `protobuf:"bytes,4,opt,name=eligible,proto3" json:"eligible,omitempty"`
+	// Lift of all its offers, in percent; multiplied with theirs and their group's.
+	Boost         float64 `protobuf:"fixed64,5,opt,name=boost,proto3" json:"boost,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Issue) Reset() {
+	*x = Issue{}
+	mi := &file_rapport_v1_catalog_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Issue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Issue) ProtoMessage() {}
+
+func (x *Issue) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_catalog_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Issue.ProtoReflect.Descriptor instead.
+func (*Issue) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Issue) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Issue) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Issue) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *Issue) GetEligible() string {
+	if x != nil {
+		return x.Eligible
+	}
+	return ""
+}
+
+func (x *Issue) GetBoost() float64 {
+	if x != nil {
+		return x.Boost
+	}
+	return 0
+}
+
+// ContactPolicy bounds how often a customer is contacted, or stops after what a
+// customer did. It counts contacts, or outcomes of one kind, in a sliding window;
+// once there are `max`, what it binds is withheld until fewer are in the window,
+// or for the time of `suppress`. Class service is never bound.
+type ContactPolicy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Short name, which answers give as the reason.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Why it is, for people.
+	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	// What is counted: `contact`, each slate that was delivered once, however many
+	// offers are on it, and those that are on their way; or an outcome, such as
+	// `rejected` or `accepted`.
+	Count string `protobuf:"bytes,3,opt,name=count,proto3" json:"count,omitempty"`
+	// How many there may be.
+	Max int32 `protobuf:"varint,4,opt,name=max,proto3" json:"max,omitempty"`
+	// The window, such as `7d`; 1m to 400d.
+	Within string `protobuf:"bytes,5,opt,name=within,proto3" json:"within,omitempty"`
+	// How long what is bound is withheld after the last one that counted; until
+	// fewer are in the window if empty.
+	Suppress string `protobuf:"bytes,6,opt,name=suppress,proto3" json:"suppress,omitempty"`
+	// What has its own count: `offer`, `group`, `class`, `channel` or `touchpoint`.
+	// Empty: one count of all that the policy is about.
+	Per string `protobuf:"bytes,7,opt,name=per,proto3" json:"per,omitempty"`
+	// What is counted, and bound: only in these channels; in all if empty.
+	Channels []string `protobuf:"bytes,8,rep,name=channels,proto3" json:"channels,omitempty"`
+	// Only at these touchpoints.
+	Touchpoints []string `protobuf:"bytes,9,rep,name=touchpoints,proto3" json:"touchpoints,omitempty"`
+	// Only offers of these groups.
+	Groups []string `protobuf:"bytes,10,rep,name=groups,proto3" json:"groups,omitempty"`
+	// Only these offers.
+	Offers []string `protobuf:"bytes,11,rep,name=offers,proto3" json:"offers,omitempty"`
+	// Only offers of these classes, `care` or `marketing`; marketing alone if
+	// empty. What is counted is not narrowed by it where it is empty.
+	Classes       []string `protobuf:"bytes,12,rep,name=classes,proto3" json:"classes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContactPolicy) Reset() {
+	*x = ContactPolicy{}
+	mi := &file_rapport_v1_catalog_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContactPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContactPolicy) ProtoMessage() {}
+
+func (x *ContactPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_catalog_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContactPolicy.ProtoReflect.Descriptor instead.
+func (*ContactPolicy) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ContactPolicy) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ContactPolicy) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *ContactPolicy) GetCount() string {
+	if x != nil {
+		return x.Count
+	}
+	return ""
+}
+
+func (x *ContactPolicy) GetMax() int32 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
+func (x *ContactPolicy) GetWithin() string {
+	if x != nil {
+		return x.Within
+	}
+	return ""
+}
+
+func (x *ContactPolicy) GetSuppress() string {
+	if x != nil {
+		return x.Suppress
+	}
+	return ""
+}
+
+func (x *ContactPolicy) GetPer() string {
+	if x != nil {
+		return x.Per
+	}
+	return ""
+}
+
+func (x *ContactPolicy) GetChannels() []string {
+	if x != nil {
+		return x.Channels
+	}
+	return nil
+}
+
+func (x *ContactPolicy) GetTouchpoints() []string {
+	if x != nil {
+		return x.Touchpoints
+	}
+	return nil
+}
+
+func (x *ContactPolicy) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *ContactPolicy) GetOffers() []string {
+	if x != nil {
+		return x.Offers
+	}
+	return nil
+}
+
+func (x *ContactPolicy) GetClasses() []string {
+	if x != nil {
+		return x.Classes
+	}
+	return nil
+}
+
+// Capacity bounds how many there may be, over all customers. A place is reserved
+// when an offer comes on a slate, taken for good by its outcome, and given back
+// when the reservation ends.
+type Capacity struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Short name, which answers give as the reason.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What it is, for people.
+	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	// How many places there are in each period.
+	Max int64 `protobuf:"varint,3,opt,name=max,proto3" json:"max,omitempty"`
+	// The period, which begins anew by the clock of `clock.zone`: `hour`, `day`,
+	// `week` (Monday), `month`, or `total` for one without end.
+	Per string `protobuf:"bytes,4,opt,name=per,proto3" json:"per,omitempty"`
+	// What takes a place: a slate with an offer that matches, in these channels; in
+	// all if empty.
+	Channels []string `protobuf:"bytes,5,rep,name=channels,proto3" json:"channels,omitempty"`
+	// With offers of these groups.
+	Groups []string `protobuf:"bytes,6,rep,name=groups,proto3" json:"groups,omitempty"`
+	// With these offers.
+	Offers []string `protobuf:"bytes,7,rep,name=offers,proto3" json:"offers,omitempty"`
+	// What takes the place for good: an outcome, such as `accepted`; `contact` if
+	// empty: that the slate was presented.
+	TakenBy       string `protobuf:"bytes,8,opt,name=taken_by,json=takenBy,proto3" json:"taken_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Capacity) Reset() {
+	*x = Capacity{}
+	mi := &file_rapport_v1_catalog_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Capacity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Capacity) ProtoMessage() {}
+
+func (x *Capacity) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_catalog_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Capacity.ProtoReflect.Descriptor instead.
+func (*Capacity) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Capacity) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Capacity) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *Capacity) GetMax() int64 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
+func (x *Capacity) GetPer() string {
+	if x != nil {
+		return x.Per
+	}
+	return ""
+}
+
+func (x *Capacity) GetChannels() []string {
+	if x != nil {
+		return x.Channels
+	}
+	return nil
+}
+
+func (x *Capacity) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *Capacity) GetOffers() []string {
+	if x != nil {
+		return x.Offers
+	}
+	return nil
+}
+
+func (x *Capacity) GetTakenBy() string {
+	if x != nil {
+		return x.TakenBy
+	}
+	return ""
+}
+
+// ClockSettings say by which clock a customer lives.
+type ClockSettings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The time zone of customers whose own is not known, such as `Asia/Shanghai`,
+	// and of the periods of capacities; UTC if empty.
+	Zone string `protobuf:"bytes,1,opt,name=zone,proto3" json:"zone,omitempty"`
+	// The profile field of type text that holds a customer's own time zone.
+	Field         string `protobuf:"bytes,2,opt,name=field,proto3" json:"field,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClockSettings) Reset() {
+	*x = ClockSettings{}
+	mi := &file_rapport_v1_catalog_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClockSettings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClockSettings) ProtoMessage() {}
+
+func (x *ClockSettings) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_catalog_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClockSettings.ProtoReflect.Descriptor instead.
+func (*ClockSettings) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ClockSettings) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *ClockSettings) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+// ControlGroup holds back a part of all customers. Who is in it follows from the
+// customer's name and the salt alone.
+type ControlGroup struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many percent of all customers are in it.
+	Percent float64 `protobuf:"fixed64,1,opt,name=percent,proto3" json:"percent,omitempty"`
+	// Another salt makes another choice.
+	Salt string `protobuf:"bytes,2,opt,name=salt,proto3" json:"salt,omitempty"`
+	// Only offers of these groups are held back; all of class marketing if empty.
+	Groups        []string `protobuf:"bytes,3,rep,name=groups,proto3" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ControlGroup) Reset() {
+	*x = ControlGroup{}
+	mi := &file_rapport_v1_catalog_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ControlGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ControlGroup) ProtoMessage() {}
+
+func (x *ControlGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_catalog_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ControlGroup.ProtoReflect.Descriptor instead.
+func (*ControlGroup) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ControlGroup) GetPercent() float64 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+func (x *ControlGroup) GetSalt() string {
+	if x != nil {
+		return x.Salt
+	}
+	return ""
+}
+
+func (x *ControlGroup) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+// DayTimes is a part of the day, by the customer's clock. One that ends before
+// it begins goes over midnight.
+type DayTimes struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its beginning, such as `21:00`.
+	From string `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	// Its end, which is no longer in it.
+	Until         string `protobuf:"bytes,2,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DayTimes) Reset() {
+	*x = DayTimes{}
+	mi := &file_rapport_v1_catalog_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DayTimes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DayTimes) ProtoMessage() {}
+
+func (x *DayTimes) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_catalog_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DayTimes.ProtoReflect.Descriptor instead.
+func (*DayTimes) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *DayTimes) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *DayTimes) GetUntil() string {
+	if x != nil {
+		return x.Until
+	}
+	return ""
+}
+
+// ContactHours are the part of the day in which some customers want to be
+// contacted.
+type ContactHours struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Short name, which answers give as the reason.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Who: a condition as in Offer.eligible; all if empty. Unknown is not bound.
+	When string `protobuf:"bytes,2,opt,name=when,proto3" json:"when,omitempty"`
+	// When.
+	Hours         *DayTimes `protobuf:"bytes,3,opt,name=hours,proto3" json:"hours,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContactHours) Reset() {
+	*x = ContactHours{}
+	mi := &file_rapport_v1_catalog_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContactHours) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContactHours) ProtoMessage() {}
+
+func (x *ContactHours) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_catalog_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContactHours.ProtoReflect.Descriptor instead.
+func (*ContactHours) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ContactHours) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ContactHours) GetWhen() string {
+	if x != nil {
+		return x.When
+	}
+	return ""
+}
+
+func (x *ContactHours) GetHours() *DayTimes {
+	if x != nil {
+		return x.Hours
+	}
+	return nil
+}
+
 // Segment is a named group of customers. Rules and other segments read it as
 // `segment.ID`, which is true or false, and unknown where a value that decides it
 // is. `rapport segment count` counts the customers in it.
@@ -135,7 +876,7 @@ type Segment struct {
 
 func (x *Segment) Reset() {
 	*x = Segment{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[1]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -147,7 +888,7 @@ func (x *Segment) String() string {
 func (*Segment) ProtoMessage() {}
 
 func (x *Segment) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[1]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -160,7 +901,7 @@ func (x *Segment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Segment.ProtoReflect.Descriptor instead.
 func (*Segment) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{1}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Segment) GetId() string {
@@ -210,7 +951,7 @@ type ContextField struct {
 
 func (x *ContextField) Reset() {
 	*x = ContextField{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[2]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -222,7 +963,7 @@ func (x *ContextField) String() string {
 func (*ContextField) ProtoMessage() {}
 
 func (x *ContextField) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[2]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -235,7 +976,7 @@ func (x *ContextField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContextField.ProtoReflect.Descriptor instead.
 func (*ContextField) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{2}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ContextField) GetName() string {
@@ -282,14 +1023,31 @@ type Channel struct {
 	// What it is, for people.
 	Description string `protobuf:"bytes,6,opt,name=description,proto3" json:"description,omitempty"`
 	// Facts for strategies, by name: numbers, flags and texts.
-	Attributes    map[string]*structpb.Value `protobuf:"bytes,5,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Attributes map[string]*structpb.Value `protobuf:"bytes,5,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The profile field of type flag that has to be true for marketing in this
+	// channel: the customer's consent. Not known is as good as no.
+	Consent string `protobuf:"bytes,7,opt,name=consent,proto3" json:"consent,omitempty"`
+	// The profile field of type flag that, when true, keeps care and marketing from
+	// this channel. Where the profile can't tell, an outbound channel is kept.
+	DoNotDisturb string `protobuf:"bytes,8,opt,name=do_not_disturb,json=doNotDisturb,proto3" json:"do_not_disturb,omitempty"`
+	// When care and marketing wait, if the channel is outbound: the answer says
+	// until when.
+	QuietHours *DayTimes `protobuf:"bytes,9,opt,name=quiet_hours,json=quietHours,proto3" json:"quiet_hours,omitempty"`
+	// When care and marketing may go out to some customers, if the channel is
+	// outbound; for those to whom several apply, the first.
+	ContactHours []*ContactHours `protobuf:"bytes,10,rep,name=contact_hours,json=contactHours,proto3" json:"contact_hours,omitempty"`
+	// How long a slate that was decided holds its places until it is reported as
+	// presented, such as `10m`; that if empty, at most 7d.
+	Hold string `protobuf:"bytes,11,opt,name=hold,proto3" json:"hold,omitempty"`
+	// What a full channel does to the ranking.
+	Pressure      *ChannelPressure `protobuf:"bytes,12,opt,name=pressure,proto3" json:"pressure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Channel) Reset() {
 	*x = Channel{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[3]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -301,7 +1059,7 @@ func (x *Channel) String() string {
 func (*Channel) ProtoMessage() {}
 
 func (x *Channel) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[3]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -314,7 +1072,7 @@ func (x *Channel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Channel.ProtoReflect.Descriptor instead.
 func (*Channel) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{3}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Channel) GetId() string {
@@ -359,6 +1117,104 @@ func (x *Channel) GetAttributes() map[string]*structpb.Value {
 	return nil
 }
 
+func (x *Channel) GetConsent() string {
+	if x != nil {
+		return x.Consent
+	}
+	return ""
+}
+
+func (x *Channel) GetDoNotDisturb() string {
+	if x != nil {
+		return x.DoNotDisturb
+	}
+	return ""
+}
+
+func (x *Channel) GetQuietHours() *DayTimes {
+	if x != nil {
+		return x.QuietHours
+	}
+	return nil
+}
+
+func (x *Channel) GetContactHours() []*ContactHours {
+	if x != nil {
+		return x.ContactHours
+	}
+	return nil
+}
+
+func (x *Channel) GetHold() string {
+	if x != nil {
+		return x.Hold
+	}
+	return ""
+}
+
+func (x *Channel) GetPressure() *ChannelPressure {
+	if x != nil {
+		return x.Pressure
+	}
+	return nil
+}
+
+// ChannelPressure lowers the weight of a channel whose reported load is high. It
+// shifts the ranking and never withholds: that is what capacities are for.
+type ChannelPressure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The load from which on, such as 0.8 for four fifths of what it can take.
+	Above float64 `protobuf:"fixed64,1,opt,name=above,proto3" json:"above,omitempty"`
+	// The factor of all its candidates then.
+	Weight        float64 `protobuf:"fixed64,2,opt,name=weight,proto3" json:"weight,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChannelPressure) Reset() {
+	*x = ChannelPressure{}
+	mi := &file_rapport_v1_catalog_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChannelPressure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChannelPressure) ProtoMessage() {}
+
+func (x *ChannelPressure) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_catalog_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChannelPressure.ProtoReflect.Descriptor instead.
+func (*ChannelPressure) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ChannelPressure) GetAbove() float64 {
+	if x != nil {
+		return x.Above
+	}
+	return 0
+}
+
+func (x *ChannelPressure) GetWeight() float64 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
 // Touchpoint is a place in a channel where offers are shown.
 type Touchpoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -371,14 +1227,21 @@ type Touchpoint struct {
 	// Name for people.
 	Name string `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
 	// What it is, for people.
-	Description   string `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
+	Description string `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
+	// The formats of treatments that it can show; all if empty.
+	Formats []string `protobuf:"bytes,6,rep,name=formats,proto3" json:"formats,omitempty"`
+	// Who sees it: `customer`, or `staff` for a desk or a hotline, whose answers may
+	// carry a profile card.
+	Audience string `protobuf:"bytes,7,opt,name=audience,proto3" json:"audience,omitempty"`
+	// What staff see of the customer; for touchpoints of staff only.
+	Cards         []*ProfileCard `protobuf:"bytes,8,rep,name=cards,proto3" json:"cards,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Touchpoint) Reset() {
 	*x = Touchpoint{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[4]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -390,7 +1253,7 @@ func (x *Touchpoint) String() string {
 func (*Touchpoint) ProtoMessage() {}
 
 func (x *Touchpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[4]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -403,7 +1266,7 @@ func (x *Touchpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Touchpoint.ProtoReflect.Descriptor instead.
 func (*Touchpoint) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{4}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Touchpoint) GetId() string {
@@ -441,6 +1304,82 @@ func (x *Touchpoint) GetDescription() string {
 	return ""
 }
 
+func (x *Touchpoint) GetFormats() []string {
+	if x != nil {
+		return x.Formats
+	}
+	return nil
+}
+
+func (x *Touchpoint) GetAudience() string {
+	if x != nil {
+		return x.Audience
+	}
+	return ""
+}
+
+func (x *Touchpoint) GetCards() []*ProfileCard {
+	if x != nil {
+		return x.Cards
+	}
+	return nil
+}
+
+// ProfileCard is what staff of some roles see of a customer.
+type ProfileCard struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The roles, by the context field `role` of the request; everybody if empty.
+	Roles []string `protobuf:"bytes,1,rep,name=roles,proto3" json:"roles,omitempty"`
+	// The profile fields, in the order in which they are shown.
+	Fields        []string `protobuf:"bytes,2,rep,name=fields,proto3" json:"fields,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProfileCard) Reset() {
+	*x = ProfileCard{}
+	mi := &file_rapport_v1_catalog_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProfileCard) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProfileCard) ProtoMessage() {}
+
+func (x *ProfileCard) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_catalog_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProfileCard.ProtoReflect.Descriptor instead.
+func (*ProfileCard) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ProfileCard) GetRoles() []string {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+func (x *ProfileCard) GetFields() []string {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
 // Offer is a product, or an act of care, that can be offered.
 type Offer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -467,14 +1406,32 @@ type Offer struct {
 	// Its form in each channel in which it can be offered.
 	Treatments []*Treatment `protobuf:"bytes,9,rep,name=treatments,proto3" json:"treatments,omitempty"`
 	// Facts for strategies, by name: numbers, flags and texts.
-	Attributes    map[string]*structpb.Value `protobuf:"bytes,10,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Attributes map[string]*structpb.Value `protobuf:"bytes,10,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Who has it already, such as `"data_10g" in profile.marketing.owned`: a
+	// condition that, when true, withholds it as OWNED.
+	Owned string `protobuf:"bytes,12,opt,name=owned,proto3" json:"owned,omitempty"`
+	// What the customer must have first: a condition that, when false, withholds
+	// it as PREREQUISITE.
+	Prerequisite string `protobuf:"bytes,13,opt,name=prerequisite,proto3" json:"prerequisite,omitempty"`
+	// From when on it may be offered: RFC 3339, or a day (midnight by
+	// `clock.zone`).
+	ValidFrom string `protobuf:"bytes,14,opt,name=valid_from,json=validFrom,proto3" json:"valid_from,omitempty"`
+	// Until when, which is no longer in it.
+	ValidUntil string `protobuf:"bytes,15,opt,name=valid_until,json=validUntil,proto3" json:"valid_until,omitempty"`
+	// Of the offers that have the same word here, at most one is on a slate.
+	Exclusive string `protobuf:"bytes,16,opt,name=exclusive,proto3" json:"exclusive,omitempty"`
+	// Offers that are not on a slate together with this one.
+	Excludes []string `protobuf:"bytes,17,rep,name=excludes,proto3" json:"excludes,omitempty"`
+	// The offers that this one contains: it is offered as one, and none of them
+	// beside it.
+	Bundle        []string `protobuf:"bytes,18,rep,name=bundle,proto3" json:"bundle,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Offer) Reset() {
 	*x = Offer{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[5]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -486,7 +1443,7 @@ func (x *Offer) String() string {
 func (*Offer) ProtoMessage() {}
 
 func (x *Offer) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[5]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -499,7 +1456,7 @@ func (x *Offer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Offer.ProtoReflect.Descriptor instead.
 func (*Offer) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{5}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Offer) GetId() string {
@@ -579,6 +1536,55 @@ func (x *Offer) GetAttributes() map[string]*structpb.Value {
 	return nil
 }
 
+func (x *Offer) GetOwned() string {
+	if x != nil {
+		return x.Owned
+	}
+	return ""
+}
+
+func (x *Offer) GetPrerequisite() string {
+	if x != nil {
+		return x.Prerequisite
+	}
+	return ""
+}
+
+func (x *Offer) GetValidFrom() string {
+	if x != nil {
+		return x.ValidFrom
+	}
+	return ""
+}
+
+func (x *Offer) GetValidUntil() string {
+	if x != nil {
+		return x.ValidUntil
+	}
+	return ""
+}
+
+func (x *Offer) GetExclusive() string {
+	if x != nil {
+		return x.Exclusive
+	}
+	return ""
+}
+
+func (x *Offer) GetExcludes() []string {
+	if x != nil {
+		return x.Excludes
+	}
+	return nil
+}
+
+func (x *Offer) GetBundle() []string {
+	if x != nil {
+		return x.Bundle
+	}
+	return nil
+}
+
 // Propensity is the probability that the customer accepts, in 0 to 1.
 type Propensity struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -586,14 +1592,17 @@ type Propensity struct {
 	// `marketing.propensity_data`. Where it is unknown, start is used.
 	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
 	// The constant, or the value to start from.
-	Start         float64 `protobuf:"fixed64,2,opt,name=start,proto3" json:"start,omitempty"`
+	Start float64 `protobuf:"fixed64,2,opt,name=start,proto3" json:"start,omitempty"`
+	// How many customers' worth the start counts for where the offer learns from
+	// outcomes; 0: it does not learn.
+	StartEvidence float64 `protobuf:"fixed64,3,opt,name=start_evidence,json=startEvidence,proto3" json:"start_evidence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Propensity) Reset() {
 	*x = Propensity{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[6]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -605,7 +1614,7 @@ func (x *Propensity) String() string {
 func (*Propensity) ProtoMessage() {}
 
 func (x *Propensity) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[6]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -618,7 +1627,7 @@ func (x *Propensity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Propensity.ProtoReflect.Descriptor instead.
 func (*Propensity) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{6}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Propensity) GetField() string {
@@ -635,20 +1644,37 @@ func (x *Propensity) GetStart() float64 {
 	return 0
 }
 
+func (x *Propensity) GetStartEvidence() float64 {
+	if x != nil {
+		return x.StartEvidence
+	}
+	return 0
+}
+
 // Treatment is an offer's form in one channel.
 type Treatment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The id of the channel.
 	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
-	// What the frontend shows or plays: a text, or the name of a template.
-	Content       string `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	// What the frontend shows or plays: a text, or the name of a template. Parts in
+	// double braces are computed, such as `{{profile.value.balance}}`: a CEL
+	// expression that gives a text or a number. Where one is unknown the offer is
+	// withheld as UNKNOWN in this channel.
+	Content string `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	// The format, such as `banner` or `text`: the touchpoint has to accept it.
+	Format string `protobuf:"bytes,3,opt,name=format,proto3" json:"format,omitempty"`
+	// What staff say, with computed parts too.
+	Script string `protobuf:"bytes,4,opt,name=script,proto3" json:"script,omitempty"`
+	// Who may get it in this channel: a condition as in Offer.eligible, which has to
+	// hold too.
+	Eligible      string `protobuf:"bytes,5,opt,name=eligible,proto3" json:"eligible,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Treatment) Reset() {
 	*x = Treatment{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[7]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -660,7 +1686,7 @@ func (x *Treatment) String() string {
 func (*Treatment) ProtoMessage() {}
 
 func (x *Treatment) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[7]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -673,7 +1699,7 @@ func (x *Treatment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Treatment.ProtoReflect.Descriptor instead.
 func (*Treatment) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{7}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Treatment) GetChannel() string {
@@ -686,6 +1712,27 @@ func (x *Treatment) GetChannel() string {
 func (x *Treatment) GetContent() string {
 	if x != nil {
 		return x.Content
+	}
+	return ""
+}
+
+func (x *Treatment) GetFormat() string {
+	if x != nil {
+		return x.Format
+	}
+	return ""
+}
+
+func (x *Treatment) GetScript() string {
+	if x != nil {
+		return x.Script
+	}
+	return ""
+}
+
+func (x *Treatment) GetEligible() string {
+	if x != nil {
+		return x.Eligible
 	}
 	return ""
 }
@@ -712,14 +1759,22 @@ type Scenario struct {
 	// channel of every touchpoint here. Empty: the answer is then an empty slate.
 	Fallback string `protobuf:"bytes,7,opt,name=fallback,proto3" json:"fallback,omitempty"`
 	// Context weights of offer groups; 1 where none is given.
-	Weights       []*GroupWeight `protobuf:"bytes,8,rep,name=weights,proto3" json:"weights,omitempty"`
+	Weights []*GroupWeight `protobuf:"bytes,8,rep,name=weights,proto3" json:"weights,omitempty"`
+	// Offers of class service come before care, and care before marketing, whatever
+	// their scores.
+	ClassOrder bool `protobuf:"varint,9,opt,name=class_order,json=classOrder,proto3" json:"class_order,omitempty"`
+	// The least score with which a candidate comes on a slate; none if not given.
+	// Class service is not bound.
+	MinimumScore *float64 `protobuf:"fixed64,10,opt,name=minimum_score,json=minimumScore,proto3,oneof" json:"minimum_score,omitempty"`
+	// Which channel an offer keeps where it competes in several.
+	ChannelChoice *ChannelChoice `protobuf:"bytes,11,opt,name=channel_choice,json=channelChoice,proto3" json:"channel_choice,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Scenario) Reset() {
 	*x = Scenario{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[8]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -731,7 +1786,7 @@ func (x *Scenario) String() string {
 func (*Scenario) ProtoMessage() {}
 
 func (x *Scenario) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[8]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -744,7 +1799,7 @@ func (x *Scenario) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scenario.ProtoReflect.Descriptor instead.
 func (*Scenario) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{8}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Scenario) GetId() string {
@@ -803,6 +1858,157 @@ func (x *Scenario) GetWeights() []*GroupWeight {
 	return nil
 }
 
+func (x *Scenario) GetClassOrder() bool {
+	if x != nil {
+		return x.ClassOrder
+	}
+	return false
+}
+
+func (x *Scenario) GetMinimumScore() float64 {
+	if x != nil && x.MinimumScore != nil {
+		return *x.MinimumScore
+	}
+	return 0
+}
+
+func (x *Scenario) GetChannelChoice() *ChannelChoice {
+	if x != nil {
+		return x.ChannelChoice
+	}
+	return nil
+}
+
+// ChannelChoice says in which of several channels an offer is made. Not given, it
+// is the one with the best score, of equal ones the cheapest.
+type ChannelChoice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The profile field of type text that holds the channel which the customer
+	// prefers. It wins where it competes.
+	Preferred string `protobuf:"bytes,1,opt,name=preferred,proto3" json:"preferred,omitempty"`
+	// The field of type text that says which kind of person the customer is.
+	Persona string `protobuf:"bytes,2,opt,name=persona,proto3" json:"persona,omitempty"`
+	// Which channels each kind of person uses, the best first.
+	Personas []*PersonaChannels `protobuf:"bytes,3,rep,name=personas,proto3" json:"personas,omitempty"`
+	// Where neither decides: `score`, which is the default, or `cheapest`.
+	Otherwise     string `protobuf:"bytes,4,opt,name=otherwise,proto3" json:"otherwise,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChannelChoice) Reset() {
+	*x = ChannelChoice{}
+	mi := &file_rapport_v1_catalog_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChannelChoice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChannelChoice) ProtoMessage() {}
+
+func (x *ChannelChoice) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_catalog_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChannelChoice.ProtoReflect.Descriptor instead.
+func (*ChannelChoice) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ChannelChoice) GetPreferred() string {
+	if x != nil {
+		return x.Preferred
+	}
+	return ""
+}
+
+func (x *ChannelChoice) GetPersona() string {
+	if x != nil {
+		return x.Persona
+	}
+	return ""
+}
+
+func (x *ChannelChoice) GetPersonas() []*PersonaChannels {
+	if x != nil {
+		return x.Personas
+	}
+	return nil
+}
+
+func (x *ChannelChoice) GetOtherwise() string {
+	if x != nil {
+		return x.Otherwise
+	}
+	return ""
+}
+
+// PersonaChannels are the channels of one kind of person.
+type PersonaChannels struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The value of the persona field.
+	Persona string `protobuf:"bytes,1,opt,name=persona,proto3" json:"persona,omitempty"`
+	// The channels, the best first.
+	Channels      []string `protobuf:"bytes,2,rep,name=channels,proto3" json:"channels,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PersonaChannels) Reset() {
+	*x = PersonaChannels{}
+	mi := &file_rapport_v1_catalog_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PersonaChannels) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PersonaChannels) ProtoMessage() {}
+
+func (x *PersonaChannels) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_catalog_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PersonaChannels.ProtoReflect.Descriptor instead.
+func (*PersonaChannels) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *PersonaChannels) GetPersona() string {
+	if x != nil {
+		return x.Persona
+	}
+	return ""
+}
+
+func (x *PersonaChannels) GetChannels() []string {
+	if x != nil {
+		return x.Channels
+	}
+	return nil
+}
+
 // StrategyUse names a strategy and sets its parameters.
 type StrategyUse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -818,7 +2024,7 @@ type StrategyUse struct {
 
 func (x *StrategyUse) Reset() {
 	*x = StrategyUse{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[9]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -830,7 +2036,7 @@ func (x *StrategyUse) String() string {
 func (*StrategyUse) ProtoMessage() {}
 
 func (x *StrategyUse) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[9]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -843,7 +2049,7 @@ func (x *StrategyUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StrategyUse.ProtoReflect.Descriptor instead.
 func (*StrategyUse) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{9}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StrategyUse) GetName() string {
@@ -880,7 +2086,7 @@ type GroupWeight struct {
 
 func (x *GroupWeight) Reset() {
 	*x = GroupWeight{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[10]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -892,7 +2098,7 @@ func (x *GroupWeight) String() string {
 func (*GroupWeight) ProtoMessage() {}
 
 func (x *GroupWeight) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[10]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -905,7 +2111,7 @@ func (x *GroupWeight) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupWeight.ProtoReflect.Descriptor instead.
 func (*GroupWeight) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{10}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GroupWeight) GetGroup() string {
@@ -927,7 +2133,7 @@ var File_rapport_v1_catalog_proto protoreflect.FileDescriptor
 const file_rapport_v1_catalog_proto_rawDesc = "" +
 	"\n" +
 	"\x18rapport/v1/catalog.proto\x12\n" +
-	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xf0\x02\n" +
+	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xe3\x05\n" +
 	"\aCatalog\x122\n" +
 	"\acontext\x18\x01 \x03(\v2\x18.rapport.v1.ContextFieldR\acontext\x12:\n" +
 	"\bchannels\x18\x02 \x03(\v2\x13.rapport.v1.ChannelB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\bchannels\x12C\n" +
@@ -935,7 +2141,69 @@ const file_rapport_v1_catalog_proto_rawDesc = "" +
 	"\x06offers\x18\x04 \x03(\v2\x11.rapport.v1.OfferB\n" +
 	"\xbaH\a\x92\x01\x04\x10\xa0\x8d\x06R\x06offers\x12=\n" +
 	"\tscenarios\x18\x05 \x03(\v2\x14.rapport.v1.ScenarioB\t\xbaH\x06\x92\x01\x03\x10\x90NR\tscenarios\x12:\n" +
-	"\bsegments\x18\x06 \x03(\v2\x13.rapport.v1.SegmentB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\bsegments\"\xa4\x01\n" +
+	"\bsegments\x18\x06 \x03(\v2\x13.rapport.v1.SegmentB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\bsegments\x129\n" +
+	"\x06groups\x18\n" +
+	" \x03(\v2\x16.rapport.v1.OfferGroupB\t\xbaH\x06\x92\x01\x03\x10\x90NR\x06groups\x124\n" +
+	"\x06issues\x18\v \x03(\v2\x11.rapport.v1.IssueB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x06issues\x12O\n" +
+	"\x10contact_policies\x18\f \x03(\v2\x19.rapport.v1.ContactPolicyB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x0fcontactPolicies\x12?\n" +
+	"\n" +
+	"capacities\x18\r \x03(\v2\x14.rapport.v1.CapacityB\t\xbaH\x06\x92\x01\x03\x10\x90NR\n" +
+	"capacities\x12/\n" +
+	"\x05clock\x18\x0e \x01(\v2\x19.rapport.v1.ClockSettingsR\x05clock\x12=\n" +
+	"\rcontrol_group\x18\x0f \x01(\v2\x18.rapport.v1.ControlGroupR\fcontrolGroup\"\xf9\x01\n" +
+	"\n" +
+	"OfferGroup\x12-\n" +
+	"\x02id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x02id\x12\x1c\n" +
+	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x04name\x12*\n" +
+	"\vdescription\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xd0\x0fR\vdescription\x12\x1d\n" +
+	"\x05issue\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18@R\x05issue\x12$\n" +
+	"\beligible\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\beligible\x12-\n" +
+	"\x05boost\x18\x06 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x88\xc3@)\x00\x00\x00\x00\x00\x00Y\xc0R\x05boost\"\xd5\x01\n" +
+	"\x05Issue\x12-\n" +
+	"\x02id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x02id\x12\x1c\n" +
+	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x04name\x12*\n" +
+	"\vdescription\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xd0\x0fR\vdescription\x12$\n" +
+	"\beligible\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\beligible\x12-\n" +
+	"\x05boost\x18\x05 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x88\xc3@)\x00\x00\x00\x00\x00\x00Y\xc0R\x05boost\"\x9c\x04\n" +
+	"\rContactPolicy\x12-\n" +
+	"\x02id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x02id\x12*\n" +
+	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xd0\x0fR\vdescription\x123\n" +
+	"\x05count\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x05count\x12\x1c\n" +
+	"\x03max\x18\x04 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x01R\x03max\x125\n" +
+	"\x06within\x18\x05 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[1-9][0-9]{0,5}[mhd]$R\x06within\x12<\n" +
+	"\bsuppress\x18\x06 \x01(\tB \xbaH\x1d\xd8\x01\x01r\x182\x16^[1-9][0-9]{0,5}[mhd]$R\bsuppress\x12C\n" +
+	"\x03per\x18\a \x01(\tB1\xbaH.r,R\x00R\x05offerR\x05groupR\x05classR\achannelR\n" +
+	"touchpointR\x03per\x12\x1a\n" +
+	"\bchannels\x18\b \x03(\tR\bchannels\x12 \n" +
+	"\vtouchpoints\x18\t \x03(\tR\vtouchpoints\x12\x16\n" +
+	"\x06groups\x18\n" +
+	" \x03(\tR\x06groups\x12\x16\n" +
+	"\x06offers\x18\v \x03(\tR\x06offers\x125\n" +
+	"\aclasses\x18\f \x03(\tB\x1b\xbaH\x18\x92\x01\x15\"\x13r\x11R\x04careR\tmarketingR\aclasses\"\xaf\x02\n" +
+	"\bCapacity\x12-\n" +
+	"\x02id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x02id\x12*\n" +
+	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xd0\x0fR\vdescription\x12 \n" +
+	"\x03max\x18\x03 \x01(\x03B\x0e\xbaH\v\"\t\x18\x80\xa0\x94\xa5\x8d\x1d(\x00R\x03max\x126\n" +
+	"\x03per\x18\x04 \x01(\tB$\xbaH!r\x1fR\x04hourR\x03dayR\x04weekR\x05monthR\x05totalR\x03per\x12\x1a\n" +
+	"\bchannels\x18\x05 \x03(\tR\bchannels\x12\x16\n" +
+	"\x06groups\x18\x06 \x03(\tR\x06groups\x12\x16\n" +
+	"\x06offers\x18\a \x03(\tR\x06offers\x12\"\n" +
+	"\btaken_by\x18\b \x01(\tB\a\xbaH\x04r\x02\x18@R\atakenBy\"K\n" +
+	"\rClockSettings\x12\x1b\n" +
+	"\x04zone\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04zone\x12\x1d\n" +
+	"\x05field\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18PR\x05field\"v\n" +
+	"\fControlGroup\x121\n" +
+	"\apercent\x18\x01 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00I@)\x00\x00\x00\x00\x00\x00\x00\x00R\apercent\x12\x1b\n" +
+	"\x04salt\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04salt\x12\x16\n" +
+	"\x06groups\x18\x03 \x03(\tR\x06groups\"\x84\x01\n" +
+	"\bDayTimes\x12:\n" +
+	"\x04from\x18\x01 \x01(\tB&\xbaH#r!2\x1f^([01][0-9]|2[0-3]):[0-5][0-9]$R\x04from\x12<\n" +
+	"\x05until\x18\x02 \x01(\tB&\xbaH#r!2\x1f^([01][0-9]|2[0-3]):[0-5][0-9]$R\x05until\"\x8f\x01\n" +
+	"\fContactHours\x12-\n" +
+	"\x02id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x02id\x12\x1c\n" +
+	"\x04when\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x04when\x122\n" +
+	"\x05hours\x18\x03 \x01(\v2\x14.rapport.v1.DayTimesB\x06\xbaH\x03\xc8\x01\x01R\x05hours\"\xa4\x01\n" +
 	"\aSegment\x12-\n" +
 	"\x02id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x02id\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\x12\x1e\n" +
@@ -946,7 +2214,7 @@ const file_rapport_v1_catalog_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x04name\x123\n" +
 	"\x04type\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1aR\x06numberR\x04flagR\x04textR\x04timeR\x04type\x120\n" +
 	"\adefault\x18\x03 \x01(\v2\x16.google.protobuf.ValueR\adefault\x12*\n" +
-	"\vdescription\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\"\xa7\x03\n" +
+	"\vdescription\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\"\xe8\x05\n" +
 	"\aChannel\x12-\n" +
 	"\x02id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x02id\x12\x1c\n" +
 	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x04name\x126\n" +
@@ -955,18 +2223,36 @@ const file_rapport_v1_catalog_proto_rawDesc = "" +
 	"\vdescription\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\x12g\n" +
 	"\n" +
 	"attributes\x18\x05 \x03(\v2#.rapport.v1.Channel.AttributesEntryB\"\xbaH\x1f\x9a\x01\x1c\"\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\n" +
-	"attributes\x1aU\n" +
+	"attributes\x12!\n" +
+	"\aconsent\x18\a \x01(\tB\a\xbaH\x04r\x02\x18PR\aconsent\x12-\n" +
+	"\x0edo_not_disturb\x18\b \x01(\tB\a\xbaH\x04r\x02\x18PR\fdoNotDisturb\x125\n" +
+	"\vquiet_hours\x18\t \x01(\v2\x14.rapport.v1.DayTimesR\n" +
+	"quietHours\x12G\n" +
+	"\rcontact_hours\x18\n" +
+	" \x03(\v2\x18.rapport.v1.ContactHoursB\b\xbaH\x05\x92\x01\x02\x10\x14R\fcontactHours\x124\n" +
+	"\x04hold\x18\v \x01(\tB \xbaH\x1d\xd8\x01\x01r\x182\x16^[1-9][0-9]{0,5}[mhd]$R\x04hold\x127\n" +
+	"\bpressure\x18\f \x01(\v2\x1b.rapport.v1.ChannelPressureR\bpressure\x1aU\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
-	"\x05value\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x05value:\x028\x01\"\xe2\x01\n" +
+	"\x05value\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x05value:\x028\x01\"q\n" +
+	"\x0fChannelPressure\x12-\n" +
+	"\x05above\x18\x01 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x80\x84.A)\x00\x00\x00\x00\x00\x00\x00\x00R\x05above\x12/\n" +
+	"\x06weight\x18\x02 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00R\x06weight\"\xf5\x02\n" +
 	"\n" +
 	"Touchpoint\x127\n" +
 	"\x02id\x18\x01 \x01(\tB'\xbaH$r\"2 ^[a-z][a-z0-9_]*(\\.[a-z0-9_]+)*$R\x02id\x12!\n" +
 	"\achannel\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\achannel\x12$\n" +
 	"\x05slots\x18\x03 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x01H\x00R\x05slots\x88\x01\x01\x12\x1c\n" +
 	"\x04name\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x04name\x12*\n" +
-	"\vdescription\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescriptionB\b\n" +
-	"\x06_slots\"\xaf\x05\n" +
+	"\vdescription\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\x12\"\n" +
+	"\aformats\x18\x06 \x03(\tB\b\xbaH\x05\x92\x01\x02\x10dR\aformats\x124\n" +
+	"\baudience\x18\a \x01(\tB\x18\xbaH\x15r\x13R\x00R\bcustomerR\x05staffR\baudience\x127\n" +
+	"\x05cards\x18\b \x03(\v2\x17.rapport.v1.ProfileCardB\b\xbaH\x05\x92\x01\x02\x10\x14R\x05cardsB\b\n" +
+	"\x06_slots\"G\n" +
+	"\vProfileCard\x12\x14\n" +
+	"\x05roles\x18\x01 \x03(\tR\x05roles\x12\"\n" +
+	"\x06fields\x18\x02 \x03(\tB\n" +
+	"\xbaH\a\x92\x01\x04\b\x01\x10dR\x06fields\"\xbf\a\n" +
 	"\x05Offer\x12-\n" +
 	"\x02id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x02id\x12\x1c\n" +
 	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x04name\x12*\n" +
@@ -985,18 +2271,31 @@ const file_rapport_v1_catalog_proto_rawDesc = "" +
 	"\n" +
 	"attributes\x18\n" +
 	" \x03(\v2!.rapport.v1.Offer.AttributesEntryB\"\xbaH\x1f\x9a\x01\x1c\"\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\n" +
-	"attributes\x1aU\n" +
+	"attributes\x12\x1e\n" +
+	"\x05owned\x18\f \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x05owned\x12,\n" +
+	"\fprerequisite\x18\r \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\fprerequisite\x12&\n" +
+	"\n" +
+	"valid_from\x18\x0e \x01(\tB\a\xbaH\x04r\x02\x18(R\tvalidFrom\x12(\n" +
+	"\vvalid_until\x18\x0f \x01(\tB\a\xbaH\x04r\x02\x18(R\n" +
+	"validUntil\x12%\n" +
+	"\texclusive\x18\x10 \x01(\tB\a\xbaH\x04r\x02\x18@R\texclusive\x12%\n" +
+	"\bexcludes\x18\x11 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\bexcludes\x12 \n" +
+	"\x06bundle\x18\x12 \x03(\tB\b\xbaH\x05\x92\x01\x02\x10\x14R\x06bundle\x1aU\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
-	"\x05value\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x05value:\x028\x01\"Z\n" +
+	"\x05value\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x05value:\x028\x01\"\x9a\x01\n" +
 	"\n" +
 	"Propensity\x12\x1d\n" +
 	"\x05field\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18PR\x05field\x12-\n" +
-	"\x05start\x18\x02 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00R\x05start\"T\n" +
+	"\x05start\x18\x02 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00R\x05start\x12>\n" +
+	"\x0estart_evidence\x18\x03 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00e\xcd\xcdA)\x00\x00\x00\x00\x00\x00\x00\x00R\rstartEvidence\"\xbd\x01\n" +
 	"\tTreatment\x12!\n" +
 	"\achannel\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\achannel\x12$\n" +
 	"\acontent\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x90NR\acontent\"\xce\x02\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x90NR\acontent\x12\x1f\n" +
+	"\x06format\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x06format\x12 \n" +
+	"\x06script\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x90NR\x06script\x12$\n" +
+	"\beligible\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\beligible\"\xed\x03\n" +
 	"\bScenario\x12-\n" +
 	"\x02id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x02id\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\x12*\n" +
@@ -1005,7 +2304,21 @@ const file_rapport_v1_catalog_proto_rawDesc = "" +
 	"\x06groups\x18\x05 \x03(\tR\x06groups\x123\n" +
 	"\bstrategy\x18\x06 \x01(\v2\x17.rapport.v1.StrategyUseR\bstrategy\x12#\n" +
 	"\bfallback\x18\a \x01(\tB\a\xbaH\x04r\x02\x18@R\bfallback\x121\n" +
-	"\aweights\x18\b \x03(\v2\x17.rapport.v1.GroupWeightR\aweights\"\xec\x01\n" +
+	"\aweights\x18\b \x03(\v2\x17.rapport.v1.GroupWeightR\aweights\x12\x1f\n" +
+	"\vclass_order\x18\t \x01(\bR\n" +
+	"classOrder\x12(\n" +
+	"\rminimum_score\x18\n" +
+	" \x01(\x01H\x00R\fminimumScore\x88\x01\x01\x12@\n" +
+	"\x0echannel_choice\x18\v \x01(\v2\x19.rapport.v1.ChannelChoiceR\rchannelChoiceB\x10\n" +
+	"\x0e_minimum_score\"\xd4\x01\n" +
+	"\rChannelChoice\x12%\n" +
+	"\tpreferred\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18PR\tpreferred\x12!\n" +
+	"\apersona\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18PR\apersona\x12A\n" +
+	"\bpersonas\x18\x03 \x03(\v2\x1b.rapport.v1.PersonaChannelsB\b\xbaH\x05\x92\x01\x02\x10dR\bpersonas\x126\n" +
+	"\totherwise\x18\x04 \x01(\tB\x18\xbaH\x15r\x13R\x00R\x05scoreR\bcheapestR\totherwise\"Z\n" +
+	"\x0fPersonaChannels\x12!\n" +
+	"\apersona\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\apersona\x12$\n" +
+	"\bchannels\x18\x02 \x03(\tB\b\xbaH\x05\x92\x01\x02\b\x01R\bchannels\"\xec\x01\n" +
 	"\vStrategyUse\x122\n" +
 	"\x04name\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[a-z][a-z0-9_-]{0,63}$R\x04name\x12!\n" +
 	"\aversion\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\aversion\x12G\n" +
@@ -1031,46 +2344,71 @@ func file_rapport_v1_catalog_proto_rawDescGZIP() []byte {
 	return file_rapport_v1_catalog_proto_rawDescData
 }
 
-var file_rapport_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_rapport_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_rapport_v1_catalog_proto_goTypes = []any{
-	(*Catalog)(nil),        // 0: rapport.v1.Catalog
-	(*Segment)(nil),        // 1: rapport.v1.Segment
-	(*ContextField)(nil),   // 2: rapport.v1.ContextField
-	(*Channel)(nil),        // 3: rapport.v1.Channel
-	(*Touchpoint)(nil),     // 4: rapport.v1.Touchpoint
-	(*Offer)(nil),          // 5: rapport.v1.Offer
-	(*Propensity)(nil),     // 6: rapport.v1.Propensity
-	(*Treatment)(nil),      // 7: rapport.v1.Treatment
-	(*Scenario)(nil),       // 8: rapport.v1.Scenario
-	(*StrategyUse)(nil),    // 9: rapport.v1.StrategyUse
-	(*GroupWeight)(nil),    // 10: rapport.v1.GroupWeight
-	nil,                    // 11: rapport.v1.Channel.AttributesEntry
-	nil,                    // 12: rapport.v1.Offer.AttributesEntry
-	nil,                    // 13: rapport.v1.StrategyUse.ParametersEntry
-	(*structpb.Value)(nil), // 14: google.protobuf.Value
+	(*Catalog)(nil),         // 0: rapport.v1.Catalog
+	(*OfferGroup)(nil),      // 1: rapport.v1.OfferGroup
+	(*Issue)(nil),           // 2: rapport.v1.Issue
+	(*ContactPolicy)(nil),   // 3: rapport.v1.ContactPolicy
+	(*Capacity)(nil),        // 4: rapport.v1.Capacity
+	(*ClockSettings)(nil),   // 5: rapport.v1.ClockSettings
+	(*ControlGroup)(nil),    // 6: rapport.v1.ControlGroup
+	(*DayTimes)(nil),        // 7: rapport.v1.DayTimes
+	(*ContactHours)(nil),    // 8: rapport.v1.ContactHours
+	(*Segment)(nil),         // 9: rapport.v1.Segment
+	(*ContextField)(nil),    // 10: rapport.v1.ContextField
+	(*Channel)(nil),         // 11: rapport.v1.Channel
+	(*ChannelPressure)(nil), // 12: rapport.v1.ChannelPressure
+	(*Touchpoint)(nil),      // 13: rapport.v1.Touchpoint
+	(*ProfileCard)(nil),     // 14: rapport.v1.ProfileCard
+	(*Offer)(nil),           // 15: rapport.v1.Offer
+	(*Propensity)(nil),      // 16: rapport.v1.Propensity
+	(*Treatment)(nil),       // 17: rapport.v1.Treatment
+	(*Scenario)(nil),        // 18: rapport.v1.Scenario
+	(*ChannelChoice)(nil),   // 19: rapport.v1.ChannelChoice
+	(*PersonaChannels)(nil), // 20: rapport.v1.PersonaChannels
+	(*StrategyUse)(nil),     // 21: rapport.v1.StrategyUse
+	(*GroupWeight)(nil),     // 22: rapport.v1.GroupWeight
+	nil,                     // 23: rapport.v1.Channel.AttributesEntry
+	nil,                     // 24: rapport.v1.Offer.AttributesEntry
+	nil,                     // 25: rapport.v1.StrategyUse.ParametersEntry
+	(*structpb.Value)(nil),  // 26: google.protobuf.Value
 }
 var file_rapport_v1_catalog_proto_depIdxs = []int32{
-	2,  // 0: rapport.v1.Catalog.context:type_name -> rapport.v1.ContextField
-	3,  // 1: rapport.v1.Catalog.channels:type_name -> rapport.v1.Channel
-	4,  // 2: rapport.v1.Catalog.touchpoints:type_name -> rapport.v1.Touchpoint
-	5,  // 3: rapport.v1.Catalog.offers:type_name -> rapport.v1.Offer
-	8,  // 4: rapport.v1.Catalog.scenarios:type_name -> rapport.v1.Scenario
-	1,  // 5: rapport.v1.Catalog.segments:type_name -> rapport.v1.Segment
-	14, // 6: rapport.v1.ContextField.default:type_name -> google.protobuf.Value
-	11, // 7: rapport.v1.Channel.attributes:type_name -> rapport.v1.Channel.AttributesEntry
-	6,  // 8: rapport.v1.Offer.propensity:type_name -> rapport.v1.Propensity
-	7,  // 9: rapport.v1.Offer.treatments:type_name -> rapport.v1.Treatment
-	12, // 10: rapport.v1.Offer.attributes:type_name -> rapport.v1.Offer.AttributesEntry
-	9,  // 11: rapport.v1.Scenario.strategy:type_name -> rapport.v1.StrategyUse
-	10, // 12: rapport.v1.Scenario.weights:type_name -> rapport.v1.GroupWeight
-	13, // 13: rapport.v1.StrategyUse.parameters:type_name -> rapport.v1.StrategyUse.ParametersEntry
-	14, // 14: rapport.v1.Channel.AttributesEntry.value:type_name -> google.protobuf.Value
-	14, // 15: rapport.v1.Offer.AttributesEntry.value:type_name -> google.protobuf.Value
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	10, // 0: rapport.v1.Catalog.context:type_name -> rapport.v1.ContextField
+	11, // 1: rapport.v1.Catalog.channels:type_name -> rapport.v1.Channel
+	13, // 2: rapport.v1.Catalog.touchpoints:type_name -> rapport.v1.Touchpoint
+	15, // 3: rapport.v1.Catalog.offers:type_name -> rapport.v1.Offer
+	18, // 4: rapport.v1.Catalog.scenarios:type_name -> rapport.v1.Scenario
+	9,  // 5: rapport.v1.Catalog.segments:type_name -> rapport.v1.Segment
+	1,  // 6: rapport.v1.Catalog.groups:type_name -> rapport.v1.OfferGroup
+	2,  // 7: rapport.v1.Catalog.issues:type_name -> rapport.v1.Issue
+	3,  // 8: rapport.v1.Catalog.contact_policies:type_name -> rapport.v1.ContactPolicy
+	4,  // 9: rapport.v1.Catalog.capacities:type_name -> rapport.v1.Capacity
+	5,  // 10: rapport.v1.Catalog.clock:type_name -> rapport.v1.ClockSettings
+	6,  // 11: rapport.v1.Catalog.control_group:type_name -> rapport.v1.ControlGroup
+	7,  // 12: rapport.v1.ContactHours.hours:type_name -> rapport.v1.DayTimes
+	26, // 13: rapport.v1.ContextField.default:type_name -> google.protobuf.Value
+	23, // 14: rapport.v1.Channel.attributes:type_name -> rapport.v1.Channel.AttributesEntry
+	7,  // 15: rapport.v1.Channel.quiet_hours:type_name -> rapport.v1.DayTimes
+	8,  // 16: rapport.v1.Channel.contact_hours:type_name -> rapport.v1.ContactHours
+	12, // 17: rapport.v1.Channel.pressure:type_name -> rapport.v1.ChannelPressure
+	14, // 18: rapport.v1.Touchpoint.cards:type_name -> rapport.v1.ProfileCard
+	16, // 19: rapport.v1.Offer.propensity:type_name -> rapport.v1.Propensity
+	17, // 20: rapport.v1.Offer.treatments:type_name -> rapport.v1.Treatment
+	24, // 21: rapport.v1.Offer.attributes:type_name -> rapport.v1.Offer.AttributesEntry
+	21, // 22: rapport.v1.Scenario.strategy:type_name -> rapport.v1.StrategyUse
+	22, // 23: rapport.v1.Scenario.weights:type_name -> rapport.v1.GroupWeight
+	19, // 24: rapport.v1.Scenario.channel_choice:type_name -> rapport.v1.ChannelChoice
+	20, // 25: rapport.v1.ChannelChoice.personas:type_name -> rapport.v1.PersonaChannels
+	25, // 26: rapport.v1.StrategyUse.parameters:type_name -> rapport.v1.StrategyUse.ParametersEntry
+	26, // 27: rapport.v1.Channel.AttributesEntry.value:type_name -> google.protobuf.Value
+	26, // 28: rapport.v1.Offer.AttributesEntry.value:type_name -> google.protobuf.Value
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_rapport_v1_catalog_proto_init() }
@@ -1078,14 +2416,15 @@ func file_rapport_v1_catalog_proto_init() {
 	if File_rapport_v1_catalog_proto != nil {
 		return
 	}
-	file_rapport_v1_catalog_proto_msgTypes[4].OneofWrappers = []any{}
+	file_rapport_v1_catalog_proto_msgTypes[13].OneofWrappers = []any{}
+	file_rapport_v1_catalog_proto_msgTypes[18].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rapport_v1_catalog_proto_rawDesc), len(file_rapport_v1_catalog_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
