@@ -155,6 +155,8 @@ type Offer struct {
 	// 0: no bound.
 	ValidFrom, ValidUntil int64
 
+	GroupIndex int // a number for its group
+
 	Exclusive int   // of the offers with the same number one may be on a slate; −1: none
 	Excludes  []int // offers that are not on a slate with it, by their places; symmetrical
 	HeldBack  bool  // not for the control group
@@ -191,7 +193,10 @@ type Scenario struct {
 
 	ClassOrder   bool    // class service first, then care, then marketing
 	MinimumScore float64 // −Inf: none
-	Choice       ChannelChoice
+	// Plain says that nothing but the score decides who comes on a slate: no order of
+	// classes, no minimum, no exclusion, no capacity.
+	Plain  bool
+	Choice ChannelChoice
 }
 
 // ChannelChoice says in which of several channels an offer is made.

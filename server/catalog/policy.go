@@ -13,6 +13,9 @@ import (
 // CountContacts is the Count of a policy or capacity that counts contacts.
 const CountContacts = "contact"
 
+// maxFilters bounds the combinations of what is in a policy's lists.
+const maxFilters = 1000
+
 // Dimension is what has a count of its own under a policy.
 type Dimension uint8
 
@@ -42,6 +45,39 @@ type Policy struct {
 
 	// What is counted: only what is in the lists that are not nil, by id.
 	Channels, Touchpoints, Groups, Offers, Classes []string
+	// Filters select it: what any of them does.
+	Filters []profilestore.InteractionFilter
+}
+
+// filters returns the filters of a policy: one for each combination of what is in its
+// lists.
+func (p *Policy) filters() []profilestore.InteractionFilter {
+	first := profilestore.InteractionFilter{Type: profilestore.Contacts}
+	if p.Count != CountContacts {
+		first = profilestore.InteractionFilter{Type: profilestore.Outcomes, Outcome: p.Count}
+	}
+	filters := []profilestore.InteractionFilter{first}
+	multiply := func(names []string, set func(*profilestore.InteractionFilter, string)) {
+		if names == nil {
+			return
+		}
+		var more []profilestore.InteractionFilter
+		for _, f := range filters {
+			for _, name := range names {
+				set(&f, name)
+				more = append(more, f)
+			}
+		}
+		filters = more
+	}
+	multiply(p.Channels, func(f *profilestore.InteractionFilter, name string) { f.Channel = name })
+	multiply(p.Touchpoints, func(f *profilestore.InteractionFilter, name string) { f.Touchpoint = name })
+	multiply(p.Groups, func(f *profilestore.InteractionFilter, name string) { f.Group = name })
+	multiply(p.Offers, func(f *profilestore.InteractionFilter, name string) { f.Offer = name })
+	if len(p.Classes) > 0 {
+		multiply(p.Classes, func(f *profilestore.InteractionFilter, name string) { f.Class = name })
+	}
+	return filters
 }
 
 // Capacity bounds how many there may be over all customers.
@@ -319,6 +355,11 @@ func (c *compiler) addPolicies() {
 			Offers:      c.known(list, i, "offers", "offer", m.GetOffers(), c.offers),
 			Classes:     slices.Clone(m.GetClasses()),
 		}
+		if n := max(len(p.Channels), 1) * max(len(p.Touchpoints), 1) * max(len(p.Groups), 1) * max(len(p.Offers), 1) * max(len(p.Classes), 1); n > maxFilters {
+			c.fail(list, i, "id", "its lists have %d combinations, at most %d are possible: make several policies of it", n, maxFilters)
+			continue
+		}
+		p.Filters = p.filters()
 		c.out.Policies = append(c.out.Policies, p)
 	}
 }
@@ -357,6 +398,21 @@ func in(list []string, name string) bool { return list == nil || slices.Contains
 // bind notes which policies bind each candidate. What a policy says of touchpoints is
 // looked at when a decision is made.
 func (c *compiler) bind() {
+	groups := make(map[string]int)
+	for i := range c.out.Offers {
+		o := &c.out.Offers[i]
+		if _, ok := groups[o.Group]; !ok {
+			groups[o.Group] = len(groups)
+		}
+		o.GroupIndex = groups[o.Group]
+	}
+	for _, s := range c.out.Scenarios {
+		s.Plain = !s.ClassOrder && s.MinimumScore == negativeInfinity
+		for _, x := range s.Candidates {
+			o := &c.out.Offers[x.Offer]
+			s.Plain = s.Plain && len(o.Excludes) == 0 && o.Exclusive < 0 && len(x.Capacities) == 0
+		}
+	}
 	for n := range c.out.Policies {
 		p := &c.out.Policies[n]
 		for _, s := range c.out.Scenarios {

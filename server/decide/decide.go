@@ -27,6 +27,8 @@ type Decider struct {
 	catalog *catalog.Compiled
 	rankers []Ranker
 	free    chan *scratch
+	zones   zones
+	control uint64 // a hash of the control group's salt
 }
 
 // New returns a decider. rankers holds the ranker of each scenario of the
@@ -36,6 +38,7 @@ func New(c *catalog.Compiled, rankers []Ranker) (*Decider, error) {
 		return nil, fmt.Errorf("decide: %d rankers for %d scenarios", len(rankers), len(c.Scenarios))
 	}
 	d := &Decider{catalog: c, rankers: slices.Clone(rankers), free: make(chan *scratch, 2*runtime.GOMAXPROCS(0))}
+	d.control = saltHash(c.Control.Salt)
 	for i, r := range d.rankers {
 		if r == nil {
 			d.rankers[i] = Arbitration{}
@@ -53,6 +56,8 @@ type scratch struct {
 	ranking Ranking
 	places  []int32 // of the ranked candidates in Touchpoint.Candidates
 	best    []ranked
+	contact contactRules
+	chosen  []int // offers on the slate
 }
 
 // unknownProfile stands for a profile that could not be read.
@@ -70,6 +75,7 @@ func (d *Decider) Decide(ctx context.Context, r *Request, a *Answer) {
 		Slate:        a.Slate[:0],
 		Reasons:      resize(a.Reasons, len(t.Candidates)),
 		Degradations: a.Degradations[:0],
+		Details:      a.Details[:0],
 	}
 	if t.Scenario < 0 {
 		return
@@ -79,7 +85,8 @@ func (d *Decider) Decide(ctx context.Context, r *Request, a *Answer) {
 	}
 	d.qualify(s, t, r, a)
 	d.rank(ctx, s, t, r, a)
-	d.fill(s, t, a)
+	d.fill(s, t, r, a)
+	slices.SortFunc(a.Details, func(x, y Detail) int { return x.Place - y.Place })
 	for _, reason := range a.Reasons {
 		a.Funnel[reason]++
 	}
@@ -108,6 +115,7 @@ func (d *Decider) qualify(s *scratch, t *catalog.Touchpoint, r *Request, a *Answ
 		Score: q.Score, Reason: q.Reason, Veto: q.Veto,
 	}
 	s.places = s.places[:0]
+	s.contact.reset(d, t, r, profile)
 	candidates := d.catalog.Scenarios[t.Scenario].Candidates
 	for place, index := range t.Candidates {
 		c := &candidates[index]
@@ -116,22 +124,67 @@ func (d *Decider) qualify(s *scratch, t *catalog.Touchpoint, r *Request, a *Answ
 			a.Reasons[place] = ReasonProfileUnreadable
 			continue
 		}
-		switch s.rules.Evaluate(o.Eligible) {
-		case rules.False:
-			a.Reasons[place] = ReasonNotEligible
-		case rules.Unknown:
-			a.Reasons[place] = ReasonUnknown
-		case rules.Failed:
-			a.Reasons[place] = ReasonRuleError
+		if reason := s.rule(o, c, r.Now); reason != ReasonNone {
+			a.Reasons[place] = reason
+			continue
+		}
+		if reason := s.contact.check(s, o, c); reason != ReasonNone {
+			a.Reasons[place] = reason
+			if s.contact.by != "" || s.contact.until != 0 {
+				a.Details = append(a.Details, Detail{Place: place, By: s.contact.by, Until: s.contact.until})
+			}
+			continue
+		}
+		weight := c.Weight
+		if ch := &d.catalog.Channels[c.Channel]; ch.HasPressure && c.Channel < len(r.Loads) && r.Loads[c.Channel] >= ch.PressureAbove {
+			weight *= ch.PressureWeight
+		}
+		s.places = append(s.places, int32(place))
+		q.Candidates = append(q.Candidates, index)
+		q.Propensity = append(q.Propensity, propensity(o, profile))
+		q.Value = append(q.Value, o.Value)
+		q.Weight = append(q.Weight, weight)
+		q.Lever = append(q.Lever, o.Lever)
+	}
+}
+
+// rule returns why an offer can't be made to the customer, ReasonNone if it can.
+func (s *scratch) rule(o *catalog.Offer, c *catalog.Candidate, now int64) Reason {
+	if now < o.ValidFrom || o.ValidUntil != 0 && now >= o.ValidUntil {
+		return ReasonNotValid
+	}
+	if r := fulfilled(s.rules.Evaluate(o.Eligible), ReasonNotEligible); r != ReasonNone {
+		return r
+	}
+	if o.HasOwned {
+		switch s.rules.Evaluate(o.Owned) {
 		case rules.True:
-			s.places = append(s.places, int32(place))
-			q.Candidates = append(q.Candidates, index)
-			q.Propensity = append(q.Propensity, propensity(o, profile))
-			q.Value = append(q.Value, o.Value)
-			q.Weight = append(q.Weight, c.Weight)
-			q.Lever = append(q.Lever, o.Lever)
+			return ReasonOwned
+		case rules.Unknown:
+			return ReasonUnknown
+		case rules.Failed:
+			return ReasonRuleError
+		case rules.False:
 		}
 	}
+	if r := fulfilled(s.rules.Evaluate(o.Prerequisite), ReasonPrerequisite); r != ReasonNone {
+		return r
+	}
+	return fulfilled(s.rules.Evaluate(c.Eligible), ReasonNotEligible)
+}
+
+// fulfilled returns why a rule is not, given the reason where it is false.
+func fulfilled(t rules.Truth, no Reason) Reason {
+	switch t {
+	case rules.False:
+		return no
+	case rules.Unknown:
+		return ReasonUnknown
+	case rules.Failed:
+		return ReasonRuleError
+	case rules.True:
+	}
+	return ReasonNone
 }
 
 // closed reports whether an offer must not be made without a profile: whether
@@ -185,32 +238,6 @@ func (d *Decider) rank(ctx context.Context, s *scratch, t *catalog.Touchpoint, r
 	_ = Arbitration{}.Rank(ctx, q) // it never fails
 }
 
-// fill puts the best candidates on the slate and gives the others their reason.
-func (d *Decider) fill(s *scratch, t *catalog.Touchpoint, a *Answer) {
-	q := &s.ranking
-	for i, veto := range q.Veto {
-		a.Reasons[s.places[i]] = ReasonRankedBelow
-		if veto {
-			a.Reasons[s.places[i]] = ReasonVetoed
-		}
-	}
-	candidates := d.catalog.Scenarios[t.Scenario].Candidates
-	s.best = q.best(candidates, s.best)
-	for _, x := range s.best {
-		i := x.place
-		a.Reasons[s.places[i]] = ReasonOffered
-		c := &candidates[q.Candidates[i]]
-		p := Placement{
-			Offer: c.Offer, Channel: c.Channel, Content: c.Content, Score: q.Score[i],
-			Propensity: q.Propensity[i], Value: q.Value[i], Weight: q.Weight[i], Lever: q.Lever[i],
-		}
-		if code := q.Reason[i]; int(code) < len(a.RankedBy.Reasons) {
-			p.Reason = a.RankedBy.Reasons[code]
-		}
-		a.Slate = append(a.Slate, p)
-	}
-}
-
 // fallback answers with the scenario's fallback offer, unless that must not be
 // made without a profile.
 func (d *Decider) fallback(t *catalog.Touchpoint, r *Request, a *Answer) {
@@ -243,6 +270,7 @@ func (d *Decider) acquire() *scratch {
 // refers to.
 func (d *Decider) release(s *scratch) {
 	s.ranking.Profile = nil
+	s.contact.release()
 	s.rules.Reset(rules.Inputs{})
 	select {
 	case d.free <- s:

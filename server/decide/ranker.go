@@ -101,7 +101,8 @@ func (q *Ranking) Slate(candidates []catalog.Candidate, places []int) []int {
 
 // ranked is a candidate in the order of the slate.
 type ranked struct {
-	place int // in the columns of the ranking
+	place int           // in the columns of the ranking
+	class catalog.Class // the same for all where classes don't matter
 	score float64
 	tie   uint64
 }
@@ -132,9 +133,11 @@ func (q *Ranking) best(candidates []catalog.Candidate, best []ranked) []ranked {
 	return best
 }
 
-// compareRanked orders by score, highest first, then by tie.
+// compareRanked orders by class, then by score, highest first, then by tie.
 func compareRanked(a, b ranked) int {
 	switch {
+	case a.class != b.class:
+		return int(a.class) - int(b.class)
 	case a.score > b.score:
 		return -1
 	case a.score < b.score:

@@ -21,6 +21,19 @@ type Request struct {
 	// customer of whom nothing is known it is a profile of unknown values.
 	Profile rules.Profile
 
+	// History is what the customer met before. Pending are the contacts that were
+	// decided and neither reported nor given up: they count as if they had happened.
+	// Both are empty where the profile could not be read.
+	History profilestore.History
+	Pending []Contact
+
+	// Loads are the reported loads of channels, by their place in Compiled.Channels;
+	// those missing are 0.
+	Loads []float64
+
+	// Places are the capacities of the catalogue; nil: all have room.
+	Places Places
+
 	// Context holds the context fields of the catalogue, by their place in
 	// Compiled.Context, defaults filled in.
 	Context []profilestore.Value
@@ -35,11 +48,27 @@ type Request struct {
 	Dry bool // a dry run: it has no effect on any other decision
 }
 
+// Contact is one slate in one channel.
+type Contact struct {
+	Time                int64 // microseconds since the Unix epoch
+	Channel, Touchpoint string
+	Items               []profilestore.Item
+}
+
+// Places are the places that the capacities of a catalogue have left.
+type Places interface {
+	// Take takes a place of a capacity, by its place in Compiled.Capacities, and
+	// reports false where none is left.
+	Take(capacity int) bool
+	// Return gives a place back that the same decision took.
+	Return(capacity int)
+}
+
 // Reason says what became of a candidate. It is one byte, carried through the
 // pipeline beside each candidate.
 type Reason uint8
 
-// The reasons, in the order of the pipeline. The numbers are those of the API.
+// The reasons. The numbers are those of the API.
 const (
 	ReasonNone              Reason = iota
 	ReasonOffered                  // it is on the slate
@@ -49,7 +78,46 @@ const (
 	ReasonProfileUnreadable        // failed closed, since the profile could not be read
 	ReasonVetoed                   // by the strategy
 	ReasonRankedBelow              // the slots were full
+	ReasonOwned                    // the customer has it
+	ReasonNotValid                 // before its time, or after
+	ReasonPrerequisite             // something has to come first
+	ReasonDoNotDisturb             // the customer wants no contact in the channel
+	ReasonNoConsent                // the customer has not agreed to marketing in the channel
+	ReasonQuietDeferred            // it waits for the hours of the channel
+	ReasonCapped                   // a contact policy's limit is reached
+	ReasonCapacity                 // no place is left
+	ReasonControlGroup             // the customer is in the control group
+	ReasonOtherChannel             // the offer is made in another channel
+	ReasonExcluded                 // something on the slate excludes it
+	ReasonBelowMinimum             // its score is too low
+	ReasonOtherTouchpoint          // the offer is made at another touchpoint of the channel
 	reasonCount
+)
+
+// stage says how far a candidate with a reason came.
+func (r Reason) stage() stage {
+	switch r {
+	case ReasonNotEligible, ReasonUnknown, ReasonRuleError, ReasonProfileUnreadable, ReasonOwned, ReasonNotValid, ReasonPrerequisite:
+		return stageRules
+	case ReasonDoNotDisturb, ReasonNoConsent, ReasonQuietDeferred, ReasonCapped, ReasonControlGroup:
+		return stagePolicy
+	case ReasonVetoed:
+		return stageRanking
+	case ReasonOffered, ReasonRankedBelow, ReasonCapacity, ReasonOtherChannel, ReasonExcluded, ReasonBelowMinimum, ReasonOtherTouchpoint:
+		return stageSlate
+	case ReasonNone, reasonCount:
+	}
+	return stageRules
+}
+
+// stage is a part of the pipeline.
+type stage uint8
+
+const (
+	stageRules stage = iota
+	stagePolicy
+	stageRanking
+	stageSlate
 )
 
 // Step is a step down: something that a decision had to do without. The numbers
@@ -82,6 +150,8 @@ type Answer struct {
 	Reasons []Reason
 	// Funnel counts candidates by reason.
 	Funnel [reasonCount]int
+	// Details say more of some candidates that were withheld, ascending by place.
+	Details []Detail
 
 	RankedBy     RankerInfo
 	Degradations []Degradation
@@ -94,18 +164,38 @@ type Answer struct {
 func (a *Answer) Candidates() int { return len(a.Reasons) }
 
 // Eligible returns how many candidates the rules let through.
-func (a *Answer) Eligible() int {
-	return a.Funnel[ReasonOffered] + a.Funnel[ReasonRankedBelow] + a.Funnel[ReasonVetoed]
-}
+func (a *Answer) Eligible() int { return a.reached(stagePolicy) }
+
+// Allowed returns how many the contact policies let through too.
+func (a *Answer) Allowed() int { return a.reached(stageRanking) }
 
 // Ranked returns how many candidates were ranked and not vetoed.
-func (a *Answer) Ranked() int { return a.Funnel[ReasonOffered] + a.Funnel[ReasonRankedBelow] }
+func (a *Answer) Ranked() int { return a.reached(stageSlate) }
+
+func (a *Answer) reached(s stage) int {
+	n := 0
+	for r, count := range a.Funnel {
+		if Reason(r).stage() >= s {
+			n += count
+		}
+	}
+	return n
+}
+
+// Detail says more of a candidate that was withheld.
+type Detail struct {
+	Place int    // in Touchpoint.Candidates
+	By    string // the policy, contact hours, capacity or offer that withheld it
+	// Until is when this ends, microseconds since the Unix epoch; 0 if that is not known.
+	Until int64
+}
 
 // Placement is an offer on the slate.
 type Placement struct {
 	Offer   int // in Compiled.Offers
 	Channel int // in Compiled.Channels
 	Content string
+	Script  string // for staff; may be empty
 	Score   float64
 	Reason  string // why it was ranked so, in the strategy's words; may be empty
 

@@ -1,0 +1,139 @@
+package decide
+
+import (
+	"container/heap"
+	"slices"
+
+	"rapport/server/catalog"
+)
+
+// fill puts the best candidates on the slate and gives the others their reason.
+//
+// Where nothing but the score decides, the best of thousands for a few slots are kept
+// in a short sorted list. Where a candidate may be refused its place by another on the
+// slate, by a capacity or by a content that can't be computed, it is not known in
+// advance how many are looked at, and they come from a heap.
+func (d *Decider) fill(s *scratch, t *catalog.Touchpoint, r *Request, a *Answer) {
+	q := &s.ranking
+	for i, veto := range q.Veto {
+		a.Reasons[s.places[i]] = ReasonRankedBelow
+		if veto {
+			a.Reasons[s.places[i]] = ReasonVetoed
+		}
+	}
+	scenario := d.catalog.Scenarios[t.Scenario]
+	candidates := scenario.Candidates
+	if scenario.Plain {
+		s.best = q.best(candidates, s.best)
+		for _, x := range s.best {
+			a.Reasons[s.places[x.place]] = ReasonOffered
+			d.place(s, x.place, candidates, a)
+		}
+		return
+	}
+	queue := d.queue(s, scenario, a)
+	s.chosen = s.chosen[:0]
+	for len(queue) > 0 && len(a.Slate) < q.Slots {
+		x, _ := heap.Pop(&queue).(ranked)
+		c := &candidates[q.Candidates[x.place]]
+		place := int(s.places[x.place])
+		if other := d.excluded(c.Offer, s.chosen); other >= 0 {
+			a.withhold(place, ReasonExcluded, d.catalog.Offers[other].ID)
+			continue
+		}
+		if full := d.take(c, r); full >= 0 {
+			a.withhold(place, ReasonCapacity, d.catalog.Capacities[full].ID)
+			continue
+		}
+		s.chosen = append(s.chosen, c.Offer)
+		a.Reasons[place] = ReasonOffered
+		d.place(s, x.place, candidates, a)
+	}
+}
+
+// withhold notes why a candidate is not on the slate.
+func (a *Answer) withhold(place int, reason Reason, by string) {
+	a.Reasons[place] = reason
+	a.Details = append(a.Details, Detail{Place: place, By: by})
+}
+
+// queue returns the candidates that may come on the slate, as a heap.
+func (d *Decider) queue(s *scratch, scenario *catalog.Scenario, a *Answer) candidateHeap {
+	q := &s.ranking
+	queue := candidateHeap(s.best[:0])
+	for i, index := range q.Candidates {
+		if q.Veto[i] {
+			continue
+		}
+		o := &d.catalog.Offers[scenario.Candidates[index].Offer]
+		if o.Class != catalog.ClassService && q.Score[i] < scenario.MinimumScore {
+			a.Reasons[s.places[i]] = ReasonBelowMinimum
+			continue
+		}
+		x := ranked{place: i, score: q.Score[i], tie: mix(q.Seed, uint64(scenario.Candidates[index].Offer))}
+		if scenario.ClassOrder {
+			x.class = o.Class
+		}
+		queue = append(queue, x)
+	}
+	s.best = queue
+	heap.Init(&queue)
+	return queue
+}
+
+// candidateHeap has the best candidate first.
+type candidateHeap []ranked
+
+func (h candidateHeap) Len() int           { return len(h) }
+func (h candidateHeap) Less(i, j int) bool { return compareRanked(h[i], h[j]) < 0 }
+func (h candidateHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *candidateHeap) Push(any)          {} // nothing is ever pushed
+func (h *candidateHeap) Pop() any {
+	n := len(*h) - 1
+	x := (*h)[n]
+	*h = (*h)[:n]
+	return x
+}
+
+// excluded returns an offer on the slate that an offer can't be with, −1 if there is
+// none.
+func (d *Decider) excluded(offer int, chosen []int) int {
+	o := &d.catalog.Offers[offer]
+	for _, other := range chosen {
+		if other == offer || slices.Contains(o.Excludes, other) || o.Exclusive >= 0 && o.Exclusive == d.catalog.Offers[other].Exclusive {
+			return other
+		}
+	}
+	return -1
+}
+
+// take takes a place of every capacity that a candidate needs, or of none; then it
+// returns the one that is full, else −1.
+func (d *Decider) take(c *catalog.Candidate, r *Request) int {
+	if r.Places == nil {
+		return -1
+	}
+	for i, n := range c.Capacities {
+		if !r.Places.Take(int(n)) {
+			for _, taken := range c.Capacities[:i] {
+				r.Places.Return(int(taken))
+			}
+			return int(n)
+		}
+	}
+	return -1
+}
+
+// place puts a candidate of the ranking on the slate.
+func (d *Decider) place(s *scratch, i int, candidates []catalog.Candidate, a *Answer) {
+	q := &s.ranking
+	c := &candidates[q.Candidates[i]]
+	p := Placement{
+		Offer: c.Offer, Channel: c.Channel, Content: c.Content, Script: c.Script, Score: q.Score[i],
+		Propensity: q.Propensity[i], Value: q.Value[i], Weight: q.Weight[i], Lever: q.Lever[i],
+	}
+	if code := q.Reason[i]; int(code) < len(a.RankedBy.Reasons) {
+		p.Reason = a.RankedBy.Reasons[code]
+	}
+	a.Slate = append(a.Slate, p)
+}
