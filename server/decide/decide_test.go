@@ -97,8 +97,8 @@ func newShop(t rapid.TB, offers, slots int, pick func(i int) (condition int, o c
 	}
 	b := env.NewTable()
 	s := &shop{compiled: &catalog.Compiled{
-		Schema: schema(t), Channels: []catalog.Channel{{ID: "web", Outbound: outbound}},
-		Scenarios: []*catalog.Scenario{{ID: "inbound"}},
+		Schema: schema(t), Channels: []catalog.Channel{{ID: "web", Outbound: outbound, Consent: -1, DoNotDisturb: -1}},
+		Scenarios: []*catalog.Scenario{{ID: "inbound", Plain: true}},
 	}}
 	tp := catalog.Touchpoint{ID: "web.home", Slots: slots}
 	for i := range offers {
