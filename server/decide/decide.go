@@ -71,6 +71,19 @@ func (d *Decider) Decide(ctx context.Context, r *Request, a *Answer) {
 	s := d.acquire()
 	defer d.release(s)
 	t := &d.catalog.Touchpoints[r.Touchpoint]
+	if !d.compete(ctx, s, t, r, a) {
+		return
+	}
+	d.fill(s, t, r, a)
+	a.finish()
+	if len(a.Slate) == 0 {
+		d.fallback(t, r, a)
+	}
+}
+
+// compete empties the answer and ranks the candidates that may be offered. It reports
+// false where there are none, because no scenario answers for the touchpoint.
+func (d *Decider) compete(ctx context.Context, s *scratch, t *catalog.Touchpoint, r *Request, a *Answer) bool {
 	*a = Answer{
 		Slate:        a.Slate[:0],
 		Reasons:      resize(a.Reasons, len(t.Candidates)),
@@ -78,20 +91,28 @@ func (d *Decider) Decide(ctx context.Context, r *Request, a *Answer) {
 		Details:      a.Details[:0],
 	}
 	if t.Scenario < 0 {
-		return
+		return false
 	}
 	if r.Profile == nil {
 		a.Degradations = append(a.Degradations, Degradation{Step: StepProfileUnreadable})
 	}
 	d.qualify(s, t, r, a)
 	d.rank(ctx, s, t, r, a)
-	d.fill(s, t, r, a)
+	q := &s.ranking
+	for i, veto := range q.Veto {
+		a.Reasons[s.places[i]] = ReasonRankedBelow
+		if veto {
+			a.Reasons[s.places[i]] = ReasonVetoed
+		}
+	}
+	return true
+}
+
+// finish counts the candidates by reason.
+func (a *Answer) finish() {
 	slices.SortFunc(a.Details, func(x, y Detail) int { return x.Place - y.Place })
 	for _, reason := range a.Reasons {
 		a.Funnel[reason]++
-	}
-	if len(a.Slate) == 0 {
-		d.fallback(t, r, a)
 	}
 }
 

@@ -15,12 +15,6 @@ import (
 // advance how many are looked at, and they come from a heap.
 func (d *Decider) fill(s *scratch, t *catalog.Touchpoint, r *Request, a *Answer) {
 	q := &s.ranking
-	for i, veto := range q.Veto {
-		a.Reasons[s.places[i]] = ReasonRankedBelow
-		if veto {
-			a.Reasons[s.places[i]] = ReasonVetoed
-		}
-	}
 	scenario := d.catalog.Scenarios[t.Scenario]
 	candidates := scenario.Candidates
 	if scenario.Plain {
@@ -59,8 +53,15 @@ func (a *Answer) withhold(place int, reason Reason, by string) {
 
 // queue returns the candidates that may come on the slate, as a heap.
 func (d *Decider) queue(s *scratch, scenario *catalog.Scenario, a *Answer) candidateHeap {
+	s.best = d.contenders(s, scenario, a, s.best[:0])
+	queue := candidateHeap(s.best)
+	heap.Init(&queue)
+	return queue
+}
+
+// contenders appends to queue the candidates that may come on the slate.
+func (d *Decider) contenders(s *scratch, scenario *catalog.Scenario, a *Answer, queue []ranked) []ranked {
 	q := &s.ranking
-	queue := candidateHeap(s.best[:0])
 	for i, index := range q.Candidates {
 		if q.Veto[i] {
 			continue
@@ -76,8 +77,6 @@ func (d *Decider) queue(s *scratch, scenario *catalog.Scenario, a *Answer) candi
 		}
 		queue = append(queue, x)
 	}
-	s.best = queue
-	heap.Init(&queue)
 	return queue
 }
 
