@@ -45,61 +45,188 @@ var (
 // decisions answers the DecisionService.
 type decisions struct{ *Server }
 
+// question is what Decide, DecideMany and DecideStream ask.
+type question struct {
+	message  proto.Message // as it was asked: the id of a dry run follows from it
+	customer string
+	at       []*rapportv1.DecideAt
+	one      bool // a single contact
+	context  map[string]*structpb.Value
+	dry      *rapportv1.DryRun
+
+	omitWithheld bool
+}
+
+// decision is what was decided. It is valid while its live is held.
+type decision struct {
+	live    *live
+	id      ulid.ULID
+	at      []decide.At
+	request decide.Request
+	answers []decide.Answer // by at
+	who     known
+	readErr error // why the profile could not be read
+}
+
 // Decide makes one decision.
 func (s decisions) Decide(ctx context.Context, req *connect.Request[rapportv1.DecideRequest]) (*connect.Response[rapportv1.DecideResponse], error) {
-	started := time.Now()
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("the deadline passed before the decision began: %w", err)
-	}
 	m := req.Msg
-	identity, err := profilestore.ParseIdentity(m.GetCustomer())
+	q := question{
+		message: m, customer: m.GetCustomer(), at: []*rapportv1.DecideAt{{Touchpoint: m.GetTouchpoint(), Slots: m.GetSlots()}},
+		context: m.GetContext(), dry: m.GetDryRun(), omitWithheld: m.GetOmitWithheld(),
+	}
+	var res *connect.Response[rapportv1.DecideResponse]
+	took, err := s.answer(ctx, &q, func(d *decision) {
+		x := s.touchpointDecision(&q, d, 0)
+		res = connect.NewResponse(&rapportv1.DecideResponse{
+			DecisionId: d.id.String(), Slate: x.GetSlate(), Withheld: x.GetWithheld(), Funnel: x.GetFunnel(),
+			Profile: profileUse(d.who, d.live.compiled.Schema), CatalogVersion: d.live.compiled.Version,
+			Scenario: x.GetScenario(), RankedBy: x.GetRankedBy(), Degradations: x.GetDegradations(),
+			Time: timestamppb.New(time.UnixMicro(d.request.Now)), Seed: d.request.Seed,
+			Card: x.GetCard(), ValidUntil: x.GetValidUntil(),
+		})
+	})
 	if err != nil {
-		return nil, &argumentError{"customer", err.Error()}
-	}
-	l := s.acquire()
-	if l == nil {
-		return nil, errNoCatalog
-	}
-	defer s.release(l)
-
-	touchpoint, ok := l.compiled.Touchpoint(m.GetTouchpoint())
-	if !ok {
-		return nil, fmt.Errorf("%w: %q is not in catalogue version %d", errTouchpointNotFound, m.GetTouchpoint(), l.compiled.Version)
-	}
-	if at := m.GetDryRun().GetTime(); at != nil && at.CheckValid() != nil {
-		return nil, &argumentError{"dry_run.time", "it is not a valid time"}
-	}
-	r := decide.Request{Touchpoint: touchpoint, Slots: int(m.GetSlots())}
-	if r.Context, err = readContext(l.compiled, m.GetContext()); err != nil {
 		return nil, err
-	}
-	id := s.begin(ctx, started, m, identity, &r)
-	who, readErr := s.identify(identity, &r)
-	// Only now: who waits for a disk needs no processor.
-	if err := s.admission.enter(ctx); err != nil {
-		return nil, err
-	}
-	defer s.admission.leave()
-	var a decide.Answer
-	l.decider.Decide(ctx, &r, &a)
-	res := connect.NewResponse(respond(l, m, id, &r, who, readErr, &a))
-	took := time.Since(started)
-	scenario := ""
-	if i := l.compiled.Touchpoints[touchpoint].Scenario; i >= 0 {
-		scenario = l.compiled.Scenarios[i].ID
-	}
-	s.metrics.decided(scenario, &a, took)
-	for _, d := range a.Degradations {
-		// That one can't be used has been logged, and would be for each decision.
-		if d.Step == decide.StepStrategyFailed && !errors.Is(d.Err, errStrategyUnavailable) {
-			s.log.Warn("a strategy failed", "scenario", scenario, "decision", id, "error", d.Err)
-		}
-	}
-	if readErr != nil && !errors.Is(readErr, errReadLate) {
-		s.log.Warn("a profile could not be read", "decision", id, "error", readErr)
 	}
 	res.Header().Set(serverTimeHeader, strconv.FormatInt(took.Microseconds(), 10))
 	return res, nil
+}
+
+// DecideMany makes one decision for several touchpoints.
+func (s decisions) DecideMany(ctx context.Context, req *connect.Request[rapportv1.DecideManyRequest]) (*connect.Response[rapportv1.DecideManyResponse], error) {
+	res, took, err := s.decideMany(ctx, req.Msg, req.Msg.GetCustomer())
+	if err != nil {
+		return nil, err
+	}
+	out := connect.NewResponse(res)
+	out.Header().Set(serverTimeHeader, strconv.FormatInt(took.Microseconds(), 10))
+	return out, nil
+}
+
+func (s decisions) decideMany(ctx context.Context, m *rapportv1.DecideManyRequest, customer string) (res *rapportv1.DecideManyResponse, took time.Duration, err error) {
+	q := question{
+		message: m, customer: customer, at: m.GetAt(), one: m.GetOneContact(),
+		context: m.GetContext(), dry: m.GetDryRun(), omitWithheld: m.GetOmitWithheld(),
+	}
+	took, err = s.answer(ctx, &q, func(d *decision) {
+		res = &rapportv1.DecideManyResponse{
+			DecisionId: d.id.String(), Decisions: make([]*rapportv1.TouchpointDecision, len(d.at)),
+			Profile: profileUse(d.who, d.live.compiled.Schema), CatalogVersion: d.live.compiled.Version,
+			Time: timestamppb.New(time.UnixMicro(d.request.Now)), Seed: d.request.Seed,
+		}
+		for i := range d.at {
+			res.Decisions[i] = s.touchpointDecision(&q, d, i)
+		}
+	})
+	return res, took, err
+}
+
+// DecideStream decides for a list of customers. Each waits for its turn like any other
+// decision, so a campaign takes no more than its share.
+func (s decisions) DecideStream(ctx context.Context, req *connect.Request[rapportv1.DecideStreamRequest], stream *connect.ServerStream[rapportv1.DecideStreamResponse]) error {
+	ask := req.Msg.GetQuestion()
+	if ask.GetCustomer() != "" {
+		return &argumentError{"question.customer", "leave it empty: the customers are in their list"}
+	}
+	if n := len(ask.GetAt()); n == 0 || n > 50 {
+		return &argumentError{"question.at", fmt.Sprintf("%d touchpoints: 1 to 50 are possible", n)}
+	}
+	for _, customer := range req.Msg.GetCustomers() {
+		out := &rapportv1.DecideStreamResponse{Customer: customer}
+		m, ok := proto.Clone(ask).(*rapportv1.DecideManyRequest)
+		if !ok {
+			return errors.New("a message is not of the type of its clone")
+		}
+		m.Customer = customer
+		for {
+			res, _, err := s.decideMany(ctx, m, customer)
+			if errors.Is(err, errOverloaded) && ctx.Err() == nil { // there is no hurry
+				time.Sleep(retryAfter)
+				continue
+			}
+			if err != nil {
+				out.Error = apiError(err).Error()
+			}
+			out.Decision = res
+			break
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := stream.Send(out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// answer decides, and gives the decision to respond before it lets go of what it was
+// decided with.
+func (s decisions) answer(ctx context.Context, q *question, respond func(*decision)) (took time.Duration, err error) {
+	started := time.Now()
+	if err := ctx.Err(); err != nil {
+		return 0, fmt.Errorf("the deadline passed before the decision began: %w", err)
+	}
+	identity, err := profilestore.ParseIdentity(q.customer)
+	if err != nil {
+		return 0, &argumentError{"customer", err.Error()}
+	}
+	l := s.acquire()
+	if l == nil {
+		return 0, errNoCatalog
+	}
+	defer s.release(l)
+	d := decision{live: l, at: make([]decide.At, len(q.at)), answers: make([]decide.Answer, len(q.at))}
+	for i, at := range q.at {
+		touchpoint, ok := l.compiled.Touchpoint(at.GetTouchpoint())
+		if !ok {
+			return 0, fmt.Errorf("%w: %q is not in catalogue version %d", errTouchpointNotFound, at.GetTouchpoint(), l.compiled.Version)
+		}
+		d.at[i] = decide.At{Touchpoint: touchpoint, Slots: int(at.GetSlots())}
+		if slices.ContainsFunc(d.at[:i], func(x decide.At) bool { return x.Touchpoint == touchpoint }) {
+			return 0, &argumentError{fmt.Sprintf("at[%d].touchpoint", i), "it is given twice"}
+		}
+	}
+	if at := q.dry.GetTime(); at != nil && at.CheckValid() != nil {
+		return 0, &argumentError{"dry_run.time", "it is not a valid time"}
+	}
+	r := &d.request
+	r.Touchpoint, r.Slots = d.at[0].Touchpoint, d.at[0].Slots
+	if r.Context, err = readContext(l.compiled, q.context); err != nil {
+		return 0, err
+	}
+	d.id = s.begin(ctx, started, q, identity, r)
+	r.Loads = s.loads.of(l.compiled, started)
+	d.who, d.readErr = s.identify(identity, r)
+	if err := s.decide(ctx, q, &d); err != nil {
+		return 0, err
+	}
+	respond(&d)
+	took = time.Since(started)
+	s.note(&d, took)
+	return took, nil
+}
+
+// note counts a decision and logs what went wrong in it.
+func (s decisions) note(d *decision, took time.Duration) {
+	for i := range d.answers {
+		a := &d.answers[i]
+		scenario := ""
+		if n := d.live.compiled.Touchpoints[d.at[i].Touchpoint].Scenario; n >= 0 {
+			scenario = d.live.compiled.Scenarios[n].ID
+		}
+		s.metrics.decided(scenario, a, took)
+		for _, step := range a.Degradations {
+			// That one can't be used has been logged, and would be for each decision.
+			if step.Step == decide.StepStrategyFailed && !errors.Is(step.Err, errStrategyUnavailable) {
+				s.log.Warn("a strategy failed", "scenario", scenario, "decision", d.id, "error", step.Err)
+			}
+		}
+	}
+	if d.readErr != nil && !errors.Is(d.readErr, errReadLate) {
+		s.log.Warn("a profile could not be read", "decision", d.id, "error", d.readErr)
+	}
 }
 
 // known is what a decision knows of whom it is for.
@@ -133,9 +260,9 @@ func (s decisions) identify(identity string, r *decide.Request) (known, error) {
 // begin sets the decision's time, seed and deadline and returns its id. A real
 // decision takes the server's clock and a hash of its id; a dry run brings its
 // own time and seed, and has an id that follows from what it was asked.
-func (s decisions) begin(ctx context.Context, started time.Time, m *rapportv1.DecideRequest, identity string, r *decide.Request) ulid.ULID {
+func (s decisions) begin(ctx context.Context, started time.Time, q *question, identity string, r *decide.Request) ulid.ULID {
 	deadline, hasDeadline := ctx.Deadline()
-	dry := m.GetDryRun()
+	dry := q.dry
 	if dry == nil {
 		r.Now = started.UnixMicro()
 		id := ulid.Make()
@@ -157,7 +284,7 @@ func (s decisions) begin(ctx context.Context, started time.Time, m *rapportv1.De
 		r.Deadline = deadline
 	}
 	var id ulid.ULID
-	question, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	question, err := proto.MarshalOptions{Deterministic: true}.Marshal(q.message)
 	if err != nil { // it has just been read, so it can be written
 		question = nil
 	}
@@ -250,58 +377,86 @@ func (s decisions) readProfile(identity string, deadline time.Time) (*profilesto
 	}
 }
 
-// respond builds the response message.
-func respond(l *live, m *rapportv1.DecideRequest, id ulid.ULID, r *decide.Request, who known, readErr error, a *decide.Answer) *rapportv1.DecideResponse {
-	c := l.compiled
-	t := &c.Touchpoints[r.Touchpoint]
-	res := &rapportv1.DecideResponse{
-		DecisionId: id.String(),
+// touchpointDecision returns the answer for one touchpoint as a message.
+func (s decisions) touchpointDecision(q *question, d *decision, i int) *rapportv1.TouchpointDecision {
+	c, a := d.live.compiled, &d.answers[i]
+	t := &c.Touchpoints[d.at[i].Touchpoint]
+	res := &rapportv1.TouchpointDecision{
+		Touchpoint: t.ID,
 		Slate:      make([]*rapportv1.Placement, len(a.Slate)),
 		Funnel: &rapportv1.Funnel{
-			Candidates: int32(a.Candidates()), Eligible: int32(a.Eligible()), Ranked: int32(a.Ranked()),
+			Candidates: int32(a.Candidates()), Eligible: int32(a.Eligible()), Allowed: int32(a.Allowed()), Ranked: int32(a.Ranked()),
 			Offered: int32(len(a.Slate)),
 		},
-		Profile:        profileUse(who, c.Schema),
-		CatalogVersion: c.Version,
 		RankedBy: &rapportv1.RankedBy{
 			Name: a.RankedBy.Name, Version: a.RankedBy.Version, Digest: a.RankedBy.Digest,
 			FuelLimit: a.FuelLimit, FuelUsed: a.FuelUsed,
 		},
-		Time: timestamppb.New(time.UnixMicro(r.Now)),
-		Seed: r.Seed,
+		Card: card(d, t),
 	}
 	if t.Scenario >= 0 {
 		res.Scenario = c.Scenarios[t.Scenario].ID
 	}
-	for i := range a.Slate {
-		p := &a.Slate[i]
+	for k := range a.Slate {
+		p := &a.Slate[k]
 		o := &c.Offers[p.Offer]
-		res.Slate[i] = &rapportv1.Placement{
+		res.Slate[k] = &rapportv1.Placement{
 			Offer: o.ID, Group: o.Group, Class: o.Class.String(), Channel: c.Channels[p.Channel].ID,
 			Content: p.Content, Score: p.Score, Reason: p.Reason, Fallback: p.Fallback,
 			Parts: &rapportv1.ScoreParts{Propensity: p.Propensity, Value: p.Value, Weight: p.Weight, Lever: p.Lever},
 		}
+		if t.Staff {
+			res.Slate[k].Script = p.Script
+		}
 	}
-	if !m.GetOmitWithheld() {
+	s.addTokens(d, i, res)
+	if !q.omitWithheld {
 		res.Withheld = withheld(c, t, a)
 	}
-	for _, d := range a.Degradations {
+	for _, step := range a.Degradations {
 		detail, fault := "", ""
 		switch {
-		case d.Err != nil:
-			detail = d.Err.Error()
-			if d.Step == decide.StepStrategyFailed {
-				fault = faultKind(d.Err)
+		case step.Err != nil:
+			detail = step.Err.Error()
+			if step.Step == decide.StepStrategyFailed {
+				fault = faultKind(step.Err)
 			}
-		case d.Step == decide.StepProfileUnreadable && readErr != nil:
+		case step.Step == decide.StepProfileUnreadable && d.readErr != nil:
 			detail = "the profile could not be read"
-			if errors.Is(readErr, errReadLate) || errors.Is(readErr, errReadBusy) {
-				detail = readErr.Error()
+			if errors.Is(d.readErr, errReadLate) || errors.Is(d.readErr, errReadBusy) || errors.Is(d.readErr, errNoPlaces) {
+				detail = d.readErr.Error()
 			}
 		}
-		res.Degradations = append(res.Degradations, &rapportv1.Degradation{Kind: rapportv1.DegradationKind(d.Step), Detail: detail, Fault: fault})
+		res.Degradations = append(res.Degradations, &rapportv1.Degradation{Kind: rapportv1.DegradationKind(step.Step), Detail: detail, Fault: fault})
 	}
 	return res
+}
+
+// card returns what staff see of the customer at a touchpoint: the fields of the first
+// card that is for the role of who asks.
+func card(d *decision, t *catalog.Touchpoint) []*rapportv1.CardField {
+	if !t.Staff || d.request.Profile == nil || d.who.blocked {
+		return nil
+	}
+	role := ""
+	if i, ok := d.live.compiled.ContextField("role"); ok {
+		role = d.request.Context[i].Text()
+	}
+	for _, x := range t.Cards {
+		if len(x.Roles) > 0 && !slices.Contains(x.Roles, role) {
+			continue
+		}
+		fields := make([]*rapportv1.CardField, len(x.Slots))
+		for i, slot := range x.Slots {
+			v := d.request.Profile.Get(slot)
+			fields[i] = &rapportv1.CardField{Name: d.live.compiled.Schema.Fields()[slot].Name, Known: v.Known()}
+			if v.Known() {
+				fields[i].Value = v.String()
+			}
+		}
+		return fields
+	}
+	return nil
 }
 
 // withheld groups the candidates that are not on the slate by reason.
@@ -312,10 +467,23 @@ func withheld(c *catalog.Compiled, t *catalog.Touchpoint, a *decide.Answer) []*r
 			continue
 		}
 		w := &rapportv1.Withheld{Reason: rapportv1.Reason(reason), Offers: make([]string, 0, n)}
+		offer := func(place int) string {
+			return c.Offers[c.Scenarios[t.Scenario].Candidates[t.Candidates[place]].Offer].ID
+		}
 		for place, why := range a.Reasons {
 			if int(why) == reason {
-				w.Offers = append(w.Offers, c.Offers[c.Scenarios[t.Scenario].Candidates[t.Candidates[place]].Offer].ID)
+				w.Offers = append(w.Offers, offer(place))
 			}
+		}
+		for _, detail := range a.Details {
+			if int(a.Reasons[detail.Place]) != reason {
+				continue
+			}
+			x := &rapportv1.WithheldDetail{Offer: offer(detail.Place), By: detail.By}
+			if detail.Until != 0 {
+				x.Until = timestamppb.New(time.UnixMicro(detail.Until))
+			}
+			w.Details = append(w.Details, x)
 		}
 		out = append(out, w)
 	}

@@ -16,6 +16,7 @@ import (
 	"rapport/profilestore/journal"
 	"rapport/profilestore/reftable"
 	"rapport/server/catalog"
+	"rapport/server/ledger"
 	"rapport/server/sandbox"
 )
 
@@ -74,6 +75,8 @@ var mappings = []mapping{
 	{sentinel(reftable.ErrDamaged), connect.CodeDataLoss, "TABLE_DAMAGED"},
 	{sentinel(reftable.ErrNoEarlier), connect.CodeFailedPrecondition, "NO_EARLIER_TABLE"},
 	{sentinel(profilestore.ErrClosed), connect.CodeUnavailable, "CLOSING"},
+	{sentinel(ledger.ErrClosed), connect.CodeUnavailable, "CLOSING"},
+	{sentinel(ledger.ErrUnavailable), connect.CodeUnavailable, "LEDGER_FAILED"},
 	{sentinel(errJournalFailed), connect.CodeUnavailable, "JOURNAL_FAILED"},
 	{sentinel(context.DeadlineExceeded), connect.CodeDeadlineExceeded, "DEADLINE_EXCEEDED"},
 	{sentinel(context.Canceled), connect.CodeCanceled, "CANCELED"},

@@ -16,6 +16,7 @@ import (
 	"rapport/profilestore/reftable"
 	"rapport/profilestore/rules"
 	"rapport/server/catalog"
+	"rapport/server/ledger"
 	"rapport/server/sandbox"
 )
 
@@ -34,6 +35,9 @@ type Server struct {
 	admission  *admission
 	slowReads  chan struct{}
 	counting   sync.Mutex // held while segments are counted
+	tokens     *tokens
+	ledger     *ledger.Ledger
+	loads      loads
 	metrics    *metrics
 	handler    http.Handler
 
@@ -82,6 +86,12 @@ func Open(ctx context.Context, config Config) (_ *Server, err error) {
 		return nil, err
 	}
 	if err := s.openStore(ctx); err != nil {
+		return nil, err
+	}
+	if s.tokens, err = s.folder.openTokens(); err != nil {
+		return nil, err
+	}
+	if s.ledger, err = ledger.Open(s.folder.path("ledger"), ledger.Options{Logger: s.log}); err != nil {
 		return nil, err
 	}
 	if s.catalogs, err = catalog.OpenStore(s.folder.path("catalog")); err != nil {
@@ -222,6 +232,9 @@ func (s *Server) Close() error {
 	var errs []error
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
+	}
+	if s.ledger != nil {
+		errs = append(errs, s.ledger.Close())
 	}
 	if s.strategies != nil {
 		errs = append(errs, s.strategies.close(ctx))

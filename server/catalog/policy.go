@@ -372,7 +372,7 @@ func (c *compiler) addCapacities() {
 		if !c.declare(seen, list, i, "id", "capacity", m.GetId()) {
 			continue
 		}
-		x := Capacity{ID: m.GetId(), Max: m.GetMax(), Period: periodNames[m.GetPer()], TakenBy: m.GetTakenBy()}
+		x := Capacity{ID: m.GetId(), Max: int64(m.GetMax()), Period: periodNames[m.GetPer()], TakenBy: m.GetTakenBy()}
 		if x.TakenBy == "" {
 			x.TakenBy = CountContacts
 		}

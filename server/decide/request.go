@@ -57,11 +57,11 @@ type Contact struct {
 
 // Places are the places that the capacities of a catalogue have left.
 type Places interface {
-	// Take takes a place of a capacity, by its place in Compiled.Capacities, and
-	// reports false where none is left.
-	Take(capacity int) bool
-	// Return gives a place back that the same decision took.
-	Return(capacity int)
+	// Take takes a place of a capacity for an offer in a channel, by their places in
+	// Compiled.Capacities, Offers and Channels, and reports false where none is left.
+	Take(capacity, offer, channel int) bool
+	// Return gives back what the same decision took.
+	Return(capacity, offer, channel int)
 }
 
 // Reason says what became of a candidate. It is one byte, carried through the

@@ -113,9 +113,9 @@ func (d *Decider) take(c *catalog.Candidate, r *Request) int {
 		return -1
 	}
 	for i, n := range c.Capacities {
-		if !r.Places.Take(int(n)) {
+		if !r.Places.Take(int(n), c.Offer, c.Channel) {
 			for _, taken := range c.Capacities[:i] {
-				r.Places.Return(int(taken))
+				r.Places.Return(int(taken), c.Offer, c.Channel)
 			}
 			return int(n)
 		}

@@ -511,7 +511,7 @@ type Capacity struct {
 	// What it is, for people.
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
 	// How many places there are in each period.
-	Max int64 `protobuf:"varint,3,opt,name=max,proto3" json:"max,omitempty"`
+	Max int32 `protobuf:"varint,3,opt,name=max,proto3" json:"max,omitempty"`
 	// The period, which begins anew by the clock of `clock.zone`: `hour`, `day`,
 	// `week` (Monday), `month`, or `total` for one without end.
 	Per string `protobuf:"bytes,4,opt,name=per,proto3" json:"per,omitempty"`
@@ -573,7 +573,7 @@ func (x *Capacity) GetDescription() string {
 	return ""
 }
 
-func (x *Capacity) GetMax() int64 {
+func (x *Capacity) GetMax() int32 {
 	if x != nil {
 		return x.Max
 	}
@@ -2180,11 +2180,12 @@ const file_rapport_v1_catalog_proto_rawDesc = "" +
 	"\x06groups\x18\n" +
 	" \x03(\tR\x06groups\x12\x16\n" +
 	"\x06offers\x18\v \x03(\tR\x06offers\x125\n" +
-	"\aclasses\x18\f \x03(\tB\x1b\xbaH\x18\x92\x01\x15\"\x13r\x11R\x04careR\tmarketingR\aclasses\"\xaf\x02\n" +
+	"\aclasses\x18\f \x03(\tB\x1b\xbaH\x18\x92\x01\x15\"\x13r\x11R\x04careR\tmarketingR\aclasses\"\xae\x02\n" +
 	"\bCapacity\x12-\n" +
 	"\x02id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x02id\x12*\n" +
-	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xd0\x0fR\vdescription\x12 \n" +
-	"\x03max\x18\x03 \x01(\x03B\x0e\xbaH\v\"\t\x18\x80\xa0\x94\xa5\x8d\x1d(\x00R\x03max\x126\n" +
+	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xd0\x0fR\vdescription\x12\x1f\n" +
+	"\x03max\x18\x03 \x01(\x05B\r\xbaH\n" +
+	"\x1a\b\x18\x80\xa8ֹ\a(\x00R\x03max\x126\n" +
 	"\x03per\x18\x04 \x01(\tB$\xbaH!r\x1fR\x04hourR\x03dayR\x04weekR\x05monthR\x05totalR\x03per\x12\x1a\n" +
 	"\bchannels\x18\x05 \x03(\tR\bchannels\x12\x16\n" +
 	"\x06groups\x18\x06 \x03(\tR\x06groups\x12\x16\n" +

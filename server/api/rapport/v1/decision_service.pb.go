@@ -45,19 +45,58 @@ const (
 	Reason_REASON_VETOED Reason = 6
 	// Others were ranked above it, and the slots were full.
 	Reason_REASON_RANKED_BELOW Reason = 7
+	// The customer has it already.
+	Reason_REASON_OWNED Reason = 8
+	// It is before its time, or after.
+	Reason_REASON_NOT_VALID Reason = 9
+	// The customer must have something else first.
+	Reason_REASON_PREREQUISITE Reason = 10
+	// The customer wants no contact in this channel, or nobody knows.
+	Reason_REASON_DO_NOT_DISTURB Reason = 11
+	// The customer has not agreed to marketing in this channel.
+	Reason_REASON_NO_CONSENT Reason = 12
+	// It waits for the hours of the channel; `details` says until when.
+	Reason_REASON_QUIET_DEFERRED Reason = 13
+	// A contact policy's limit is reached; `details` says which and until when.
+	Reason_REASON_CAPPED Reason = 14
+	// No place is left; `details` says of which capacity.
+	Reason_REASON_CAPACITY Reason = 15
+	// The customer is in the control group.
+	Reason_REASON_CONTROL_GROUP Reason = 16
+	// The offer is made in another channel.
+	Reason_REASON_OTHER_CHANNEL Reason = 17
+	// An offer on the slate excludes it; `details` says which.
+	Reason_REASON_EXCLUDED Reason = 18
+	// Its score is below the scenario's minimum.
+	Reason_REASON_BELOW_MINIMUM Reason = 19
+	// The offer is made at another touchpoint of this answer.
+	Reason_REASON_OTHER_TOUCHPOINT Reason = 20
 )
 
 // Enum value maps for Reason.
 var (
 	Reason_name = map[int32]string{
-		0: "REASON_UNSPECIFIED",
-		1: "REASON_OFFERED",
-		2: "REASON_NOT_ELIGIBLE",
-		3: "REASON_UNKNOWN",
-		4: "REASON_RULE_ERROR",
-		5: "REASON_PROFILE_UNREADABLE",
-		6: "REASON_VETOED",
-		7: "REASON_RANKED_BELOW",
+		0:  "REASON_UNSPECIFIED",
+		1:  "REASON_OFFERED",
+		2:  "REASON_NOT_ELIGIBLE",
+		3:  "REASON_UNKNOWN",
+		4:  "REASON_RULE_ERROR",
+		5:  "REASON_PROFILE_UNREADABLE",
+		6:  "REASON_VETOED",
+		7:  "REASON_RANKED_BELOW",
+		8:  "REASON_OWNED",
+		9:  "REASON_NOT_VALID",
+		10: "REASON_PREREQUISITE",
+		11: "REASON_DO_NOT_DISTURB",
+		12: "REASON_NO_CONSENT",
+		13: "REASON_QUIET_DEFERRED",
+		14: "REASON_CAPPED",
+		15: "REASON_CAPACITY",
+		16: "REASON_CONTROL_GROUP",
+		17: "REASON_OTHER_CHANNEL",
+		18: "REASON_EXCLUDED",
+		19: "REASON_BELOW_MINIMUM",
+		20: "REASON_OTHER_TOUCHPOINT",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":        0,
@@ -68,6 +107,19 @@ var (
 		"REASON_PROFILE_UNREADABLE": 5,
 		"REASON_VETOED":             6,
 		"REASON_RANKED_BELOW":       7,
+		"REASON_OWNED":              8,
+		"REASON_NOT_VALID":          9,
+		"REASON_PREREQUISITE":       10,
+		"REASON_DO_NOT_DISTURB":     11,
+		"REASON_NO_CONSENT":         12,
+		"REASON_QUIET_DEFERRED":     13,
+		"REASON_CAPPED":             14,
+		"REASON_CAPACITY":           15,
+		"REASON_CONTROL_GROUP":      16,
+		"REASON_OTHER_CHANNEL":      17,
+		"REASON_EXCLUDED":           18,
+		"REASON_BELOW_MINIMUM":      19,
+		"REASON_OTHER_TOUCHPOINT":   20,
 	}
 )
 
@@ -171,6 +223,933 @@ func (DegradationKind) EnumDescriptor() ([]byte, []int) {
 	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{1}
 }
 
+// DecideManyRequest says who is where, or could be reached where.
+type DecideManyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The customer, `namespace:id`; an id without namespace is `customer:id`.
+	Customer string `protobuf:"bytes,1,opt,name=customer,proto3" json:"customer,omitempty"`
+	// The touchpoints, each once.
+	At []*DecideAt `protobuf:"bytes,2,rep,name=at,proto3" json:"at,omitempty"`
+	// Context fields that the catalogue declares, by name.
+	Context map[string]*structpb.Value `protobuf:"bytes,3,rep,name=context,proto3" json:"context,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The answer is a contact to be made: in one channel, that of the best offer.
+	OneContact bool `protobuf:"varint,4,opt,name=one_contact,json=oneContact,proto3" json:"one_contact,omitempty"`
+	// Decide without any effect, at a given time and with a given seed.
+	DryRun *DryRun `protobuf:"bytes,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Leave `withheld` out of the response; `funnel` stays.
+	OmitWithheld  bool `protobuf:"varint,6,opt,name=omit_withheld,json=omitWithheld,proto3" json:"omit_withheld,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecideManyRequest) Reset() {
+	*x = DecideManyRequest{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecideManyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecideManyRequest) ProtoMessage() {}
+
+func (x *DecideManyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecideManyRequest.ProtoReflect.Descriptor instead.
+func (*DecideManyRequest) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *DecideManyRequest) GetCustomer() string {
+	if x != nil {
+		return x.Customer
+	}
+	return ""
+}
+
+func (x *DecideManyRequest) GetAt() []*DecideAt {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *DecideManyRequest) GetContext() map[string]*structpb.Value {
+	if x != nil {
+		return x.Context
+	}
+	return nil
+}
+
+func (x *DecideManyRequest) GetOneContact() bool {
+	if x != nil {
+		return x.OneContact
+	}
+	return false
+}
+
+func (x *DecideManyRequest) GetDryRun() *DryRun {
+	if x != nil {
+		return x.DryRun
+	}
+	return nil
+}
+
+func (x *DecideManyRequest) GetOmitWithheld() bool {
+	if x != nil {
+		return x.OmitWithheld
+	}
+	return false
+}
+
+// DecideAt is a touchpoint that is asked for.
+type DecideAt struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The touchpoint, as in the catalogue.
+	Touchpoint string `protobuf:"bytes,1,opt,name=touchpoint,proto3" json:"touchpoint,omitempty"`
+	// At most this many offers; 0: as many as the touchpoint has slots.
+	Slots         int32 `protobuf:"varint,2,opt,name=slots,proto3" json:"slots,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecideAt) Reset() {
+	*x = DecideAt{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecideAt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecideAt) ProtoMessage() {}
+
+func (x *DecideAt) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecideAt.ProtoReflect.Descriptor instead.
+func (*DecideAt) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *DecideAt) GetTouchpoint() string {
+	if x != nil {
+		return x.Touchpoint
+	}
+	return ""
+}
+
+func (x *DecideAt) GetSlots() int32 {
+	if x != nil {
+		return x.Slots
+	}
+	return 0
+}
+
+// DecideManyResponse is the answer for all touchpoints.
+type DecideManyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unique and in order of time (a ULID).
+	DecisionId string `protobuf:"bytes,1,opt,name=decision_id,json=decisionId,proto3" json:"decision_id,omitempty"`
+	// What was decided for each touchpoint, in the order of the request.
+	Decisions []*TouchpointDecision `protobuf:"bytes,2,rep,name=decisions,proto3" json:"decisions,omitempty"`
+	// What was known of the customer.
+	Profile *ProfileUse `protobuf:"bytes,3,opt,name=profile,proto3" json:"profile,omitempty"`
+	// The catalogue version that was used.
+	CatalogVersion int64 `protobuf:"varint,4,opt,name=catalog_version,json=catalogVersion,proto3" json:"catalog_version,omitempty"`
+	// The time for which it was decided.
+	Time *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
+	// The seed of ties and random numbers.
+	Seed          uint64 `protobuf:"varint,6,opt,name=seed,proto3" json:"seed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecideManyResponse) Reset() {
+	*x = DecideManyResponse{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecideManyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecideManyResponse) ProtoMessage() {}
+
+func (x *DecideManyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecideManyResponse.ProtoReflect.Descriptor instead.
+func (*DecideManyResponse) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *DecideManyResponse) GetDecisionId() string {
+	if x != nil {
+		return x.DecisionId
+	}
+	return ""
+}
+
+func (x *DecideManyResponse) GetDecisions() []*TouchpointDecision {
+	if x != nil {
+		return x.Decisions
+	}
+	return nil
+}
+
+func (x *DecideManyResponse) GetProfile() *ProfileUse {
+	if x != nil {
+		return x.Profile
+	}
+	return nil
+}
+
+func (x *DecideManyResponse) GetCatalogVersion() int64 {
+	if x != nil {
+		return x.CatalogVersion
+	}
+	return 0
+}
+
+func (x *DecideManyResponse) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *DecideManyResponse) GetSeed() uint64 {
+	if x != nil {
+		return x.Seed
+	}
+	return 0
+}
+
+// TouchpointDecision is the part of an answer that is for one touchpoint.
+type TouchpointDecision struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The touchpoint.
+	Touchpoint string `protobuf:"bytes,1,opt,name=touchpoint,proto3" json:"touchpoint,omitempty"`
+	// The offers to make there, best first.
+	Slate []*Placement `protobuf:"bytes,2,rep,name=slate,proto3" json:"slate,omitempty"`
+	// Why the other candidates are not on the slate, grouped by reason.
+	Withheld []*Withheld `protobuf:"bytes,3,rep,name=withheld,proto3" json:"withheld,omitempty"`
+	// How many candidates there were and where they went.
+	Funnel *Funnel `protobuf:"bytes,4,opt,name=funnel,proto3" json:"funnel,omitempty"`
+	// The scenario of the touchpoint.
+	Scenario string `protobuf:"bytes,5,opt,name=scenario,proto3" json:"scenario,omitempty"`
+	// Who ranked.
+	RankedBy *RankedBy `protobuf:"bytes,6,opt,name=ranked_by,json=rankedBy,proto3" json:"ranked_by,omitempty"`
+	// What the decision had to do without; empty when nothing.
+	Degradations []*Degradation `protobuf:"bytes,7,rep,name=degradations,proto3" json:"degradations,omitempty"`
+	// What staff see of the customer, if the touchpoint is theirs.
+	Card []*CardField `protobuf:"bytes,8,rep,name=card,proto3" json:"card,omitempty"`
+	// Until when the slate may be delivered: its places are held until then.
+	ValidUntil    *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=valid_until,json=validUntil,proto3" json:"valid_until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TouchpointDecision) Reset() {
+	*x = TouchpointDecision{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TouchpointDecision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TouchpointDecision) ProtoMessage() {}
+
+func (x *TouchpointDecision) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TouchpointDecision.ProtoReflect.Descriptor instead.
+func (*TouchpointDecision) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *TouchpointDecision) GetTouchpoint() string {
+	if x != nil {
+		return x.Touchpoint
+	}
+	return ""
+}
+
+func (x *TouchpointDecision) GetSlate() []*Placement {
+	if x != nil {
+		return x.Slate
+	}
+	return nil
+}
+
+func (x *TouchpointDecision) GetWithheld() []*Withheld {
+	if x != nil {
+		return x.Withheld
+	}
+	return nil
+}
+
+func (x *TouchpointDecision) GetFunnel() *Funnel {
+	if x != nil {
+		return x.Funnel
+	}
+	return nil
+}
+
+func (x *TouchpointDecision) GetScenario() string {
+	if x != nil {
+		return x.Scenario
+	}
+	return ""
+}
+
+func (x *TouchpointDecision) GetRankedBy() *RankedBy {
+	if x != nil {
+		return x.RankedBy
+	}
+	return nil
+}
+
+func (x *TouchpointDecision) GetDegradations() []*Degradation {
+	if x != nil {
+		return x.Degradations
+	}
+	return nil
+}
+
+func (x *TouchpointDecision) GetCard() []*CardField {
+	if x != nil {
+		return x.Card
+	}
+	return nil
+}
+
+func (x *TouchpointDecision) GetValidUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ValidUntil
+	}
+	return nil
+}
+
+// DecideStreamRequest is a question about many customers.
+type DecideStreamRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The customers.
+	Customers []string `protobuf:"bytes,1,rep,name=customers,proto3" json:"customers,omitempty"`
+	// What is asked of each; its customer stays empty.
+	Question      *DecideManyRequest `protobuf:"bytes,2,opt,name=question,proto3" json:"question,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecideStreamRequest) Reset() {
+	*x = DecideStreamRequest{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecideStreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecideStreamRequest) ProtoMessage() {}
+
+func (x *DecideStreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecideStreamRequest.ProtoReflect.Descriptor instead.
+func (*DecideStreamRequest) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *DecideStreamRequest) GetCustomers() []string {
+	if x != nil {
+		return x.Customers
+	}
+	return nil
+}
+
+func (x *DecideStreamRequest) GetQuestion() *DecideManyRequest {
+	if x != nil {
+		return x.Question
+	}
+	return nil
+}
+
+// DecideStreamResponse is the answer for one customer.
+type DecideStreamResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The customer, as asked.
+	Customer string `protobuf:"bytes,1,opt,name=customer,proto3" json:"customer,omitempty"`
+	// The answer; not set where there is an error.
+	Decision *DecideManyResponse `protobuf:"bytes,2,opt,name=decision,proto3" json:"decision,omitempty"`
+	// Why there is none.
+	Error         string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecideStreamResponse) Reset() {
+	*x = DecideStreamResponse{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecideStreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecideStreamResponse) ProtoMessage() {}
+
+func (x *DecideStreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecideStreamResponse.ProtoReflect.Descriptor instead.
+func (*DecideStreamResponse) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *DecideStreamResponse) GetCustomer() string {
+	if x != nil {
+		return x.Customer
+	}
+	return ""
+}
+
+func (x *DecideStreamResponse) GetDecision() *DecideManyResponse {
+	if x != nil {
+		return x.Decision
+	}
+	return nil
+}
+
+func (x *DecideStreamResponse) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+// RecordOutcomesRequest holds reports, of one or many customers.
+type RecordOutcomesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The reports.
+	Reports       []*OutcomeReport `protobuf:"bytes,1,rep,name=reports,proto3" json:"reports,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordOutcomesRequest) Reset() {
+	*x = RecordOutcomesRequest{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordOutcomesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordOutcomesRequest) ProtoMessage() {}
+
+func (x *RecordOutcomesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordOutcomesRequest.ProtoReflect.Descriptor instead.
+func (*RecordOutcomesRequest) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RecordOutcomesRequest) GetReports() []*OutcomeReport {
+	if x != nil {
+		return x.Reports
+	}
+	return nil
+}
+
+// OutcomeReport says what came of one offer.
+type OutcomeReport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The token of the placement.
+	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// What came of it: `presented`, `clicked`, `accepted`, `rejected`, or one of
+	// your own.
+	Outcome string `protobuf:"bytes,2,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// When; the time at which the server gets the report if not given.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OutcomeReport) Reset() {
+	*x = OutcomeReport{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OutcomeReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OutcomeReport) ProtoMessage() {}
+
+func (x *OutcomeReport) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OutcomeReport.ProtoReflect.Descriptor instead.
+func (*OutcomeReport) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *OutcomeReport) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *OutcomeReport) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *OutcomeReport) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+// RecordOutcomesResponse says what became of each report.
+type RecordOutcomesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Reports that are new and now on disk.
+	Accepted int32 `protobuf:"varint,1,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	// Reports that had been made before; they change nothing.
+	Duplicates int32 `protobuf:"varint,2,opt,name=duplicates,proto3" json:"duplicates,omitempty"`
+	// Reports that can't be taken; they do not stop the others.
+	Refused       []*RefusedOutcome `protobuf:"bytes,3,rep,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordOutcomesResponse) Reset() {
+	*x = RecordOutcomesResponse{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordOutcomesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordOutcomesResponse) ProtoMessage() {}
+
+func (x *RecordOutcomesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordOutcomesResponse.ProtoReflect.Descriptor instead.
+func (*RecordOutcomesResponse) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RecordOutcomesResponse) GetAccepted() int32 {
+	if x != nil {
+		return x.Accepted
+	}
+	return 0
+}
+
+func (x *RecordOutcomesResponse) GetDuplicates() int32 {
+	if x != nil {
+		return x.Duplicates
+	}
+	return 0
+}
+
+func (x *RecordOutcomesResponse) GetRefused() []*RefusedOutcome {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+// RefusedOutcome says why a report was refused.
+type RefusedOutcome struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its place in the request, from 0.
+	Index int32 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// Why, in one word: TOKEN_MALFORMED, TOKEN_FORGED, TOKEN_EXPIRED, or
+	// EVENT_REFUSED.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Why, for people.
+	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefusedOutcome) Reset() {
+	*x = RefusedOutcome{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefusedOutcome) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefusedOutcome) ProtoMessage() {}
+
+func (x *RefusedOutcome) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefusedOutcome.ProtoReflect.Descriptor instead.
+func (*RefusedOutcome) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RefusedOutcome) GetIndex() int32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *RefusedOutcome) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RefusedOutcome) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+// ReportLoadsRequest says how full channels are.
+type ReportLoadsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The loads, each channel once.
+	Loads         []*ChannelLoad `protobuf:"bytes,1,rep,name=loads,proto3" json:"loads,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportLoadsRequest) Reset() {
+	*x = ReportLoadsRequest{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportLoadsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportLoadsRequest) ProtoMessage() {}
+
+func (x *ReportLoadsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportLoadsRequest.ProtoReflect.Descriptor instead.
+func (*ReportLoadsRequest) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ReportLoadsRequest) GetLoads() []*ChannelLoad {
+	if x != nil {
+		return x.Loads
+	}
+	return nil
+}
+
+// ChannelLoad is the load of one channel.
+type ChannelLoad struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The channel, as in the catalogue.
+	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
+	// Its load, in the measure of its `pressure`: such as the share of what it can
+	// take.
+	Load float64 `protobuf:"fixed64,2,opt,name=load,proto3" json:"load,omitempty"`
+	// For how many seconds this holds, 1 to 86,400; 60 if not given. After that
+	// the channel counts as empty.
+	Seconds       int32 `protobuf:"varint,3,opt,name=seconds,proto3" json:"seconds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChannelLoad) Reset() {
+	*x = ChannelLoad{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChannelLoad) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChannelLoad) ProtoMessage() {}
+
+func (x *ChannelLoad) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChannelLoad.ProtoReflect.Descriptor instead.
+func (*ChannelLoad) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ChannelLoad) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *ChannelLoad) GetLoad() float64 {
+	if x != nil {
+		return x.Load
+	}
+	return 0
+}
+
+func (x *ChannelLoad) GetSeconds() int32 {
+	if x != nil {
+		return x.Seconds
+	}
+	return 0
+}
+
+// ReportLoadsResponse is empty.
+type ReportLoadsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportLoadsResponse) Reset() {
+	*x = ReportLoadsResponse{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportLoadsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportLoadsResponse) ProtoMessage() {}
+
+func (x *ReportLoadsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportLoadsResponse.ProtoReflect.Descriptor instead.
+func (*ReportLoadsResponse) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{12}
+}
+
+// CardField is a profile field that staff see.
+type CardField struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The field's name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Its value, as people read it; empty where it is not known.
+	Value string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	// It is known.
+	Known         bool `protobuf:"varint,3,opt,name=known,proto3" json:"known,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CardField) Reset() {
+	*x = CardField{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CardField) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CardField) ProtoMessage() {}
+
+func (x *CardField) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CardField.ProtoReflect.Descriptor instead.
+func (*CardField) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CardField) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CardField) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *CardField) GetKnown() bool {
+	if x != nil {
+		return x.Known
+	}
+	return false
+}
+
 // DecideRequest says who is where.
 type DecideRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -194,7 +1173,7 @@ type DecideRequest struct {
 
 func (x *DecideRequest) Reset() {
 	*x = DecideRequest{}
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[0]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -206,7 +1185,7 @@ func (x *DecideRequest) String() string {
 func (*DecideRequest) ProtoMessage() {}
 
 func (x *DecideRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[0]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -219,7 +1198,7 @@ func (x *DecideRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideRequest.ProtoReflect.Descriptor instead.
 func (*DecideRequest) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{0}
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DecideRequest) GetCustomer() string {
@@ -280,7 +1259,7 @@ type DryRun struct {
 
 func (x *DryRun) Reset() {
 	*x = DryRun{}
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[1]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -292,7 +1271,7 @@ func (x *DryRun) String() string {
 func (*DryRun) ProtoMessage() {}
 
 func (x *DryRun) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[1]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -305,7 +1284,7 @@ func (x *DryRun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DryRun.ProtoReflect.Descriptor instead.
 func (*DryRun) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{1}
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DryRun) GetTime() *timestamppb.Timestamp {
@@ -346,14 +1325,18 @@ type DecideResponse struct {
 	// The time for which it was decided.
 	Time *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=time,proto3" json:"time,omitempty"`
 	// The seed of ties and random numbers.
-	Seed          uint64 `protobuf:"varint,11,opt,name=seed,proto3" json:"seed,omitempty"`
+	Seed uint64 `protobuf:"varint,11,opt,name=seed,proto3" json:"seed,omitempty"`
+	// What staff see of the customer, if the touchpoint is theirs.
+	Card []*CardField `protobuf:"bytes,12,rep,name=card,proto3" json:"card,omitempty"`
+	// Until when the slate may be delivered: its places are held until then.
+	ValidUntil    *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=valid_until,json=validUntil,proto3" json:"valid_until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DecideResponse) Reset() {
 	*x = DecideResponse{}
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[2]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -365,7 +1348,7 @@ func (x *DecideResponse) String() string {
 func (*DecideResponse) ProtoMessage() {}
 
 func (x *DecideResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[2]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -378,7 +1361,7 @@ func (x *DecideResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideResponse.ProtoReflect.Descriptor instead.
 func (*DecideResponse) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{2}
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DecideResponse) GetDecisionId() string {
@@ -458,6 +1441,20 @@ func (x *DecideResponse) GetSeed() uint64 {
 	return 0
 }
 
+func (x *DecideResponse) GetCard() []*CardField {
+	if x != nil {
+		return x.Card
+	}
+	return nil
+}
+
+func (x *DecideResponse) GetValidUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ValidUntil
+	}
+	return nil
+}
+
 // Placement is an offer on the slate.
 type Placement struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -480,14 +1477,19 @@ type Placement struct {
 	// a strategy may read: propensity × value × weight × lever.
 	Parts *ScoreParts `protobuf:"bytes,8,opt,name=parts,proto3" json:"parts,omitempty"`
 	// The offer is the scenario's fallback: nothing else could be offered.
-	Fallback      bool `protobuf:"varint,9,opt,name=fallback,proto3" json:"fallback,omitempty"`
+	Fallback bool `protobuf:"varint,9,opt,name=fallback,proto3" json:"fallback,omitempty"`
+	// What staff say.
+	Script string `protobuf:"bytes,10,opt,name=script,proto3" json:"script,omitempty"`
+	// Goes back with RecordOutcomes: it holds what the report needs, and can't be
+	// made or changed by anybody else. Empty in a dry run.
+	Token         string `protobuf:"bytes,11,opt,name=token,proto3" json:"token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[3]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -499,7 +1501,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[3]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -512,7 +1514,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{3}
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Placement) GetOffer() string {
@@ -578,6 +1580,20 @@ func (x *Placement) GetFallback() bool {
 	return false
 }
 
+func (x *Placement) GetScript() string {
+	if x != nil {
+		return x.Script
+	}
+	return ""
+}
+
+func (x *Placement) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
 // ScoreParts are the four standard factors of arbitration.
 type ScoreParts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -595,7 +1611,7 @@ type ScoreParts struct {
 
 func (x *ScoreParts) Reset() {
 	*x = ScoreParts{}
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[4]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -607,7 +1623,7 @@ func (x *ScoreParts) String() string {
 func (*ScoreParts) ProtoMessage() {}
 
 func (x *ScoreParts) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[4]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -620,7 +1636,7 @@ func (x *ScoreParts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScoreParts.ProtoReflect.Descriptor instead.
 func (*ScoreParts) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{4}
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ScoreParts) GetPropensity() float64 {
@@ -657,14 +1673,16 @@ type Withheld struct {
 	// The reason.
 	Reason Reason `protobuf:"varint,1,opt,name=reason,proto3,enum=rapport.v1.Reason" json:"reason,omitempty"`
 	// The ids of the offers, in catalogue order.
-	Offers        []string `protobuf:"bytes,2,rep,name=offers,proto3" json:"offers,omitempty"`
+	Offers []string `protobuf:"bytes,2,rep,name=offers,proto3" json:"offers,omitempty"`
+	// More on some of them, in the same order.
+	Details       []*WithheldDetail `protobuf:"bytes,3,rep,name=details,proto3" json:"details,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Withheld) Reset() {
 	*x = Withheld{}
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[5]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -676,7 +1694,7 @@ func (x *Withheld) String() string {
 func (*Withheld) ProtoMessage() {}
 
 func (x *Withheld) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[5]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -689,7 +1707,7 @@ func (x *Withheld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Withheld.ProtoReflect.Descriptor instead.
 func (*Withheld) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{5}
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Withheld) GetReason() Reason {
@@ -706,13 +1724,87 @@ func (x *Withheld) GetOffers() []string {
 	return nil
 }
 
+func (x *Withheld) GetDetails() []*WithheldDetail {
+	if x != nil {
+		return x.Details
+	}
+	return nil
+}
+
+// WithheldDetail says by what an offer was withheld, and until when.
+type WithheldDetail struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The offer.
+	Offer string `protobuf:"bytes,1,opt,name=offer,proto3" json:"offer,omitempty"`
+	// The contact policy, contact hours, capacity, offer, channel or touchpoint that
+	// withheld it.
+	By string `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	// When that ends, if nothing else happens.
+	Until         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WithheldDetail) Reset() {
+	*x = WithheldDetail{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WithheldDetail) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WithheldDetail) ProtoMessage() {}
+
+func (x *WithheldDetail) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WithheldDetail.ProtoReflect.Descriptor instead.
+func (*WithheldDetail) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *WithheldDetail) GetOffer() string {
+	if x != nil {
+		return x.Offer
+	}
+	return ""
+}
+
+func (x *WithheldDetail) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *WithheldDetail) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
 // Funnel counts candidates through the stages of the decision.
 type Funnel struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Offers of the scenario with a treatment in the touchpoint's channel.
 	Candidates int32 `protobuf:"varint,1,opt,name=candidates,proto3" json:"candidates,omitempty"`
-	// Those whose rule is true.
+	// Those that the rules let through.
 	Eligible int32 `protobuf:"varint,2,opt,name=eligible,proto3" json:"eligible,omitempty"`
+	// Those that the contact policies let through too.
+	Allowed int32 `protobuf:"varint,5,opt,name=allowed,proto3" json:"allowed,omitempty"`
 	// Those that were ranked and not vetoed.
 	Ranked int32 `protobuf:"varint,3,opt,name=ranked,proto3" json:"ranked,omitempty"`
 	// Those on the slate.
@@ -723,7 +1815,7 @@ type Funnel struct {
 
 func (x *Funnel) Reset() {
 	*x = Funnel{}
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[6]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -735,7 +1827,7 @@ func (x *Funnel) String() string {
 func (*Funnel) ProtoMessage() {}
 
 func (x *Funnel) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[6]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -748,7 +1840,7 @@ func (x *Funnel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Funnel.ProtoReflect.Descriptor instead.
 func (*Funnel) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{6}
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Funnel) GetCandidates() int32 {
@@ -761,6 +1853,13 @@ func (x *Funnel) GetCandidates() int32 {
 func (x *Funnel) GetEligible() int32 {
 	if x != nil {
 		return x.Eligible
+	}
+	return 0
+}
+
+func (x *Funnel) GetAllowed() int32 {
+	if x != nil {
+		return x.Allowed
 	}
 	return 0
 }
@@ -803,7 +1902,7 @@ type ProfileUse struct {
 
 func (x *ProfileUse) Reset() {
 	*x = ProfileUse{}
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[7]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -815,7 +1914,7 @@ func (x *ProfileUse) String() string {
 func (*ProfileUse) ProtoMessage() {}
 
 func (x *ProfileUse) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[7]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -828,7 +1927,7 @@ func (x *ProfileUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileUse.ProtoReflect.Descriptor instead.
 func (*ProfileUse) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{7}
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ProfileUse) GetKnown() bool {
@@ -888,7 +1987,7 @@ type SnapshotRef struct {
 
 func (x *SnapshotRef) Reset() {
 	*x = SnapshotRef{}
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[8]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -900,7 +1999,7 @@ func (x *SnapshotRef) String() string {
 func (*SnapshotRef) ProtoMessage() {}
 
 func (x *SnapshotRef) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[8]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -913,7 +2012,7 @@ func (x *SnapshotRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRef.ProtoReflect.Descriptor instead.
 func (*SnapshotRef) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{8}
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SnapshotRef) GetSource() string {
@@ -958,7 +2057,7 @@ type RankedBy struct {
 
 func (x *RankedBy) Reset() {
 	*x = RankedBy{}
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[9]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -970,7 +2069,7 @@ func (x *RankedBy) String() string {
 func (*RankedBy) ProtoMessage() {}
 
 func (x *RankedBy) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[9]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -983,7 +2082,7 @@ func (x *RankedBy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RankedBy.ProtoReflect.Descriptor instead.
 func (*RankedBy) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{9}
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RankedBy) GetName() string {
@@ -1037,7 +2136,7 @@ type Degradation struct {
 
 func (x *Degradation) Reset() {
 	*x = Degradation{}
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[10]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1049,7 +2148,7 @@ func (x *Degradation) String() string {
 func (*Degradation) ProtoMessage() {}
 
 func (x *Degradation) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[10]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1062,7 +2161,7 @@ func (x *Degradation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Degradation.ProtoReflect.Descriptor instead.
 func (*Degradation) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{10}
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Degradation) GetKind() DegradationKind {
@@ -1091,7 +2190,82 @@ var File_rapport_v1_decision_service_proto protoreflect.FileDescriptor
 const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"\n" +
 	"!rapport/v1/decision_service.proto\x12\n" +
-	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfc\x02\n" +
+	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8a\x03\n" +
+	"\x11DecideManyRequest\x12&\n" +
+	"\bcustomer\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05 \x01(\x80\x02R\bcustomer\x120\n" +
+	"\x02at\x18\x02 \x03(\v2\x14.rapport.v1.DecideAtB\n" +
+	"\xbaH\a\x92\x01\x04\b\x01\x102R\x02at\x12T\n" +
+	"\acontext\x18\x03 \x03(\v2*.rapport.v1.DecideManyRequest.ContextEntryB\x0e\xbaH\v\x9a\x01\b\x10d\"\x04r\x02\x18@R\acontext\x12\x1f\n" +
+	"\vone_contact\x18\x04 \x01(\bR\n" +
+	"oneContact\x12+\n" +
+	"\adry_run\x18\x05 \x01(\v2\x12.rapport.v1.DryRunR\x06dryRun\x12#\n" +
+	"\romit_withheld\x18\x06 \x01(\bR\fomitWithheld\x1aR\n" +
+	"\fContextEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
+	"\x05value\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x05value:\x028\x01\"W\n" +
+	"\bDecideAt\x12*\n" +
+	"\n" +
+	"touchpoint\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\n" +
+	"touchpoint\x12\x1f\n" +
+	"\x05slots\x18\x02 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\x05slots\"\x92\x02\n" +
+	"\x12DecideManyResponse\x12\x1f\n" +
+	"\vdecision_id\x18\x01 \x01(\tR\n" +
+	"decisionId\x12<\n" +
+	"\tdecisions\x18\x02 \x03(\v2\x1e.rapport.v1.TouchpointDecisionR\tdecisions\x120\n" +
+	"\aprofile\x18\x03 \x01(\v2\x16.rapport.v1.ProfileUseR\aprofile\x12'\n" +
+	"\x0fcatalog_version\x18\x04 \x01(\x03R\x0ecatalogVersion\x12.\n" +
+	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\x04seed\x18\x06 \x01(\x04R\x04seed\"\xb3\x03\n" +
+	"\x12TouchpointDecision\x12\x1e\n" +
+	"\n" +
+	"touchpoint\x18\x01 \x01(\tR\n" +
+	"touchpoint\x12+\n" +
+	"\x05slate\x18\x02 \x03(\v2\x15.rapport.v1.PlacementR\x05slate\x120\n" +
+	"\bwithheld\x18\x03 \x03(\v2\x14.rapport.v1.WithheldR\bwithheld\x12*\n" +
+	"\x06funnel\x18\x04 \x01(\v2\x12.rapport.v1.FunnelR\x06funnel\x12\x1a\n" +
+	"\bscenario\x18\x05 \x01(\tR\bscenario\x121\n" +
+	"\tranked_by\x18\x06 \x01(\v2\x14.rapport.v1.RankedByR\brankedBy\x12;\n" +
+	"\fdegradations\x18\a \x03(\v2\x17.rapport.v1.DegradationR\fdegradations\x12)\n" +
+	"\x04card\x18\b \x03(\v2\x15.rapport.v1.CardFieldR\x04card\x12;\n" +
+	"\vvalid_until\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"validUntil\"\x87\x01\n" +
+	"\x13DecideStreamRequest\x12*\n" +
+	"\tcustomers\x18\x01 \x03(\tB\f\xbaH\t\x92\x01\x06\b\x01\x10\xa0\x8d\x06R\tcustomers\x12D\n" +
+	"\bquestion\x18\x02 \x01(\v2\x1d.rapport.v1.DecideManyRequestB\t\xbaH\x06\xc8\x01\x01\xd8\x01\x03R\bquestion\"\x84\x01\n" +
+	"\x14DecideStreamResponse\x12\x1a\n" +
+	"\bcustomer\x18\x01 \x01(\tR\bcustomer\x12:\n" +
+	"\bdecision\x18\x02 \x01(\v2\x1e.rapport.v1.DecideManyResponseR\bdecision\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"Y\n" +
+	"\x15RecordOutcomesRequest\x12@\n" +
+	"\areports\x18\x01 \x03(\v2\x19.rapport.v1.OutcomeReportB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\areports\"\x9a\x01\n" +
+	"\rOutcomeReport\x12 \n" +
+	"\x05token\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80@R\x05token\x127\n" +
+	"\aoutcome\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\aoutcome\x12.\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\x8a\x01\n" +
+	"\x16RecordOutcomesResponse\x12\x1a\n" +
+	"\baccepted\x18\x01 \x01(\x05R\baccepted\x12\x1e\n" +
+	"\n" +
+	"duplicates\x18\x02 \x01(\x05R\n" +
+	"duplicates\x124\n" +
+	"\arefused\x18\x03 \x03(\v2\x1a.rapport.v1.RefusedOutcomeR\arefused\"X\n" +
+	"\x0eRefusedOutcome\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x05R\x05index\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"P\n" +
+	"\x12ReportLoadsRequest\x12:\n" +
+	"\x05loads\x18\x01 \x03(\v2\x17.rapport.v1.ChannelLoadB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\x05loads\"\x86\x01\n" +
+	"\vChannelLoad\x12#\n" +
+	"\achannel\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\achannel\x12+\n" +
+	"\x04load\x18\x02 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x80\x84.A)\x00\x00\x00\x00\x00\x00\x00\x00R\x04load\x12%\n" +
+	"\aseconds\x18\x03 \x01(\x05B\v\xbaH\b\x1a\x06\x18\x80\xa3\x05(\x00R\aseconds\"\x15\n" +
+	"\x13ReportLoadsResponse\"K\n" +
+	"\tCardField\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x14\n" +
+	"\x05known\x18\x03 \x01(\bR\x05known\"\xfc\x02\n" +
 	"\rDecideRequest\x12&\n" +
 	"\bcustomer\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05 \x01(\x80\x02R\bcustomer\x12*\n" +
@@ -1108,7 +2282,7 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x05value:\x028\x01\"_\n" +
 	"\x06DryRun\x12A\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampB\x11\xbaH\x0e\xb2\x01\v\"\a\b\xff\x82\xd1\xff\xaf\a2\x00R\x04time\x12\x12\n" +
-	"\x04seed\x18\x02 \x01(\x04R\x04seed\"\xe7\x03\n" +
+	"\x04seed\x18\x02 \x01(\x04R\x04seed\"\xcf\x04\n" +
 	"\x0eDecideResponse\x12\x1f\n" +
 	"\vdecision_id\x18\x01 \x01(\tR\n" +
 	"decisionId\x12+\n" +
@@ -1122,7 +2296,10 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"\fdegradations\x18\t \x03(\v2\x17.rapport.v1.DegradationR\fdegradations\x12.\n" +
 	"\x04time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
-	"\x04seed\x18\v \x01(\x04R\x04seed\"\xf9\x01\n" +
+	"\x04seed\x18\v \x01(\x04R\x04seed\x12)\n" +
+	"\x04card\x18\f \x03(\v2\x15.rapport.v1.CardFieldR\x04card\x12;\n" +
+	"\vvalid_until\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"validUntil\"\xa7\x02\n" +
 	"\tPlacement\x12\x14\n" +
 	"\x05offer\x18\x01 \x01(\tR\x05offer\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x14\n" +
@@ -1132,7 +2309,10 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"\x05score\x18\x06 \x01(\x01R\x05score\x12\x16\n" +
 	"\x06reason\x18\a \x01(\tR\x06reason\x12,\n" +
 	"\x05parts\x18\b \x01(\v2\x16.rapport.v1.ScorePartsR\x05parts\x12\x1a\n" +
-	"\bfallback\x18\t \x01(\bR\bfallback\"p\n" +
+	"\bfallback\x18\t \x01(\bR\bfallback\x12\x16\n" +
+	"\x06script\x18\n" +
+	" \x01(\tR\x06script\x12\x14\n" +
+	"\x05token\x18\v \x01(\tR\x05token\"p\n" +
 	"\n" +
 	"ScoreParts\x12\x1e\n" +
 	"\n" +
@@ -1140,15 +2320,21 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"propensity\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x01R\x05value\x12\x16\n" +
 	"\x06weight\x18\x03 \x01(\x01R\x06weight\x12\x14\n" +
-	"\x05lever\x18\x04 \x01(\x01R\x05lever\"N\n" +
+	"\x05lever\x18\x04 \x01(\x01R\x05lever\"\x84\x01\n" +
 	"\bWithheld\x12*\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x12.rapport.v1.ReasonR\x06reason\x12\x16\n" +
-	"\x06offers\x18\x02 \x03(\tR\x06offers\"v\n" +
+	"\x06offers\x18\x02 \x03(\tR\x06offers\x124\n" +
+	"\adetails\x18\x03 \x03(\v2\x1a.rapport.v1.WithheldDetailR\adetails\"h\n" +
+	"\x0eWithheldDetail\x12\x14\n" +
+	"\x05offer\x18\x01 \x01(\tR\x05offer\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x120\n" +
+	"\x05until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\x90\x01\n" +
 	"\x06Funnel\x12\x1e\n" +
 	"\n" +
 	"candidates\x18\x01 \x01(\x05R\n" +
 	"candidates\x12\x1a\n" +
-	"\beligible\x18\x02 \x01(\x05R\beligible\x12\x16\n" +
+	"\beligible\x18\x02 \x01(\x05R\beligible\x12\x18\n" +
+	"\aallowed\x18\x05 \x01(\x05R\aallowed\x12\x16\n" +
 	"\x06ranked\x18\x03 \x01(\x05R\x06ranked\x12\x18\n" +
 	"\aoffered\x18\x04 \x01(\x05R\aoffered\"\xdb\x01\n" +
 	"\n" +
@@ -1175,7 +2361,7 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"\vDegradation\x12/\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1b.rapport.v1.DegradationKindR\x04kind\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x14\n" +
-	"\x05fault\x18\x03 \x01(\tR\x05fault*\xc3\x01\n" +
+	"\x05fault\x18\x03 \x01(\tR\x05fault*\xf9\x03\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eREASON_OFFERED\x10\x01\x12\x17\n" +
@@ -1184,7 +2370,21 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"\x11REASON_RULE_ERROR\x10\x04\x12\x1d\n" +
 	"\x19REASON_PROFILE_UNREADABLE\x10\x05\x12\x11\n" +
 	"\rREASON_VETOED\x10\x06\x12\x17\n" +
-	"\x13REASON_RANKED_BELOW\x10\a*\x94\x02\n" +
+	"\x13REASON_RANKED_BELOW\x10\a\x12\x10\n" +
+	"\fREASON_OWNED\x10\b\x12\x14\n" +
+	"\x10REASON_NOT_VALID\x10\t\x12\x17\n" +
+	"\x13REASON_PREREQUISITE\x10\n" +
+	"\x12\x19\n" +
+	"\x15REASON_DO_NOT_DISTURB\x10\v\x12\x15\n" +
+	"\x11REASON_NO_CONSENT\x10\f\x12\x19\n" +
+	"\x15REASON_QUIET_DEFERRED\x10\r\x12\x11\n" +
+	"\rREASON_CAPPED\x10\x0e\x12\x13\n" +
+	"\x0fREASON_CAPACITY\x10\x0f\x12\x18\n" +
+	"\x14REASON_CONTROL_GROUP\x10\x10\x12\x18\n" +
+	"\x14REASON_OTHER_CHANNEL\x10\x11\x12\x13\n" +
+	"\x0fREASON_EXCLUDED\x10\x12\x12\x18\n" +
+	"\x14REASON_BELOW_MINIMUM\x10\x13\x12\x1b\n" +
+	"\x17REASON_OTHER_TOUCHPOINT\x10\x14*\x94\x02\n" +
 	"\x0fDegradationKind\x12 \n" +
 	"\x1cDEGRADATION_KIND_UNSPECIFIED\x10\x00\x12$\n" +
 	" DEGRADATION_KIND_STRATEGY_FAILED\x10\x01\x12\"\n" +
@@ -1192,9 +2392,14 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	" DEGRADATION_KIND_NO_TIME_TO_RANK\x10\x03\x12'\n" +
 	"#DEGRADATION_KIND_PROFILE_UNREADABLE\x10\x04\x12\x1d\n" +
 	"\x19DEGRADATION_KIND_FALLBACK\x10\x05\x12'\n" +
-	"#DEGRADATION_KIND_STRATEGY_SUSPENDED\x10\x062R\n" +
+	"#DEGRADATION_KIND_STRATEGY_SUSPENDED\x10\x062\x9d\x03\n" +
 	"\x0fDecisionService\x12?\n" +
-	"\x06Decide\x12\x19.rapport.v1.DecideRequest\x1a\x1a.rapport.v1.DecideResponseB)Z'rapport/server/api/rapport/v1;rapportv1b\x06proto3"
+	"\x06Decide\x12\x19.rapport.v1.DecideRequest\x1a\x1a.rapport.v1.DecideResponse\x12K\n" +
+	"\n" +
+	"DecideMany\x12\x1d.rapport.v1.DecideManyRequest\x1a\x1e.rapport.v1.DecideManyResponse\x12S\n" +
+	"\fDecideStream\x12\x1f.rapport.v1.DecideStreamRequest\x1a .rapport.v1.DecideStreamResponse0\x01\x12W\n" +
+	"\x0eRecordOutcomes\x12!.rapport.v1.RecordOutcomesRequest\x1a\".rapport.v1.RecordOutcomesResponse\x12N\n" +
+	"\vReportLoads\x12\x1e.rapport.v1.ReportLoadsRequest\x1a\x1f.rapport.v1.ReportLoadsResponseB)Z'rapport/server/api/rapport/v1;rapportv1b\x06proto3"
 
 var (
 	file_rapport_v1_decision_service_proto_rawDescOnce sync.Once
@@ -1209,48 +2414,96 @@ func file_rapport_v1_decision_service_proto_rawDescGZIP() []byte {
 }
 
 var file_rapport_v1_decision_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_rapport_v1_decision_service_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_rapport_v1_decision_service_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_rapport_v1_decision_service_proto_goTypes = []any{
-	(Reason)(0),                   // 0: rapport.v1.Reason
-	(DegradationKind)(0),          // 1: rapport.v1.DegradationKind
-	(*DecideRequest)(nil),         // 2: rapport.v1.DecideRequest
-	(*DryRun)(nil),                // 3: rapport.v1.DryRun
-	(*DecideResponse)(nil),        // 4: rapport.v1.DecideResponse
-	(*Placement)(nil),             // 5: rapport.v1.Placement
-	(*ScoreParts)(nil),            // 6: rapport.v1.ScoreParts
-	(*Withheld)(nil),              // 7: rapport.v1.Withheld
-	(*Funnel)(nil),                // 8: rapport.v1.Funnel
-	(*ProfileUse)(nil),            // 9: rapport.v1.ProfileUse
-	(*SnapshotRef)(nil),           // 10: rapport.v1.SnapshotRef
-	(*RankedBy)(nil),              // 11: rapport.v1.RankedBy
-	(*Degradation)(nil),           // 12: rapport.v1.Degradation
-	nil,                           // 13: rapport.v1.DecideRequest.ContextEntry
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
-	(*structpb.Value)(nil),        // 15: google.protobuf.Value
+	(Reason)(0),                    // 0: rapport.v1.Reason
+	(DegradationKind)(0),           // 1: rapport.v1.DegradationKind
+	(*DecideManyRequest)(nil),      // 2: rapport.v1.DecideManyRequest
+	(*DecideAt)(nil),               // 3: rapport.v1.DecideAt
+	(*DecideManyResponse)(nil),     // 4: rapport.v1.DecideManyResponse
+	(*TouchpointDecision)(nil),     // 5: rapport.v1.TouchpointDecision
+	(*DecideStreamRequest)(nil),    // 6: rapport.v1.DecideStreamRequest
+	(*DecideStreamResponse)(nil),   // 7: rapport.v1.DecideStreamResponse
+	(*RecordOutcomesRequest)(nil),  // 8: rapport.v1.RecordOutcomesRequest
+	(*OutcomeReport)(nil),          // 9: rapport.v1.OutcomeReport
+	(*RecordOutcomesResponse)(nil), // 10: rapport.v1.RecordOutcomesResponse
+	(*RefusedOutcome)(nil),         // 11: rapport.v1.RefusedOutcome
+	(*ReportLoadsRequest)(nil),     // 12: rapport.v1.ReportLoadsRequest
+	(*ChannelLoad)(nil),            // 13: rapport.v1.ChannelLoad
+	(*ReportLoadsResponse)(nil),    // 14: rapport.v1.ReportLoadsResponse
+	(*CardField)(nil),              // 15: rapport.v1.CardField
+	(*DecideRequest)(nil),          // 16: rapport.v1.DecideRequest
+	(*DryRun)(nil),                 // 17: rapport.v1.DryRun
+	(*DecideResponse)(nil),         // 18: rapport.v1.DecideResponse
+	(*Placement)(nil),              // 19: rapport.v1.Placement
+	(*ScoreParts)(nil),             // 20: rapport.v1.ScoreParts
+	(*Withheld)(nil),               // 21: rapport.v1.Withheld
+	(*WithheldDetail)(nil),         // 22: rapport.v1.WithheldDetail
+	(*Funnel)(nil),                 // 23: rapport.v1.Funnel
+	(*ProfileUse)(nil),             // 24: rapport.v1.ProfileUse
+	(*SnapshotRef)(nil),            // 25: rapport.v1.SnapshotRef
+	(*RankedBy)(nil),               // 26: rapport.v1.RankedBy
+	(*Degradation)(nil),            // 27: rapport.v1.Degradation
+	nil,                            // 28: rapport.v1.DecideManyRequest.ContextEntry
+	nil,                            // 29: rapport.v1.DecideRequest.ContextEntry
+	(*timestamppb.Timestamp)(nil),  // 30: google.protobuf.Timestamp
+	(*structpb.Value)(nil),         // 31: google.protobuf.Value
 }
 var file_rapport_v1_decision_service_proto_depIdxs = []int32{
-	13, // 0: rapport.v1.DecideRequest.context:type_name -> rapport.v1.DecideRequest.ContextEntry
-	3,  // 1: rapport.v1.DecideRequest.dry_run:type_name -> rapport.v1.DryRun
-	14, // 2: rapport.v1.DryRun.time:type_name -> google.protobuf.Timestamp
-	5,  // 3: rapport.v1.DecideResponse.slate:type_name -> rapport.v1.Placement
-	7,  // 4: rapport.v1.DecideResponse.withheld:type_name -> rapport.v1.Withheld
-	8,  // 5: rapport.v1.DecideResponse.funnel:type_name -> rapport.v1.Funnel
-	9,  // 6: rapport.v1.DecideResponse.profile:type_name -> rapport.v1.ProfileUse
-	11, // 7: rapport.v1.DecideResponse.ranked_by:type_name -> rapport.v1.RankedBy
-	12, // 8: rapport.v1.DecideResponse.degradations:type_name -> rapport.v1.Degradation
-	14, // 9: rapport.v1.DecideResponse.time:type_name -> google.protobuf.Timestamp
-	6,  // 10: rapport.v1.Placement.parts:type_name -> rapport.v1.ScoreParts
-	0,  // 11: rapport.v1.Withheld.reason:type_name -> rapport.v1.Reason
-	10, // 12: rapport.v1.ProfileUse.snapshots:type_name -> rapport.v1.SnapshotRef
-	1,  // 13: rapport.v1.Degradation.kind:type_name -> rapport.v1.DegradationKind
-	15, // 14: rapport.v1.DecideRequest.ContextEntry.value:type_name -> google.protobuf.Value
-	2,  // 15: rapport.v1.DecisionService.Decide:input_type -> rapport.v1.DecideRequest
-	4,  // 16: rapport.v1.DecisionService.Decide:output_type -> rapport.v1.DecideResponse
-	16, // [16:17] is the sub-list for method output_type
-	15, // [15:16] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	3,  // 0: rapport.v1.DecideManyRequest.at:type_name -> rapport.v1.DecideAt
+	28, // 1: rapport.v1.DecideManyRequest.context:type_name -> rapport.v1.DecideManyRequest.ContextEntry
+	17, // 2: rapport.v1.DecideManyRequest.dry_run:type_name -> rapport.v1.DryRun
+	5,  // 3: rapport.v1.DecideManyResponse.decisions:type_name -> rapport.v1.TouchpointDecision
+	24, // 4: rapport.v1.DecideManyResponse.profile:type_name -> rapport.v1.ProfileUse
+	30, // 5: rapport.v1.DecideManyResponse.time:type_name -> google.protobuf.Timestamp
+	19, // 6: rapport.v1.TouchpointDecision.slate:type_name -> rapport.v1.Placement
+	21, // 7: rapport.v1.TouchpointDecision.withheld:type_name -> rapport.v1.Withheld
+	23, // 8: rapport.v1.TouchpointDecision.funnel:type_name -> rapport.v1.Funnel
+	26, // 9: rapport.v1.TouchpointDecision.ranked_by:type_name -> rapport.v1.RankedBy
+	27, // 10: rapport.v1.TouchpointDecision.degradations:type_name -> rapport.v1.Degradation
+	15, // 11: rapport.v1.TouchpointDecision.card:type_name -> rapport.v1.CardField
+	30, // 12: rapport.v1.TouchpointDecision.valid_until:type_name -> google.protobuf.Timestamp
+	2,  // 13: rapport.v1.DecideStreamRequest.question:type_name -> rapport.v1.DecideManyRequest
+	4,  // 14: rapport.v1.DecideStreamResponse.decision:type_name -> rapport.v1.DecideManyResponse
+	9,  // 15: rapport.v1.RecordOutcomesRequest.reports:type_name -> rapport.v1.OutcomeReport
+	30, // 16: rapport.v1.OutcomeReport.time:type_name -> google.protobuf.Timestamp
+	11, // 17: rapport.v1.RecordOutcomesResponse.refused:type_name -> rapport.v1.RefusedOutcome
+	13, // 18: rapport.v1.ReportLoadsRequest.loads:type_name -> rapport.v1.ChannelLoad
+	29, // 19: rapport.v1.DecideRequest.context:type_name -> rapport.v1.DecideRequest.ContextEntry
+	17, // 20: rapport.v1.DecideRequest.dry_run:type_name -> rapport.v1.DryRun
+	30, // 21: rapport.v1.DryRun.time:type_name -> google.protobuf.Timestamp
+	19, // 22: rapport.v1.DecideResponse.slate:type_name -> rapport.v1.Placement
+	21, // 23: rapport.v1.DecideResponse.withheld:type_name -> rapport.v1.Withheld
+	23, // 24: rapport.v1.DecideResponse.funnel:type_name -> rapport.v1.Funnel
+	24, // 25: rapport.v1.DecideResponse.profile:type_name -> rapport.v1.ProfileUse
+	26, // 26: rapport.v1.DecideResponse.ranked_by:type_name -> rapport.v1.RankedBy
+	27, // 27: rapport.v1.DecideResponse.degradations:type_name -> rapport.v1.Degradation
+	30, // 28: rapport.v1.DecideResponse.time:type_name -> google.protobuf.Timestamp
+	15, // 29: rapport.v1.DecideResponse.card:type_name -> rapport.v1.CardField
+	30, // 30: rapport.v1.DecideResponse.valid_until:type_name -> google.protobuf.Timestamp
+	20, // 31: rapport.v1.Placement.parts:type_name -> rapport.v1.ScoreParts
+	0,  // 32: rapport.v1.Withheld.reason:type_name -> rapport.v1.Reason
+	22, // 33: rapport.v1.Withheld.details:type_name -> rapport.v1.WithheldDetail
+	30, // 34: rapport.v1.WithheldDetail.until:type_name -> google.protobuf.Timestamp
+	25, // 35: rapport.v1.ProfileUse.snapshots:type_name -> rapport.v1.SnapshotRef
+	1,  // 36: rapport.v1.Degradation.kind:type_name -> rapport.v1.DegradationKind
+	31, // 37: rapport.v1.DecideManyRequest.ContextEntry.value:type_name -> google.protobuf.Value
+	31, // 38: rapport.v1.DecideRequest.ContextEntry.value:type_name -> google.protobuf.Value
+	16, // 39: rapport.v1.DecisionService.Decide:input_type -> rapport.v1.DecideRequest
+	2,  // 40: rapport.v1.DecisionService.DecideMany:input_type -> rapport.v1.DecideManyRequest
+	6,  // 41: rapport.v1.DecisionService.DecideStream:input_type -> rapport.v1.DecideStreamRequest
+	8,  // 42: rapport.v1.DecisionService.RecordOutcomes:input_type -> rapport.v1.RecordOutcomesRequest
+	12, // 43: rapport.v1.DecisionService.ReportLoads:input_type -> rapport.v1.ReportLoadsRequest
+	18, // 44: rapport.v1.DecisionService.Decide:output_type -> rapport.v1.DecideResponse
+	4,  // 45: rapport.v1.DecisionService.DecideMany:output_type -> rapport.v1.DecideManyResponse
+	7,  // 46: rapport.v1.DecisionService.DecideStream:output_type -> rapport.v1.DecideStreamResponse
+	10, // 47: rapport.v1.DecisionService.RecordOutcomes:output_type -> rapport.v1.RecordOutcomesResponse
+	14, // 48: rapport.v1.DecisionService.ReportLoads:output_type -> rapport.v1.ReportLoadsResponse
+	44, // [44:49] is the sub-list for method output_type
+	39, // [39:44] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_rapport_v1_decision_service_proto_init() }
@@ -1264,7 +2517,7 @@ func file_rapport_v1_decision_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rapport_v1_decision_service_proto_rawDesc), len(file_rapport_v1_decision_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   12,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

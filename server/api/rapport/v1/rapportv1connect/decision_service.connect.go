@@ -35,6 +35,18 @@ const (
 const (
 	// DecisionServiceDecideProcedure is the fully-qualified name of the DecisionService's Decide RPC.
 	DecisionServiceDecideProcedure = "/rapport.v1.DecisionService/Decide"
+	// DecisionServiceDecideManyProcedure is the fully-qualified name of the DecisionService's
+	// DecideMany RPC.
+	DecisionServiceDecideManyProcedure = "/rapport.v1.DecisionService/DecideMany"
+	// DecisionServiceDecideStreamProcedure is the fully-qualified name of the DecisionService's
+	// DecideStream RPC.
+	DecisionServiceDecideStreamProcedure = "/rapport.v1.DecisionService/DecideStream"
+	// DecisionServiceRecordOutcomesProcedure is the fully-qualified name of the DecisionService's
+	// RecordOutcomes RPC.
+	DecisionServiceRecordOutcomesProcedure = "/rapport.v1.DecisionService/RecordOutcomes"
+	// DecisionServiceReportLoadsProcedure is the fully-qualified name of the DecisionService's
+	// ReportLoads RPC.
+	DecisionServiceReportLoadsProcedure = "/rapport.v1.DecisionService/ReportLoads"
 )
 
 // DecisionServiceClient is a client for the rapport.v1.DecisionService service.
@@ -51,6 +63,26 @@ type DecisionServiceClient interface {
 	// the server is overloaded; DEADLINE_EXCEEDED when the caller's deadline
 	// passed before the decision began.
 	Decide(context.Context, *connect.Request[v1.DecideRequest]) (*connect.Response[v1.DecideResponse], error)
+	// DecideMany answers for several touchpoints at once, as if one slate were
+	// divided among them: no offer is made twice. Asked for a contact that is yet
+	// to be made (`one_contact`), it also chooses the channel.
+	//
+	// Errors as for Decide.
+	DecideMany(context.Context, *connect.Request[v1.DecideManyRequest]) (*connect.Response[v1.DecideManyResponse], error)
+	// DecideStream does so for a list of customers, one after the other, as for
+	// an outbound campaign. A customer that can't be decided for has an error in
+	// its place; the others go on.
+	DecideStream(context.Context, *connect.Request[v1.DecideStreamRequest]) (*connect.ServerStreamForClient[v1.DecideStreamResponse], error)
+	// RecordOutcomes takes what came of offers, by the tokens of their placements.
+	// The first report of a slate, whichever outcome it is, counts as a contact; so
+	// contact policies see both at once. Reports may come in any order, late and
+	// more than once: each counts once. When it returns, what it counts is on disk.
+	//
+	// Errors: as for ProfileService.IngestEvents.
+	RecordOutcomes(context.Context, *connect.Request[v1.RecordOutcomesRequest]) (*connect.Response[v1.RecordOutcomesResponse], error)
+	// ReportLoads tells how full channels are, as their `pressure` in the catalogue
+	// and strategies take it. A report holds until the next, at most for its time.
+	ReportLoads(context.Context, *connect.Request[v1.ReportLoadsRequest]) (*connect.Response[v1.ReportLoadsResponse], error)
 }
 
 // NewDecisionServiceClient constructs a client for the rapport.v1.DecisionService service. By
@@ -70,17 +102,65 @@ func NewDecisionServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(decisionServiceMethods.ByName("Decide")),
 			connect.WithClientOptions(opts...),
 		),
+		decideMany: connect.NewClient[v1.DecideManyRequest, v1.DecideManyResponse](
+			httpClient,
+			baseURL+DecisionServiceDecideManyProcedure,
+			connect.WithSchema(decisionServiceMethods.ByName("DecideMany")),
+			connect.WithClientOptions(opts...),
+		),
+		decideStream: connect.NewClient[v1.DecideStreamRequest, v1.DecideStreamResponse](
+			httpClient,
+			baseURL+DecisionServiceDecideStreamProcedure,
+			connect.WithSchema(decisionServiceMethods.ByName("DecideStream")),
+			connect.WithClientOptions(opts...),
+		),
+		recordOutcomes: connect.NewClient[v1.RecordOutcomesRequest, v1.RecordOutcomesResponse](
+			httpClient,
+			baseURL+DecisionServiceRecordOutcomesProcedure,
+			connect.WithSchema(decisionServiceMethods.ByName("RecordOutcomes")),
+			connect.WithClientOptions(opts...),
+		),
+		reportLoads: connect.NewClient[v1.ReportLoadsRequest, v1.ReportLoadsResponse](
+			httpClient,
+			baseURL+DecisionServiceReportLoadsProcedure,
+			connect.WithSchema(decisionServiceMethods.ByName("ReportLoads")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // decisionServiceClient implements DecisionServiceClient.
 type decisionServiceClient struct {
-	decide *connect.Client[v1.DecideRequest, v1.DecideResponse]
+	decide         *connect.Client[v1.DecideRequest, v1.DecideResponse]
+	decideMany     *connect.Client[v1.DecideManyRequest, v1.DecideManyResponse]
+	decideStream   *connect.Client[v1.DecideStreamRequest, v1.DecideStreamResponse]
+	recordOutcomes *connect.Client[v1.RecordOutcomesRequest, v1.RecordOutcomesResponse]
+	reportLoads    *connect.Client[v1.ReportLoadsRequest, v1.ReportLoadsResponse]
 }
 
 // Decide calls rapport.v1.DecisionService.Decide.
 func (c *decisionServiceClient) Decide(ctx context.Context, req *connect.Request[v1.DecideRequest]) (*connect.Response[v1.DecideResponse], error) {
 	return c.decide.CallUnary(ctx, req)
+}
+
+// DecideMany calls rapport.v1.DecisionService.DecideMany.
+func (c *decisionServiceClient) DecideMany(ctx context.Context, req *connect.Request[v1.DecideManyRequest]) (*connect.Response[v1.DecideManyResponse], error) {
+	return c.decideMany.CallUnary(ctx, req)
+}
+
+// DecideStream calls rapport.v1.DecisionService.DecideStream.
+func (c *decisionServiceClient) DecideStream(ctx context.Context, req *connect.Request[v1.DecideStreamRequest]) (*connect.ServerStreamForClient[v1.DecideStreamResponse], error) {
+	return c.decideStream.CallServerStream(ctx, req)
+}
+
+// RecordOutcomes calls rapport.v1.DecisionService.RecordOutcomes.
+func (c *decisionServiceClient) RecordOutcomes(ctx context.Context, req *connect.Request[v1.RecordOutcomesRequest]) (*connect.Response[v1.RecordOutcomesResponse], error) {
+	return c.recordOutcomes.CallUnary(ctx, req)
+}
+
+// ReportLoads calls rapport.v1.DecisionService.ReportLoads.
+func (c *decisionServiceClient) ReportLoads(ctx context.Context, req *connect.Request[v1.ReportLoadsRequest]) (*connect.Response[v1.ReportLoadsResponse], error) {
+	return c.reportLoads.CallUnary(ctx, req)
 }
 
 // DecisionServiceHandler is an implementation of the rapport.v1.DecisionService service.
@@ -97,6 +177,26 @@ type DecisionServiceHandler interface {
 	// the server is overloaded; DEADLINE_EXCEEDED when the caller's deadline
 	// passed before the decision began.
 	Decide(context.Context, *connect.Request[v1.DecideRequest]) (*connect.Response[v1.DecideResponse], error)
+	// DecideMany answers for several touchpoints at once, as if one slate were
+	// divided among them: no offer is made twice. Asked for a contact that is yet
+	// to be made (`one_contact`), it also chooses the channel.
+	//
+	// Errors as for Decide.
+	DecideMany(context.Context, *connect.Request[v1.DecideManyRequest]) (*connect.Response[v1.DecideManyResponse], error)
+	// DecideStream does so for a list of customers, one after the other, as for
+	// an outbound campaign. A customer that can't be decided for has an error in
+	// its place; the others go on.
+	DecideStream(context.Context, *connect.Request[v1.DecideStreamRequest], *connect.ServerStream[v1.DecideStreamResponse]) error
+	// RecordOutcomes takes what came of offers, by the tokens of their placements.
+	// The first report of a slate, whichever outcome it is, counts as a contact; so
+	// contact policies see both at once. Reports may come in any order, late and
+	// more than once: each counts once. When it returns, what it counts is on disk.
+	//
+	// Errors: as for ProfileService.IngestEvents.
+	RecordOutcomes(context.Context, *connect.Request[v1.RecordOutcomesRequest]) (*connect.Response[v1.RecordOutcomesResponse], error)
+	// ReportLoads tells how full channels are, as their `pressure` in the catalogue
+	// and strategies take it. A report holds until the next, at most for its time.
+	ReportLoads(context.Context, *connect.Request[v1.ReportLoadsRequest]) (*connect.Response[v1.ReportLoadsResponse], error)
 }
 
 // NewDecisionServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -112,10 +212,42 @@ func NewDecisionServiceHandler(svc DecisionServiceHandler, opts ...connect.Handl
 		connect.WithSchema(decisionServiceMethods.ByName("Decide")),
 		connect.WithHandlerOptions(opts...),
 	)
+	decisionServiceDecideManyHandler := connect.NewUnaryHandler(
+		DecisionServiceDecideManyProcedure,
+		svc.DecideMany,
+		connect.WithSchema(decisionServiceMethods.ByName("DecideMany")),
+		connect.WithHandlerOptions(opts...),
+	)
+	decisionServiceDecideStreamHandler := connect.NewServerStreamHandler(
+		DecisionServiceDecideStreamProcedure,
+		svc.DecideStream,
+		connect.WithSchema(decisionServiceMethods.ByName("DecideStream")),
+		connect.WithHandlerOptions(opts...),
+	)
+	decisionServiceRecordOutcomesHandler := connect.NewUnaryHandler(
+		DecisionServiceRecordOutcomesProcedure,
+		svc.RecordOutcomes,
+		connect.WithSchema(decisionServiceMethods.ByName("RecordOutcomes")),
+		connect.WithHandlerOptions(opts...),
+	)
+	decisionServiceReportLoadsHandler := connect.NewUnaryHandler(
+		DecisionServiceReportLoadsProcedure,
+		svc.ReportLoads,
+		connect.WithSchema(decisionServiceMethods.ByName("ReportLoads")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/rapport.v1.DecisionService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case DecisionServiceDecideProcedure:
 			decisionServiceDecideHandler.ServeHTTP(w, r)
+		case DecisionServiceDecideManyProcedure:
+			decisionServiceDecideManyHandler.ServeHTTP(w, r)
+		case DecisionServiceDecideStreamProcedure:
+			decisionServiceDecideStreamHandler.ServeHTTP(w, r)
+		case DecisionServiceRecordOutcomesProcedure:
+			decisionServiceRecordOutcomesHandler.ServeHTTP(w, r)
+		case DecisionServiceReportLoadsProcedure:
+			decisionServiceReportLoadsHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -127,4 +259,20 @@ type UnimplementedDecisionServiceHandler struct{}
 
 func (UnimplementedDecisionServiceHandler) Decide(context.Context, *connect.Request[v1.DecideRequest]) (*connect.Response[v1.DecideResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.DecisionService.Decide is not implemented"))
+}
+
+func (UnimplementedDecisionServiceHandler) DecideMany(context.Context, *connect.Request[v1.DecideManyRequest]) (*connect.Response[v1.DecideManyResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.DecisionService.DecideMany is not implemented"))
+}
+
+func (UnimplementedDecisionServiceHandler) DecideStream(context.Context, *connect.Request[v1.DecideStreamRequest], *connect.ServerStream[v1.DecideStreamResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.DecisionService.DecideStream is not implemented"))
+}
+
+func (UnimplementedDecisionServiceHandler) RecordOutcomes(context.Context, *connect.Request[v1.RecordOutcomesRequest]) (*connect.Response[v1.RecordOutcomesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.DecisionService.RecordOutcomes is not implemented"))
+}
+
+func (UnimplementedDecisionServiceHandler) ReportLoads(context.Context, *connect.Request[v1.ReportLoadsRequest]) (*connect.Response[v1.ReportLoadsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.DecisionService.ReportLoads is not implemented"))
 }

@@ -1,0 +1,301 @@
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"rapport/profilestore"
+	rapportv1 "rapport/server/api/rapport/v1"
+	"rapport/server/catalog"
+	"rapport/server/decide"
+	"rapport/server/ledger"
+)
+
+// errNoPlaces means that what a decision promises can't be held.
+var errNoPlaces = errors.New("contacts can't be reserved: nothing that is limited is offered")
+
+// decide makes a decision while nobody else decides for the same customer.
+//
+// How often a customer was contacted is what the history says and what other decisions
+// have promised. A promise becomes history by a report, which writes the history
+// first; so under the customer's lock, with the promises read before the history, a
+// contact is in one of them, or for a moment in both.
+//
+// A dry run reads the promises and makes none.
+func (s decisions) decide(ctx context.Context, q *question, d *decision) error {
+	r, c := &d.request, d.live.compiled
+	if len(c.Policies)+len(c.Capacities) == 0 {
+		return s.run(ctx, q, d)
+	}
+	if r.Dry {
+		d.met(s.ledger.Peek(r.Now, d.who.names()...))
+		r.Places = &places{catalog: c, now: r.Now, free: s.ledger.Free}
+		return s.run(ctx, q, d)
+	}
+	held, err := s.hold(ctx, d)
+	switch {
+	case err != nil && ctx.Err() == nil: // others decide for the customer until the deadline
+		return s.runClosed(ctx, q, d, err)
+	case err != nil:
+		return err
+	}
+	defer func() { held.End() }()
+	d.met(held.Pending())
+	taking := &places{catalog: c, now: r.Now, hold: held}
+	r.Places = taking
+	if err := s.run(ctx, q, d); err != nil {
+		return err
+	}
+	if err := held.Reserve(ctx, d.reservations(taking)...); err != nil {
+		return s.runClosed(ctx, q, d, err)
+	}
+	return nil
+}
+
+// runClosed decides where contacts can't be reserved: as where the profile can't be
+// read, what must be limited is not offered.
+func (s decisions) runClosed(ctx context.Context, q *question, d *decision, err error) error {
+	s.log.Error("contacts can't be reserved", "decision", d.id, "error", err)
+	r := &d.request
+	d.readErr, r.Profile, r.History, r.Pending, r.Places = errNoPlaces, nil, profilestore.History{}, nil, full{}
+	return s.run(ctx, q, d)
+}
+
+// met gives the decision what the customer met, and what others have promised.
+func (d *decision) met(pending []ledger.Contact) {
+	for i := range pending {
+		p := &pending[i]
+		d.request.Pending = append(d.request.Pending, decide.Contact{Time: p.Time, Channel: p.Channel, Touchpoint: p.Touchpoint, Items: p.Items})
+	}
+	if d.who.view != nil {
+		d.request.History = d.who.view.At(d.request.Now).History()
+	}
+}
+
+// full are places of which none is left.
+type full struct{}
+
+func (full) Take(int, int, int) bool { return false }
+func (full) Return(int, int, int)    {}
+
+// names returns by which names contacts of a customer may be kept: the first is the one
+// by which they are from now on. There are none of one who is not known.
+func (k known) names() []string {
+	if k.view == nil || k.blocked {
+		return nil
+	}
+	names := []string{k.view.Customer()}
+	if k.view.IdentityEpoch() == 0 {
+		return names
+	}
+	for _, m := range k.view.Group().Members {
+		if m.Until == 0 && !slices.Contains(names, m.Identity) {
+			names = append(names, m.Identity)
+		}
+	}
+	return names
+}
+
+// hold takes the customer's lock and reads the profile again, which may have changed
+// since, and with it who the customer is.
+func (s decisions) hold(ctx context.Context, d *decision) (*ledger.Hold, error) {
+	ctx, cancel := context.WithDeadline(ctx, d.request.Deadline)
+	defer cancel()
+	for {
+		known := d.who.names()
+		held, err := s.ledger.Begin(ctx, d.request.Now, known...)
+		if err != nil || known == nil {
+			return held, err
+		}
+		view := s.store.CachedView(d.who.identity)
+		if view == nil {
+			// Not from the cache: it is read while others wait who ask for the same customer.
+			if view, err = s.readProfile(d.who.identity, d.request.Deadline); err != nil {
+				return held, nil //nolint:nilerr // what was read before has to do
+			}
+		}
+		d.who.view, d.request.Customer, d.request.Profile = view, customerHash(view.Customer()), view.At(d.request.Now)
+		if slices.Equal(d.who.names(), known) {
+			return held, nil
+		}
+		held.End()
+	}
+}
+
+// run decides, when there is a processor for it: who waits for a disk, or for another
+// decision about the same customer, needs none.
+func (s decisions) run(ctx context.Context, q *question, d *decision) error {
+	if err := s.admission.enter(ctx); err != nil {
+		return err
+	}
+	defer s.admission.leave()
+	if len(d.at) == 1 && !q.one {
+		d.live.decider.Decide(ctx, &d.request, &d.answers[0])
+		return nil
+	}
+	d.live.decider.DecideMany(ctx, &d.request, d.at, q.one, d.answers)
+	return nil
+}
+
+// contact is a slate that goes out: all that the answer offers in one channel.
+type contact struct {
+	touchpoint string // the first that has a part of it
+	items      []profilestore.Item
+}
+
+// contacts returns the contacts that a decision makes, by channel, and the places of the
+// items in them of each placement, by touchpoint.
+func (d *decision) contacts() (byChannel map[int]*contact, items [][]int) {
+	c := d.live.compiled
+	byChannel, items = make(map[int]*contact), make([][]int, len(d.at))
+	for i := range d.answers {
+		t := &c.Touchpoints[d.at[i].Touchpoint]
+		for _, p := range d.answers[i].Slate {
+			x := byChannel[p.Channel]
+			if x == nil {
+				x = &contact{touchpoint: t.ID}
+				byChannel[p.Channel] = x
+			}
+			o := &c.Offers[p.Offer]
+			items[i] = append(items[i], len(x.items))
+			x.items = append(x.items, profilestore.Item{Offer: o.ID, Group: o.Group, Class: o.Class.String()})
+		}
+	}
+	return byChannel, items
+}
+
+// reservations are what a decision promises.
+func (d *decision) reservations(taken *places) []ledger.Reservation {
+	var out []ledger.Reservation
+	contacts, _ := d.contacts()
+	for _, channel := range slices.Sorted(maps.Keys(contacts)) {
+		ch, x := &d.live.compiled.Channels[channel], contacts[channel]
+		out = append(out, ledger.Reservation{
+			ID:      ledgerID(d.id, ch.ID),
+			Contact: ledger.Contact{Time: d.request.Now, Channel: ch.ID, Touchpoint: x.touchpoint, Items: x.items},
+			Expires: d.request.Now + ch.Hold.Microseconds(),
+			Taken:   taken.of(channel),
+		})
+	}
+	return out
+}
+
+// ledgerID identifies the contact of a decision in a channel.
+func ledgerID(decision ulid.ULID, channel string) ledger.ID {
+	sum := sha256.Sum256(append(decision[:], channel...))
+	return ledger.ID(sum[:16])
+}
+
+// addTokens gives each placement of a touchpoint its token.
+func (s decisions) addTokens(d *decision, i int, res *rapportv1.TouchpointDecision) {
+	if d.request.Dry || d.who.blocked || len(res.GetSlate()) == 0 {
+		return
+	}
+	customer := d.who.identity
+	if d.who.view != nil {
+		customer = d.who.view.Customer()
+	}
+	contacts, items := d.contacts()
+	for k, p := range d.answers[i].Slate {
+		ch := &d.live.compiled.Channels[p.Channel]
+		x := contacts[p.Channel]
+		res.Slate[k].Token = s.tokens.seal(&token{
+			decision: d.id, time: d.request.Now, expires: d.request.Now + ch.Hold.Microseconds(), customer: customer, channel: ch.ID, touchpoint: x.touchpoint,
+			items: x.items, item: items[i][k],
+		})
+		res.ValidUntil = timestamppb.New(time.UnixMicro(d.request.Now).Add(ch.Hold))
+	}
+}
+
+// places are the capacities of a catalogue, for one decision.
+type places struct {
+	catalog *catalog.Compiled
+	now     int64
+	hold    *ledger.Hold                    // what is taken is the hold's; or, for a dry run:
+	free    func(ledger.Place, int64) int64 // how many are left
+	taken   []taken
+}
+
+// taken is a place that a decision took, for one offer or, where a contact takes one
+// whatever is in it, for all in a channel.
+type taken struct {
+	place                    ledger.Place
+	capacity, offer, channel int // offer is −1 for all
+	uses                     int
+}
+
+// find returns what is taken of a capacity for an offer in a channel.
+func (p *places) find(capacity, offer, channel int) *taken {
+	for i := range p.taken {
+		if t := &p.taken[i]; t.capacity == capacity && t.channel == channel && (t.offer == offer || t.offer < 0) {
+			return t
+		}
+	}
+	return nil
+}
+
+// Take implements decide.Places.
+func (p *places) Take(capacity, offer, channel int) bool {
+	if t := p.find(capacity, offer, channel); t != nil {
+		t.uses++
+		return true
+	}
+	c := &p.catalog.Capacities[capacity]
+	t := taken{capacity: capacity, offer: offer, channel: channel, uses: 1, place: ledger.Place{
+		Capacity: c.ID, Period: uint8(c.Period), Begin: c.Period.Begin(p.now, p.catalog.Clock.Zone),
+		TakenBy: c.TakenBy, Offer: p.catalog.Offers[offer].ID,
+	}}
+	if c.TakenBy == catalog.CountContacts {
+		t.offer, t.place.TakenBy, t.place.Offer = -1, ledger.OutcomeContact, ""
+	}
+	if p.hold != nil {
+		if !p.hold.Take(t.place, c.Max) {
+			return false
+		}
+	} else {
+		left := p.free(t.place, c.Max)
+		for i := range p.taken {
+			if p.taken[i].capacity == capacity {
+				left--
+			}
+		}
+		if left <= 0 {
+			return false
+		}
+	}
+	p.taken = append(p.taken, t)
+	return true
+}
+
+// Return implements decide.Places.
+func (p *places) Return(capacity, offer, channel int) {
+	t := p.find(capacity, offer, channel)
+	if t == nil {
+		return
+	}
+	if t.uses--; t.uses > 0 {
+		return
+	}
+	if p.hold != nil {
+		p.hold.Return(t.place)
+	}
+	p.taken = slices.DeleteFunc(p.taken, func(x taken) bool { return x.uses == 0 })
+}
+
+// of returns the places that are taken for a channel.
+func (p *places) of(channel int) []ledger.Place {
+	var out []ledger.Place
+	for i := range p.taken {
+		if p.taken[i].channel == channel {
+			out = append(out, p.taken[i].place)
+		}
+	}
+	return out
+}
