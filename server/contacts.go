@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"maps"
 	"slices"
 	"time"
 
@@ -138,51 +137,61 @@ func (s decisions) run(ctx context.Context, q *question, d *decision) error {
 	defer s.admission.leave()
 	if len(d.at) == 1 && !q.one {
 		d.live.decider.Decide(ctx, &d.request, &d.answers[0])
-		return nil
+	} else {
+		d.live.decider.DecideMany(ctx, &d.request, d.at, q.one, d.answers)
 	}
-	d.live.decider.DecideMany(ctx, &d.request, d.at, q.one, d.answers)
+	d.gather()
 	return nil
 }
 
 // contact is a slate that goes out: all that the answer offers in one channel.
 type contact struct {
+	channel    int    // in Compiled.Channels
 	touchpoint string // the first that has a part of it
 	items      []profilestore.Item
 }
 
-// contacts returns the contacts that a decision makes, by channel, and the places of the
-// items in them of each placement, by touchpoint.
-func (d *decision) contacts() (byChannel map[int]*contact, items [][]int) {
+// gather finds the contacts that the decision makes, of each channel one, in the order
+// of the answer.
+func (d *decision) gather() {
 	c := d.live.compiled
-	byChannel, items = make(map[int]*contact), make([][]int, len(d.at))
+	d.contacts = d.contacts[:0]
 	for i := range d.answers {
 		t := &c.Touchpoints[d.at[i].Touchpoint]
 		for _, p := range d.answers[i].Slate {
-			x := byChannel[p.Channel]
+			x := d.contact(p.Channel)
 			if x == nil {
-				x = &contact{touchpoint: t.ID}
-				byChannel[p.Channel] = x
+				d.contacts = append(d.contacts, contact{channel: p.Channel, touchpoint: t.ID})
+				x = &d.contacts[len(d.contacts)-1]
 			}
 			o := &c.Offers[p.Offer]
-			items[i] = append(items[i], len(x.items))
 			x.items = append(x.items, profilestore.Item{Offer: o.ID, Group: o.Group, Class: o.Class.String()})
 		}
 	}
-	return byChannel, items
+}
+
+// contact returns the contact in a channel, nil if there is none.
+func (d *decision) contact(channel int) *contact {
+	for i := range d.contacts {
+		if d.contacts[i].channel == channel {
+			return &d.contacts[i]
+		}
+	}
+	return nil
 }
 
 // reservations are what a decision promises.
 func (d *decision) reservations(taken *places) []ledger.Reservation {
-	var out []ledger.Reservation
-	contacts, _ := d.contacts()
-	for _, channel := range slices.Sorted(maps.Keys(contacts)) {
-		ch, x := &d.live.compiled.Channels[channel], contacts[channel]
-		out = append(out, ledger.Reservation{
+	out := make([]ledger.Reservation, len(d.contacts))
+	for i := range d.contacts {
+		x := &d.contacts[i]
+		ch := &d.live.compiled.Channels[x.channel]
+		out[i] = ledger.Reservation{
 			ID:      ledgerID(d.id, ch.ID),
 			Contact: ledger.Contact{Time: d.request.Now, Channel: ch.ID, Touchpoint: x.touchpoint, Items: x.items},
 			Expires: d.request.Now + ch.Hold.Microseconds(),
-			Taken:   taken.of(channel),
-		})
+			Taken:   taken.of(x.channel),
+		}
 	}
 	return out
 }
@@ -202,15 +211,14 @@ func (s decisions) addTokens(d *decision, i int, res *rapportv1.TouchpointDecisi
 	if d.who.view != nil {
 		customer = d.who.view.Customer()
 	}
-	contacts, items := d.contacts()
 	for k, p := range d.answers[i].Slate {
-		ch := &d.live.compiled.Channels[p.Channel]
-		x := contacts[p.Channel]
+		ch, x, offer := &d.live.compiled.Channels[p.Channel], d.contact(p.Channel), d.live.compiled.Offers[p.Offer].ID
+		until := d.request.Now + ch.Hold.Microseconds()
 		res.Slate[k].Token = s.tokens.seal(&token{
-			decision: d.id, time: d.request.Now, expires: d.request.Now + ch.Hold.Microseconds(), customer: customer, channel: ch.ID, touchpoint: x.touchpoint,
-			items: x.items, item: items[i][k],
+			decision: d.id, time: d.request.Now, expires: until, customer: customer, channel: ch.ID, touchpoint: x.touchpoint,
+			items: x.items, item: slices.IndexFunc(x.items, func(y profilestore.Item) bool { return y.Offer == offer }),
 		})
-		res.ValidUntil = timestamppb.New(time.UnixMicro(d.request.Now).Add(ch.Hold))
+		res.ValidUntil = timestamppb.New(time.UnixMicro(until))
 	}
 }
 

@@ -59,13 +59,14 @@ type question struct {
 
 // decision is what was decided. It is valid while its live is held.
 type decision struct {
-	live    *live
-	id      ulid.ULID
-	at      []decide.At
-	request decide.Request
-	answers []decide.Answer // by at
-	who     known
-	readErr error // why the profile could not be read
+	live     *live
+	id       ulid.ULID
+	at       []decide.At
+	request  decide.Request
+	answers  []decide.Answer // by at
+	contacts []contact       // that the answers make
+	who      known
+	readErr  error // why the profile could not be read
 }
 
 // Decide makes one decision.
