@@ -34,8 +34,10 @@ type Env struct {
 // kind or is declared twice.
 func NewEnv(schema *profilestore.Schema, context []Input) (*Env, error) {
 	names := objects{profileObject: {}, contextObject: {}}
+	places := make(map[string]int)
 	for slot, f := range schema.Fields() {
 		names.addProfileField(slot, f)
+		places["profile."+f.Name] = slot
 	}
 	for i, in := range context {
 		if _, ok := names[contextObject][in.Name]; ok {
@@ -45,6 +47,7 @@ func NewEnv(schema *profilestore.Schema, context []Input) (*Env, error) {
 			return nil, fmt.Errorf("rules: context.%s has no type", in.Name)
 		}
 		names.addContextField(i, in)
+		places["context."+in.Name] = i
 	}
 	lang, err := newLanguage(names, map[string]*types.Type{
 		"profile": types.NewObjectType(profileObject),
@@ -55,6 +58,7 @@ func NewEnv(schema *profilestore.Schema, context []Input) (*Env, error) {
 		return nil, err
 	}
 	lang.eventTables = schema.TableNames()
+	lang.places = places
 	return &Env{lang: lang}, nil
 }
 
@@ -77,6 +81,10 @@ type language struct {
 
 	// segments are what stands for segment.NAME; nil if there are none.
 	segments segments
+
+	// places are the slots of profile.GROUP.NAME and the indices of context.NAME, for
+	// the compiler. Without, nothing is compiled.
+	places map[string]int
 }
 
 func newLanguage(names objects, roots map[string]*types.Type, tables ...string) (*language, error) {

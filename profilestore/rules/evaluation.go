@@ -22,13 +22,16 @@ type Inputs struct {
 // Evaluation evaluates rules of one [Table] for one customer at a time. It is
 // reusable, not safe for concurrent use.
 type Evaluation struct {
-	memo memo
-	vars variables
+	memo  memo
+	vars  variables
+	frame frame
 }
 
 // NewEvaluation returns an Evaluation whose inputs are all unknown.
 func (t *Table) NewEvaluation() *Evaluation {
-	return &Evaluation{memo: newMemo(t.atoms)}
+	e := &Evaluation{memo: newMemo(t.atoms)}
+	e.frame.vars = &e.vars
+	return e
 }
 
 // Reset makes the evaluation that of another decision. It keeps in until the
@@ -41,7 +44,7 @@ func (e *Evaluation) Reset(in Inputs) {
 // Evaluate returns the outcome of a rule of the table. Each of its atomic
 // conditions is evaluated at most once for each Reset, and only until one is
 // false.
-func (e *Evaluation) Evaluate(r Rule) Truth { return e.memo.evaluate(r, &e.vars) }
+func (e *Evaluation) Evaluate(r Rule) Truth { return e.memo.evaluate(r, &e.vars, &e.frame) }
 
 // variables are the inputs as cel-go's activation.
 type variables struct {
@@ -95,7 +98,8 @@ func newMemo(atoms []atom) memo { return memo{atoms: atoms, results: make([]resu
 
 func (m *memo) reset() { clear(m.results) }
 
-func (m *memo) evaluate(r Rule, vars cel.Activation) Truth {
+// evaluate returns the outcome of a rule. f may be nil if no condition is compiled.
+func (m *memo) evaluate(r Rule, vars cel.Activation, f *frame) Truth {
 	for _, i := range r.atoms {
 		if m.results[i] == result(False)+1 {
 			return False
@@ -105,7 +109,7 @@ func (m *memo) evaluate(r Rule, vars cel.Activation) Truth {
 	for _, i := range r.atoms {
 		t := m.results[i]
 		if t == 0 {
-			t = result(run(m.atoms[i].prog, vars)) + 1
+			t = result(m.atoms[i].evaluate(vars, f)) + 1
 			m.results[i] = t
 		}
 		switch Truth(t - 1) {
@@ -123,7 +127,19 @@ func (m *memo) evaluate(r Rule, vars cel.Activation) Truth {
 	return out
 }
 
-// run evaluates a condition.
+// evaluate evaluates the condition, by its code if it has some.
+func (a *atom) evaluate(vars cel.Activation, f *frame) Truth {
+	if a.code == nil {
+		return run(a.prog, vars)
+	}
+	f.gaveUp = false
+	if t := a.code(f); !f.gaveUp {
+		return t
+	}
+	return run(a.prog, vars)
+}
+
+// run evaluates a condition on cel-go.
 func run(p cel.Program, vars cel.Activation) Truth {
 	v, _, err := p.Eval(vars)
 	switch {

@@ -68,7 +68,7 @@ func (m *EventMapper) Map(e *profilestore.Event, dst []profilestore.Change) ([]p
 
 // apply appends what one rule makes of the event.
 func (m *EventMapper) apply(r *eventRule, x *eventEvaluation, dst []profilestore.Change) ([]profilestore.Change, error) {
-	switch x.memo.evaluate(r.on, x) {
+	switch x.memo.evaluate(r.on, x, nil) {
 	case False, Unknown:
 		return dst, nil
 	case Failed:

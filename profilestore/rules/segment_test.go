@@ -68,7 +68,7 @@ func TestSegments(t *testing.T) {
 			t.Fatal(err)
 		}
 		if fmt.Sprint(one) != fmt.Sprint(two) {
-			t.Fatalf("%s with %v has the conditions %v, written out %v: %q", rule, segments, one, two, b.Build().atoms)
+			t.Fatalf("%s with %v has the conditions %v, written out %v: %v", rule, segments, one, two, b.Build().atoms)
 		}
 		e := b.Build().NewEvaluation()
 		for range 4 {

@@ -1,0 +1,359 @@
+package rules
+
+import (
+	"slices"
+	"strings"
+
+	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/operators"
+	"cel.dev/cel-go/common/types"
+
+	"rapport/profilestore"
+)
+
+// list compiles a list: one that is written out, a set, or what split, map, filter, +
+// and ?: make. Its elements lie in the frame until that is rewound, or are constant.
+func (k *kind[T]) list(c *compiler, e ast.Expr) node[[]T] {
+	if t := c.typeOf(e); t.Kind() != types.ListKind || t.Parameters()[0].Kind() != k.of && !isEmptyList(e) {
+		return notCovered[[]T](c, "a "+plainType(t))
+	}
+	c.scratch = true
+	switch e.Kind() {
+	case ast.ListKind:
+		return k.written(c, e.AsList().Elements())
+	case ast.SelectKind:
+		if n, ok := any(c.set(e)).(node[[]T]); ok {
+			return n
+		}
+	case ast.ComprehensionKind:
+		return k.collected(c, e)
+	case ast.CallKind:
+		args := operands(e)
+		switch e.AsCall().FunctionName() {
+		case operators.Conditional:
+			return conditional(c.flags.expr(c, args[0]), k.list(c, args[1]), k.list(c, args[2]))
+		case operators.Add:
+			return binary(c, k.list(c, args[0]), k.list(c, args[1]), func(f *frame, x, y []T) ([]T, state) {
+				if len(x)+len(y) > maxElements {
+					return nil, f.giveUp()
+				}
+				l := k.lane(f)
+				at := len(l.items)
+				l.items = append(append(l.items, x...), y...)
+				return l.items[at:len(l.items):len(l.items)], stateKnown
+			})
+		case "split":
+			if len(args) == 2 {
+				if n, ok := any(c.split(args)).(node[[]T]); ok {
+					return n
+				}
+			}
+		}
+	case ast.LiteralKind, ast.IdentKind, ast.MapKind, ast.StructKind, ast.UnspecifiedExprKind:
+	}
+	return notCovered[[]T](c, "a list")
+}
+
+// maxElements is the length of a sum of lists beyond which it is left to cel-go, which
+// does not copy them.
+const maxElements = 4096
+
+func isEmptyList(e ast.Expr) bool { return e.Kind() == ast.ListKind && e.AsList().Size() == 0 }
+
+// written compiles a list that is written out.
+func (k *kind[T]) written(c *compiler, elements []ast.Expr) node[[]T] {
+	nodes := make([]node[T], len(elements))
+	values := make([]T, len(elements))
+	fixed := true
+	for i, x := range elements {
+		nodes[i] = k.expr(c, x)
+		values[i] = nodes[i].value
+		fixed = fixed && nodes[i].fixed && nodes[i].state == stateKnown
+	}
+	if fixed {
+		return constant(values, stateKnown)
+	}
+	n := len(nodes)
+	return node[[]T]{run: func(f *frame) ([]T, state) {
+		at := k.lane(f).reserve(n)
+		var state state
+		for i := range nodes {
+			v, s := nodes[i].run(f)
+			if s == stateFailed {
+				return nil, s
+			}
+			state = max(state, s)
+			k.lane(f).items[at+i] = v // the lane may have grown
+		}
+		if state != stateKnown {
+			return nil, state
+		}
+		return k.lane(f).items[at : at+n : at+n], stateKnown
+	}}
+}
+
+// set compiles the elements of a set.
+func (c *compiler) set(e ast.Expr) node[[]string] {
+	slot, input, ok := c.place(e)
+	if !ok {
+		return notCovered[[]string](c, "a list")
+	}
+	read := func(f *frame) profilestore.Value { return f.vars.input(input) }
+	if slot >= 0 {
+		read = func(f *frame) profilestore.Value { return f.vars.field(slot) }
+	}
+	return node[[]string]{slot: slot + 1, run: func(f *frame) ([]string, state) {
+		v := read(f)
+		if v.Kind() != profilestore.KindSet {
+			return nil, f.noField(v)
+		}
+		at := len(f.texts.items)
+		for x := range v.Elements() {
+			f.texts.items = append(f.texts.items, x)
+		}
+		return slices.Clip(f.texts.items[at:]), stateKnown
+	}}
+}
+
+// split compiles split(…).
+func (c *compiler) split(args []ast.Expr) node[[]string] {
+	return binary(c, c.texts.expr(c, args[0]), c.texts.expr(c, args[1]), func(f *frame, s, sep string) ([]string, state) {
+		f.charge(2*len(s) + 12)
+		at := len(f.texts.items)
+		for x := range strings.SplitSeq(s, sep) {
+			f.texts.items = append(f.texts.items, x)
+		}
+		return slices.Clip(f.texts.items[at:]), stateKnown
+	})
+}
+
+// listSize compiles size(…) of a list or a set, which it need not read as a list.
+func (c *compiler) listSize(e ast.Expr) node[int64] {
+	elem := c.typeOf(e).Parameters()[0].Kind()
+	if elem == types.StringKind {
+		l := c.texts.list(c, e)
+		if l.slot > 0 {
+			slot := l.slot - 1
+			return node[int64]{run: func(f *frame) (int64, state) {
+				v := f.vars.field(slot)
+				if v.Kind() != profilestore.KindSet {
+					return 0, f.noField(v)
+				}
+				return int64(v.Size()), stateKnown
+			}}
+		}
+		return length(c, l)
+	}
+	switch {
+	case isEmptyList(e):
+		return constant(int64(0), stateKnown)
+	case elem == types.BoolKind:
+		return length(c, c.flags.list(c, e))
+	case elem == types.IntKind:
+		return length(c, c.wholes.list(c, e))
+	case elem == types.DoubleKind:
+		return length(c, c.numbers.list(c, e))
+	case elem == types.TimestampKind:
+		return length(c, c.times.list(c, e))
+	case elem == types.DurationKind:
+		return length(c, c.spans.list(c, e))
+	}
+	return notCovered[int64](c, "size of a "+plainType(c.typeOf(e)))
+}
+
+func length[T any](c *compiler, l node[[]T]) node[int64] {
+	return unary(c, l, func(_ *frame, v []T) (int64, state) { return int64(len(v)), stateKnown })
+}
+
+// listEquality compiles == and != of two lists.
+func (c *compiler) listEquality(a, b ast.Expr, not bool) node[bool] {
+	t := c.typeOf(a).Parameters()[0]
+	if isEmptyList(a) {
+		t = c.typeOf(b).Parameters()[0]
+	}
+	switch t.Kind() {
+	case types.BoolKind:
+		return equalLists(c, c.flags, a, b, not)
+	case types.IntKind:
+		return equalLists(c, c.wholes, a, b, not)
+	case types.DoubleKind:
+		return equalLists(c, c.numbers, a, b, not)
+	case types.StringKind:
+		return equalLists(c, c.texts, a, b, not)
+	case types.TimestampKind:
+		return equalLists(c, c.times, a, b, not)
+	case types.DurationKind:
+		return equalLists(c, c.spans, a, b, not)
+	}
+	return notCovered[bool](c, "the comparison of a "+plainType(c.typeOf(a)))
+}
+
+func equalLists[T comparable](c *compiler, k *kind[T], a, b ast.Expr, not bool) node[bool] {
+	return equalOf(c, k.list(c, a), k.list(c, b), func(f *frame, x, y []T) bool {
+		f.charge(min(len(x), len(y)))
+		return slices.EqualFunc(x, y, k.same)
+	}, not)
+}
+
+// same is == of two values.
+func (k *kind[T]) same(a, b T) bool {
+	if k.equal != nil {
+		return k.equal(a, b)
+	}
+	return a == b
+}
+
+// index compiles list[i] and map[key].
+func (k *kind[T]) index(c *compiler, of, i ast.Expr) node[T] {
+	if of.Kind() == ast.MapKind {
+		switch c.typeOf(i).Kind() {
+		case types.StringKind:
+			return lookup(c, c.texts, k, of, i)
+		case types.IntKind:
+			return lookup(c, c.wholes, k, of, i)
+		}
+		return notCovered[T](c, "a map")
+	}
+	if c.typeOf(of).Kind() != types.ListKind || c.typeOf(i).Kind() != types.IntKind {
+		return notCovered[T](c, "a "+plainType(c.typeOf(of)))
+	}
+	return binary(c, k.list(c, of), c.wholes.expr(c, i), func(_ *frame, l []T, i int64) (out T, s state) {
+		if i < 0 || i >= int64(len(l)) {
+			return out, stateFailed
+		}
+		return l[i], stateKnown
+	})
+}
+
+// lookup compiles {…}[key], with keys that are written out.
+func lookup[K, T comparable](c *compiler, keys *kind[K], values *kind[T], of, key ast.Expr) node[T] {
+	entries := of.AsMap().Entries()
+	table := make(map[K]int, len(entries))
+	nodes := make([]node[T], len(entries))
+	fixed := true
+	for i, x := range entries {
+		at := keys.expr(c, x.AsMapEntry().Key())
+		nodes[i] = values.expr(c, x.AsMapEntry().Value())
+		if !at.fixed || at.state != stateKnown {
+			return notCovered[T](c, "a map with computed keys")
+		}
+		table[at.value] = i
+		fixed = fixed && nodes[i].fixed && nodes[i].state == stateKnown
+	}
+	ask := keys.expr(c, key)
+	if fixed {
+		return unary(c, ask, func(_ *frame, x K) (out T, s state) {
+			i, ok := table[x]
+			if !ok {
+				return out, stateFailed
+			}
+			return nodes[i].value, stateKnown
+		})
+	}
+	return node[T]{run: func(f *frame) (out T, s state) {
+		var all state
+		at := values.lane(f).reserve(len(nodes))
+		for n := range nodes {
+			v, s := nodes[n].run(f)
+			if s == stateFailed {
+				return out, s
+			}
+			all = max(all, s)
+			values.lane(f).items[at+n] = v
+		}
+		if all != stateKnown {
+			return out, all
+		}
+		x, s := ask.run(f)
+		if s != stateKnown {
+			return out, s
+		}
+		i, ok := table[x]
+		if !ok {
+			return out, stateFailed
+		}
+		return values.lane(f).items[at+i], stateKnown
+	}}
+}
+
+// membership compiles x in list.
+func (c *compiler) membership(x, list ast.Expr) node[bool] {
+	if isEmptyList(list) {
+		return constant(false, stateKnown) // whatever x is
+	}
+	if c.typeOf(list).Kind() != types.ListKind {
+		return notCovered[bool](c, "in a "+plainType(c.typeOf(list)))
+	}
+	switch c.typeOf(x).Kind() {
+	case types.BoolKind:
+		return in(c, c.flags, x, list)
+	case types.IntKind:
+		return in(c, c.wholes, x, list)
+	case types.DoubleKind:
+		return in(c, c.numbers, x, list)
+	case types.StringKind:
+		return in(c, c.texts, x, list)
+	case types.TimestampKind:
+		return in(c, c.times, x, list)
+	case types.DurationKind:
+		return in(c, c.spans, x, list)
+	}
+	return notCovered[bool](c, "in a "+plainType(c.typeOf(list)))
+}
+
+// fewElements is up to how many elements going through a list is faster than a table.
+const fewElements = 8
+
+func in[T comparable](c *compiler, k *kind[T], x, list ast.Expr) node[bool] {
+	ask := k.expr(c, x)
+	of := k.list(c, list)
+	if set, ok := any(of).(node[[]string]); ok && set.slot > 0 {
+		if ask, ok := any(ask).(node[string]); ok {
+			return inSet(c, ask, set.slot-1)
+		}
+	}
+	if !of.fixed {
+		return binary(c, ask, of, func(f *frame, v T, l []T) (bool, state) {
+			f.charge(len(l))
+			return slices.ContainsFunc(l, func(x T) bool { return k.same(v, x) }), stateKnown
+		})
+	}
+	l := of.value
+	if !k.hashed || len(l) <= fewElements {
+		n := len(l)
+		return unary(c, ask, func(f *frame, v T) (bool, state) {
+			f.charge(n)
+			for i := range l {
+				if k.same(v, l[i]) {
+					return true, stateKnown
+				}
+			}
+			return false, stateKnown
+		})
+	}
+	table := make(map[T]struct{}, len(l))
+	for _, v := range l {
+		table[v] = struct{}{}
+	}
+	return unary(c, ask, func(_ *frame, v T) (bool, state) {
+		_, found := table[v]
+		return found, stateKnown
+	})
+}
+
+// inSet compiles x in a set of the profile.
+func inSet(c *compiler, ask node[string], slot int) node[bool] {
+	set := node[profilestore.Value]{run: func(f *frame) (profilestore.Value, state) {
+		v := f.vars.field(slot)
+		if v.Kind() != profilestore.KindSet {
+			return v, f.noField(v)
+		}
+		return v, stateKnown
+	}}
+	return binary(c, ask, set, func(f *frame, x string, v profilestore.Value) (bool, state) {
+		if c.counted {
+			f.charge(v.Size())
+		}
+		return v.Has(x), stateKnown
+	})
+}
