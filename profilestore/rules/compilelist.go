@@ -3,6 +3,7 @@ package rules
 import (
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/operators"
@@ -43,10 +44,8 @@ func (k *kind[T]) list(c *compiler, e ast.Expr) node[[]T] {
 				return l.items[at:len(l.items):len(l.items)], stateKnown
 			})
 		case "split":
-			if len(args) == 2 {
-				if n, ok := any(c.split(args)).(node[[]T]); ok {
-					return n
-				}
+			if n, ok := any(c.split(args)).(node[[]T]); ok {
+				return n
 			}
 		}
 	case ast.LiteralKind, ast.IdentKind, ast.MapKind, ast.StructKind, ast.UnspecifiedExprKind:
@@ -115,16 +114,37 @@ func (c *compiler) set(e ast.Expr) node[[]string] {
 	}}
 }
 
-// split compiles split(…).
+// split compiles split(…), with or without a number of parts.
 func (c *compiler) split(args []ast.Expr) node[[]string] {
+	most := constant(int64(-1), stateKnown)
+	if len(args) == 3 {
+		most = c.wholes.expr(c, args[2])
+		return three(c, c.texts.expr(c, args[0]), c.texts.expr(c, args[1]), most, splitText)
+	}
 	return binary(c, c.texts.expr(c, args[0]), c.texts.expr(c, args[1]), func(f *frame, s, sep string) ([]string, state) {
-		f.charge(2*len(s) + 12)
-		at := len(f.texts.items)
-		for x := range strings.SplitSeq(s, sep) {
-			f.texts.items = append(f.texts.items, x)
-		}
-		return slices.Clip(f.texts.items[at:]), stateKnown
+		return splitText(f, s, sep, -1)
 	})
+}
+
+// splitText is strings.SplitN, into the frame.
+func splitText(f *frame, s, sep string, n int64) ([]string, state) {
+	f.charge(2*len(s) + 12)
+	at := len(f.texts.items)
+	for rest, found := s, n != 0 && (sep != "" || s != ""); found; n-- {
+		part := rest
+		switch {
+		case n == 1:
+			found = false
+		case sep == "":
+			_, size := utf8.DecodeRuneInString(rest)
+			part, rest = rest[:size], rest[size:]
+			found = rest != ""
+		default:
+			part, rest, found = strings.Cut(rest, sep)
+		}
+		f.texts.items = append(f.texts.items, part)
+	}
+	return slices.Clip(f.texts.items[at:]), stateKnown
 }
 
 // listSize compiles size(…) of a list or a set, which it need not read as a list.
@@ -203,8 +223,14 @@ func (k *kind[T]) same(a, b T) bool {
 	return a == b
 }
 
-// index compiles list[i] and map[key].
+// index compiles list[i] and map[key]. In cel-go these are no calls but attributes with
+// qualifiers: a conditional passes them on to its branches, and for a field the index is
+// evaluated first, so that failed beats unknown.
 func (k *kind[T]) index(c *compiler, of, i ast.Expr) node[T] {
+	if of.Kind() == ast.CallKind && of.AsCall().FunctionName() == operators.Conditional {
+		args := of.AsCall().Args()
+		return conditional(c.flags.expr(c, args[0]), k.index(c, args[1], i), k.index(c, args[2], i))
+	}
 	if of.Kind() == ast.MapKind {
 		switch c.typeOf(i).Kind() {
 		case types.StringKind:
@@ -217,69 +243,131 @@ func (k *kind[T]) index(c *compiler, of, i ast.Expr) node[T] {
 	if c.typeOf(of).Kind() != types.ListKind || c.typeOf(i).Kind() != types.IntKind {
 		return notCovered[T](c, "a "+plainType(c.typeOf(of)))
 	}
-	return binary(c, k.list(c, of), c.wholes.expr(c, i), func(_ *frame, l []T, i int64) (out T, s state) {
+	at := func(_ *frame, l []T, i int64) (out T, s state) {
 		if i < 0 || i >= int64(len(l)) {
+			return out, stateFailed
+		}
+		return l[i], stateKnown
+	}
+	list, place := k.list(c, of), c.wholes.expr(c, i)
+	if of.Kind() != ast.SelectKind {
+		return binary(c, list, place, at)
+	}
+	return binary(c, place, list, func(f *frame, i int64, l []T) (T, state) { return at(f, l, i) })
+}
+
+// keysOf returns the keys of a map that is written out, and which entry each means.
+func (k *kind[K]) keysOf(c *compiler, of ast.Expr) (table map[K]int, values []ast.Expr) {
+	table = make(map[K]int)
+	for i, x := range of.AsMap().Entries() {
+		key := k.expr(c, x.AsMapEntry().Key())
+		if !key.fixed || key.state != stateKnown {
+			c.miss("a map with computed keys")
+		}
+		table[key.value] = i
+		values = append(values, x.AsMapEntry().Value())
+	}
+	return table, values
+}
+
+// lookup compiles {…}[key].
+func lookup[K, T comparable](c *compiler, keys *kind[K], k *kind[T], of, key ast.Expr) node[T] {
+	c.scratch = true
+	table, values := keys.keysOf(c, of)
+	all := k.written(c, values)
+	return binary(c, all, keys.expr(c, key), func(_ *frame, l []T, x K) (out T, s state) {
+		i, ok := table[x]
+		if !ok {
 			return out, stateFailed
 		}
 		return l[i], stateKnown
 	})
 }
 
-// lookup compiles {…}[key], with keys that are written out.
-func lookup[K, T comparable](c *compiler, keys *kind[K], values *kind[T], of, key ast.Expr) node[T] {
-	entries := of.AsMap().Entries()
-	table := make(map[K]int, len(entries))
-	nodes := make([]node[T], len(entries))
+// inMap compiles x in {…}.
+func inMap[K comparable](c *compiler, keys *kind[K], x, of ast.Expr) node[bool] {
+	table, values := keys.keysOf(c, of)
+	return binary(c, keys.expr(c, x), c.evaluated(values), func(_ *frame, v K, _ int) (bool, state) {
+		_, ok := table[v]
+		return ok, stateKnown
+	})
+}
+
+// mapSize compiles size({…}).
+func (c *compiler) mapSize(of ast.Expr) node[int64] {
+	var n int
+	var values []ast.Expr
+	switch c.typeOf(of).Parameters()[0].Kind() {
+	case types.StringKind:
+		var table map[string]int
+		table, values = c.texts.keysOf(c, of)
+		n = len(table)
+	case types.IntKind:
+		var table map[int64]int
+		table, values = c.wholes.keysOf(c, of)
+		n = len(table)
+	default:
+		return notCovered[int64](c, "a "+plainType(c.typeOf(of)))
+	}
+	return unary(c, c.evaluated(values), func(*frame, int) (int64, state) { return int64(n), stateKnown })
+}
+
+// evaluated compiles expressions of which only matters whether they have values, as for a
+// map of which only the keys are asked for.
+func (c *compiler) evaluated(list []ast.Expr) node[int] {
 	fixed := true
-	for i, x := range entries {
-		at := keys.expr(c, x.AsMapEntry().Key())
-		nodes[i] = values.expr(c, x.AsMapEntry().Value())
-		if !at.fixed || at.state != stateKnown {
-			return notCovered[T](c, "a map with computed keys")
+	states := make([]func(*frame) state, len(list))
+	for i, e := range list {
+		var always bool
+		switch t := c.typeOf(e); t.Kind() {
+		case types.BoolKind:
+			states[i], always = stateOf(c.flags.expr(c, e))
+		case types.IntKind:
+			states[i], always = stateOf(c.wholes.expr(c, e))
+		case types.DoubleKind:
+			states[i], always = stateOf(c.numbers.expr(c, e))
+		case types.StringKind:
+			states[i], always = stateOf(c.texts.expr(c, e))
+		case types.TimestampKind:
+			states[i], always = stateOf(c.times.expr(c, e))
+		case types.DurationKind:
+			states[i], always = stateOf(c.spans.expr(c, e))
+		default:
+			c.miss("a " + plainType(t))
 		}
-		table[at.value] = i
-		fixed = fixed && nodes[i].fixed && nodes[i].state == stateKnown
+		fixed = fixed && always
 	}
-	ask := keys.expr(c, key)
-	if fixed {
-		return unary(c, ask, func(_ *frame, x K) (out T, s state) {
-			i, ok := table[x]
-			if !ok {
-				return out, stateFailed
-			}
-			return nodes[i].value, stateKnown
-		})
-	}
-	return node[T]{run: func(f *frame) (out T, s state) {
-		var all state
-		at := values.lane(f).reserve(len(nodes))
-		for n := range nodes {
-			v, s := nodes[n].run(f)
+	return fold(c, fixed, func(f *frame) (n int, all state) {
+		for _, run := range states {
+			s := run(f)
 			if s == stateFailed {
-				return out, s
+				return 0, s
 			}
 			all = max(all, s)
-			values.lane(f).items[at+n] = v
 		}
-		if all != stateKnown {
-			return out, all
-		}
-		x, s := ask.run(f)
-		if s != stateKnown {
-			return out, s
-		}
-		i, ok := table[x]
-		if !ok {
-			return out, stateFailed
-		}
-		return values.lane(f).items[at+i], stateKnown
-	}}
+		return len(states), all
+	})
+}
+
+func stateOf[T any](n node[T]) (run func(*frame) state, fixed bool) {
+	return func(f *frame) state {
+		_, s := n.run(f)
+		return s
+	}, n.fixed
 }
 
 // membership compiles x in list.
 func (c *compiler) membership(x, list ast.Expr) node[bool] {
 	if isEmptyList(list) {
 		return constant(false, stateKnown) // whatever x is
+	}
+	if list.Kind() == ast.MapKind {
+		switch c.typeOf(x).Kind() {
+		case types.StringKind:
+			return inMap(c, c.texts, x, list)
+		case types.IntKind:
+			return inMap(c, c.wholes, x, list)
+		}
 	}
 	if c.typeOf(list).Kind() != types.ListKind {
 		return notCovered[bool](c, "in a "+plainType(c.typeOf(list)))
@@ -312,7 +400,7 @@ func in[T comparable](c *compiler, k *kind[T], x, list ast.Expr) node[bool] {
 			return inSet(c, ask, set.slot-1)
 		}
 	}
-	if !of.fixed {
+	if !of.fixed || of.state != stateKnown {
 		return binary(c, ask, of, func(f *frame, v T, l []T) (bool, state) {
 			f.charge(len(l))
 			return slices.ContainsFunc(l, func(x T) bool { return k.same(v, x) }), stateKnown

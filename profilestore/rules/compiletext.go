@@ -52,8 +52,8 @@ func (c *compiler) textCall(e ast.Expr) node[string] {
 			f.charge(2*len(s) + 1)
 			return strings.TrimSpace(s), stateKnown
 		})
-	case name == "replace" && len(args) == 3:
-		return three(c, c.texts.expr(c, args[0]), c.texts.expr(c, args[1]), c.texts.expr(c, args[2]), replace)
+	case name == "replace":
+		return c.replace(args)
 	}
 	return notCovered[string](c, name)
 }
@@ -206,32 +206,39 @@ func (f *frame) mapASCII(s string, first, last byte, add int) (string, state) {
 	return f.textFrom(at), stateKnown
 }
 
-// replace is the function of that name. The text that is put in is not longer than the
-// one that is taken out: see inspector.walkCall.
-func replace(f *frame, s, old, put string) (string, state) {
-	f.charge((len(s)+1)*(len(old)+1)/10 + len(s) + 2)
-	if old == "" || !strings.Contains(s, old) {
-		return s, stateKnown
+// replace compiles the function of that name. The two texts are written out, and what is
+// put in is not longer than what is taken out: see inspector.walkCall.
+func (c *compiler) replace(args []ast.Expr) node[string] {
+	old, _ := text(args[1])
+	put, _ := text(args[2])
+	times := constant(int64(-1), stateKnown)
+	if len(args) == 4 {
+		times = c.wholes.expr(c, args[3])
 	}
-	at := len(f.bytes)
-	for {
-		before, after, found := strings.Cut(s, old)
-		f.bytes = append(f.bytes, before...)
-		if !found {
-			return f.textFrom(at), stateKnown
+	return three(c, c.texts.expr(c, args[0]), times, constant(0, stateKnown), func(f *frame, s string, n int64, _ int) (string, state) {
+		f.charge((len(s)+1)*(len(old)+1)/10 + len(s) + 2)
+		if old == "" || !strings.Contains(s, old) {
+			return s, stateKnown
 		}
-		f.bytes = append(f.bytes, put...)
-		s = after
-	}
+		at := len(f.bytes)
+		for rest := s; ; n-- {
+			before, after, found := strings.Cut(rest, old)
+			if n == 0 || !found {
+				f.bytes = append(f.bytes, rest...)
+				return f.textFrom(at), stateKnown
+			}
+			f.bytes = append(append(f.bytes, before...), put...)
+			rest = after
+		}
+	})
 }
 
 // indexOf compiles the search for a part of a text.
 func (c *compiler) indexOf(args []ast.Expr, last bool) node[int64] {
 	if len(args) != 2 {
-		if last {
-			return notCovered[int64](c, "lastIndexOf with a place")
-		}
-		return three(c, c.texts.expr(c, args[0]), c.texts.expr(c, args[1]), c.wholes.expr(c, args[2]), indexFrom)
+		return three(c, c.texts.expr(c, args[0]), c.texts.expr(c, args[1]), c.wholes.expr(c, args[2]), func(f *frame, s, part string, from int64) (int64, state) {
+			return indexFrom(f, s, part, from, last)
+		})
 	}
 	return binary(c, c.texts.expr(c, args[0]), c.texts.expr(c, args[1]), func(f *frame, s, part string) (int64, state) {
 		if !f.canSearch(s, part) {
@@ -258,7 +265,8 @@ func (f *frame) canSearch(s, part string) bool {
 	return true
 }
 
-func indexFrom(f *frame, s, part string, from int64) (int64, state) {
+// indexFrom searches from the rune with an index on, or back from it.
+func indexFrom(f *frame, s, part string, from int64, last bool) (int64, state) {
 	if !f.canSearch(s, part) || from < 0 {
 		return 0, stateFailed
 	}
@@ -270,6 +278,13 @@ func indexFrom(f *frame, s, part string, from int64) (int64, state) {
 		return -1, stateKnown
 	}
 	begin, _ := runeOffset(s, from)
+	if last {
+		at := strings.LastIndex(s[:min(begin+len(part), len(s))], part)
+		if at < 0 {
+			return -1, stateKnown
+		}
+		return int64(utf8.RuneCountInString(s[:at])), stateKnown
+	}
 	at := strings.Index(s[begin:], part)
 	if at < 0 {
 		return -1, stateKnown

@@ -107,10 +107,6 @@ func (c *compiler) spanCall(e ast.Expr) node[time.Duration] {
 			v, ok := subtractWholes(int64(x), int64(y))
 			return time.Duration(v), failedIf(!ok)
 		})
-	case operators.Negate:
-		return unary(c, c.spans.expr(c, args[0]), func(_ *frame, d time.Duration) (time.Duration, state) {
-			return -d, failedIf(d == math.MinInt64)
-		})
 	case "duration":
 		if c.typeOf(args[0]).Kind() == types.DurationKind {
 			return c.spans.expr(c, args[0])

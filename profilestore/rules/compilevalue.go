@@ -151,6 +151,10 @@ func (c *compiler) size(e ast.Expr) node[int64] {
 		})
 	case types.ListKind:
 		return c.listSize(e)
+	case types.MapKind:
+		if e.Kind() == ast.MapKind {
+			return c.mapSize(e)
+		}
 	}
 	return notCovered[int64](c, "size of a "+plainType(c.typeOf(e)))
 }
