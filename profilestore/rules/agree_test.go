@@ -49,10 +49,14 @@ func TestAgainstCEL(t *testing.T) {
 			r.compileWhole(t, env)
 			list = append(list, r)
 		}
+		formulas := drawFormulas(t, env, w)
 		e := b.Build().NewEvaluation()
 		for range 20 {
 			in := drawAgreeInputs(t, schema)
 			e.Reset(in)
+			for _, f := range formulas {
+				seen.values += f.compare(t, e, in)
+			}
 			vars := &variables{in: in}
 			f := &frame{vars: vars}
 			for i := range list {
@@ -107,6 +111,51 @@ type agreeRule struct {
 
 func (r *agreeRule) split() bool { return len(r.rule.Conditions()) > 1 }
 
+// agreeFormula is a formula with its text.
+type agreeFormula struct {
+	*Formula
+	expr string
+}
+
+// drawFormulas draws expressions of values: where a condition only says on which side of
+// something a value is, these show all of it.
+func drawFormulas(t *rapid.T, env *Env, w *typedWriter) []agreeFormula {
+	var list []agreeFormula
+	for _, k := range []aType{aFlag, aWhole, aNumber, aText, aText, aTime} {
+		kind := [...]profilestore.Kind{
+			aFlag: profilestore.KindFlag, aWhole: profilestore.KindNumber, aNumber: profilestore.KindNumber,
+			aText: profilestore.KindText, aTime: profilestore.KindTime,
+		}[k]
+		expr := w.of(k, w.pick(3))
+		if f, err := env.CompileValue(expr, kind); err == nil {
+			list = append(list, agreeFormula{f, expr})
+		}
+	}
+	return list
+}
+
+// compare compares the value with cel-go's, and returns 1 if it came from code.
+func (f *agreeFormula) compare(t *rapid.T, e *Evaluation, in Inputs) int {
+	onCEL := *f.Formula
+	onCEL.run = nil
+	want, wantErr := e.Compute(&onCEL)
+	if got, err := e.Compute(f.Formula); got != want || (err == nil) != (wantErr == nil) {
+		t.Fatalf("%s\nfor %s: %q, %v, but cel-go says %q, %v", f.expr, brief(in), got, err, want, wantErr)
+	}
+	if f.run == nil {
+		return 0
+	}
+	e.frame.gaveUp = false
+	got, s := f.run(&e.frame)
+	switch {
+	case e.frame.gaveUp:
+		return 0
+	case got != want && s != stateFailed, (s == stateFailed) != (wantErr != nil), (s == stateKnown) != want.Known():
+		t.Fatalf("%s\nfor %s: %q, %d, but cel-go says %q, %v", f.expr, brief(in), got, s, want, wantErr)
+	}
+	return 1
+}
+
 // compileWhole compiles the expression without splitting it.
 func (r *agreeRule) compileWhole(t *rapid.T, env *Env) {
 	tree, mistakes := env.lang.compile(r.expr)
@@ -146,7 +195,7 @@ func overspent(p cel.Program, vars *variables) bool {
 
 // sightings count what was compared.
 type sightings struct {
-	comparisons, compiled, gaveUp, split, refused, overspent int
+	comparisons, compiled, gaveUp, split, refused, overspent, values int
 
 	outcomes [4]int
 	missed   map[string]int // expressions that are not covered, by what in them is not
@@ -259,6 +308,7 @@ func (s *sightings) report(t *testing.T) {
 	t.Logf("%d comparisons: %d false, %d true, %d unknown, %d failed", s.comparisons, s.outcomes[False], s.outcomes[True], s.outcomes[Unknown], s.outcomes[Failed])
 	t.Logf("%.1f%% compiled, of which %.1f%% were left to cel-go while they ran; %d expressions were several conditions, %d were refused, %d failed at the limit as a whole only",
 		100*float64(s.compiled)/float64(s.comparisons), 100*float64(s.gaveUp)/float64(s.compiled), s.split, s.refused, s.overspent)
+	t.Logf("%d values of compiled formulas were compared too", s.values)
 	t.Logf("not covered: %v", s.missed)
 	for reason, expr := range s.reasons {
 		t.Logf("refused: %s: %.300s", reason, expr)
@@ -615,6 +665,9 @@ func (w *typedWriter) text(d int) string {
 	case 2, 3:
 		return "string(" + w.of(w.any(), d) + ")"
 	case 4:
+		if w.pick(2) == 0 {
+			return "decimal(" + w.of([]aType{aWhole, aNumber}[w.pick(2)], d) + ", " + w.one("0", "2", "9", w.of(aWhole, d)) + ")"
+		}
 		return w.of(aText, d) + ".charAt(" + w.of(aWhole, d) + ")"
 	case 5:
 		return w.of(aText, d) + ".substring(" + w.one("0", "1", w.of(aWhole, d)) + w.one(")", ", "+w.one("1", "2", w.of(aWhole, 0))+")")

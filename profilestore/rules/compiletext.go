@@ -26,6 +26,16 @@ func (c *compiler) textCall(e ast.Expr) node[string] {
 		return c.joined(c.parts(nil, e))
 	case name == "string":
 		return c.toText(args[0])
+	case name == "decimal":
+		return binary(c, c.anyNumber(args[0]), c.wholes.expr(c, args[1]), func(f *frame, v float64, places int64) (string, state) {
+			at := len(f.bytes)
+			out, ok := appendDecimal(f.bytes, v, places)
+			if !ok {
+				return "", stateFailed
+			}
+			f.bytes = out
+			return f.textFrom(at), stateKnown
+		})
 	case name == "charAt":
 		return binary(c, c.texts.expr(c, args[0]), c.wholes.expr(c, args[1]), charAt)
 	case name == "substring" && len(args) == 2:

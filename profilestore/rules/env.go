@@ -1,8 +1,11 @@
 package rules
 
 import (
+	"bytes"
 	"fmt"
 	"math"
+	"slices"
+	"strconv"
 	"time"
 
 	"cel.dev/cel-go/cel"
@@ -101,6 +104,9 @@ func newLanguage(names objects, roots map[string]*types.Type, tables ...string) 
 		cel.Function("days",
 			cel.Overload("days_int", []*cel.Type{cel.IntType}, cel.DurationType, cel.UnaryBinding(days)),
 			cel.Overload("days_double", []*cel.Type{cel.DoubleType}, cel.DurationType, cel.UnaryBinding(days))),
+		cel.Function("decimal",
+			cel.Overload("decimal_int", []*cel.Type{cel.IntType, cel.IntType}, cel.StringType, cel.BinaryBinding(decimal)),
+			cel.Overload("decimal_double", []*cel.Type{cel.DoubleType, cel.IntType}, cel.StringType, cel.BinaryBinding(decimal))),
 	}
 	for name, typ := range roots {
 		options = append(options, cel.Variable(name, typ))
@@ -131,4 +137,38 @@ func days(v ref.Val) ref.Val {
 		return types.NewErr("days(%v): use at most %d", n, maxDays)
 	}
 	return types.Duration{Duration: time.Duration(n * float64(24*time.Hour))}
+}
+
+// maxPlaces is how many places behind the point decimal writes at most.
+const maxPlaces = 9
+
+// decimal is the function of that name: a number as people write it, with so many places
+// behind the point. CEL's string(1234567.5) is 1.2345675e+06.
+func decimal(v, places ref.Val) ref.Val {
+	var n float64
+	switch v := v.(type) {
+	case types.Int:
+		n = float64(v)
+	case types.Double:
+		n = float64(v)
+	}
+	p, _ := places.(types.Int)
+	out, ok := appendDecimal(nil, n, int64(p))
+	if !ok {
+		return types.NewErr("decimal(%v, %d): the number must be finite, with 0 to %d places", n, p, maxPlaces)
+	}
+	return types.String(out)
+}
+
+// appendDecimal appends a number with so many places behind the point.
+func appendDecimal(dst []byte, n float64, places int64) ([]byte, bool) {
+	if !isFinite(n) || places < 0 || places > maxPlaces {
+		return dst, false
+	}
+	at := len(dst)
+	dst = strconv.AppendFloat(dst, n, 'f', int(places), 64)
+	if dst[at] == '-' && bytes.IndexFunc(dst[at:], func(r rune) bool { return '1' <= r && r <= '9' }) < 0 {
+		dst = slices.Delete(dst, at, at+1) // no -0.00
+	}
+	return dst, true
 }

@@ -14,7 +14,7 @@ import (
 // Each takes time linear in the text it reads, and none makes a text longer than
 // what was written: see RATIONALE.md.
 var functions = []string{
-	"bool", "charAt", "contains", "days", "double", "duration", "endsWith", "getDate",
+	"bool", "charAt", "contains", "days", "decimal", "double", "duration", "endsWith", "getDate",
 	"getDayOfMonth", "getDayOfWeek", "getDayOfYear", "getFullYear", "getHours", "getMilliseconds",
 	"getMinutes", "getMonth", "getSeconds", "indexOf", "int", "lastIndexOf", "lowerAscii",
 	"matches", "replace", "size", "split", "startsWith", "string", "substring", "timestamp",
