@@ -146,8 +146,8 @@ func (c *compiler) order(op string, a, b ast.Expr) node[bool] {
 	case x == types.DurationKind:
 		return compare(c, op, c.spans.expr(c, a), c.spans.expr(c, b))
 	case x == types.TimestampKind:
-		if n, ok := c.compareNow(op, a, b); ok {
-			return n
+		if x, y, ok := c.microsBoth(a, b); ok {
+			return compare(c, op, x, y)
 		}
 		return compareWith(c, op, c.times.expr(c, a), c.times.expr(c, b), time.Time.Compare)
 	case x == types.BoolKind:

@@ -99,6 +99,9 @@ func (c *compiler) spanCall(e ast.Expr) node[time.Duration] {
 		})
 	case operators.Subtract:
 		if c.typeOf(args[0]).Kind() == types.TimestampKind {
+			if x, y, ok := c.microsBoth(args[0], args[1]); ok {
+				return binary(c, x, y, betweenMicros)
+			}
 			return binary(c, c.times.expr(c, args[0]), c.times.expr(c, args[1]), func(_ *frame, x, y time.Time) (time.Duration, state) {
 				return between(x, y)
 			})
@@ -135,27 +138,46 @@ func between(x, y time.Time) (time.Duration, state) {
 	return time.Duration(d), failedIf(!ok || !ok2 || !ok3)
 }
 
-// compareNow compiles the comparison of a time field with now: both are whole
-// microseconds, and no time.Time need be made of them.
-func (c *compiler) compareNow(op string, a, b ast.Expr) (node[bool], bool) {
-	if c.isNow(a) {
-		a, b, op = b, a, turned[op]
+// micros compiles now or a time field to whole microseconds, of which no time.Time need
+// be made.
+func (c *compiler) micros(e ast.Expr) (node[int64], bool) {
+	if c.isNow(e) {
+		return node[int64]{run: func(f *frame) (int64, state) { return f.vars.in.Now, stateKnown }}, true
 	}
-	if !c.isNow(b) || a.Kind() != ast.SelectKind {
-		return node[bool]{}, false
+	if e.Kind() != ast.SelectKind {
+		return node[int64]{}, false
 	}
-	n := c.times.expr(c, a)
-	if n.slot == 0 {
-		return node[bool]{}, false
+	slot, _, ok := c.place(e)
+	if !ok || slot < 0 {
+		return node[int64]{}, false
 	}
-	slot, holds := n.slot-1, ordering[int64](op)
-	return node[bool]{run: func(f *frame) (bool, state) {
+	return node[int64]{run: func(f *frame) (int64, state) {
 		v := f.vars.field(slot)
 		if v.Kind() != profilestore.KindTime {
-			return false, f.noField(v)
+			return 0, f.noField(v)
 		}
-		return holds(v.Micros(), f.vars.in.Now), stateKnown
+		return v.Micros(), stateKnown
 	}}, true
+}
+
+// microsBoth compiles two times that can be had in microseconds.
+func (c *compiler) microsBoth(a, b ast.Expr) (x, y node[int64], ok bool) {
+	x, ok = c.micros(a)
+	if ok {
+		y, ok = c.micros(b)
+	}
+	return x, y, ok
+}
+
+// farApart is more microseconds than a duration of whole seconds has.
+const farApart = math.MaxInt64/1000 - 1_000_000
+
+// betweenMicros is between of times in microseconds.
+func betweenMicros(_ *frame, x, y int64) (time.Duration, state) {
+	if d := x - y; -farApart < d && d < farApart && (d > 0) == (x > y) {
+		return time.Duration(d * 1000), stateKnown
+	}
+	return between(time.UnixMicro(x), time.UnixMicro(y))
 }
 
 func (c *compiler) isNow(e ast.Expr) bool {

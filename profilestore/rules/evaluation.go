@@ -91,8 +91,23 @@ type memo struct {
 	results []result
 }
 
-// result is a Truth plus one; zero is not evaluated yet.
+// result is a Truth in the order in which one decides in a conjunction, so that this is
+// the least of its conditions; and before them all, that it is not evaluated yet.
 type result uint8
+
+const (
+	notYet result = iota
+	isFalse
+	isUnknown
+	isFailed
+	isTrue
+)
+
+// truths are the outcomes by result, results the other way round.
+var (
+	truths  = [...]Truth{isFalse: False, isUnknown: Unknown, isFailed: Failed, isTrue: True}
+	results = [...]result{False: isFalse, Unknown: isUnknown, Failed: isFailed, True: isTrue}
+)
 
 func newMemo(atoms []atom) memo { return memo{atoms: atoms, results: make([]result, len(atoms))} }
 
@@ -100,31 +115,34 @@ func (m *memo) reset() { clear(m.results) }
 
 // evaluate returns the outcome of a rule. f may be nil if no condition is compiled.
 func (m *memo) evaluate(r Rule, vars cel.Activation, f *frame) Truth {
+	least := isTrue
 	for _, i := range r.atoms {
-		if m.results[i] == result(False)+1 {
+		least = min(least, m.results[i])
+	}
+	if least == notYet {
+		return m.evaluateSlow(r, vars, f)
+	}
+	return truths[least]
+}
+
+// evaluateSlow is evaluate where conditions are not evaluated yet. Of most decisions'
+// rules few are: 300 rules have 60 conditions.
+func (m *memo) evaluateSlow(r Rule, vars cel.Activation, f *frame) Truth {
+	for _, i := range r.atoms {
+		if m.results[i] == isFalse {
 			return False
 		}
 	}
-	out := True
+	least := isTrue
 	for _, i := range r.atoms {
-		t := m.results[i]
-		if t == 0 {
-			t = result(m.atoms[i].evaluate(vars, f)) + 1
-			m.results[i] = t
+		if m.results[i] == notYet {
+			m.results[i] = results[m.atoms[i].evaluate(vars, f)]
 		}
-		switch Truth(t - 1) {
-		case False:
-			return False
-		case Unknown:
-			out = Unknown
-		case Failed:
-			if out == True {
-				out = Failed
-			}
-		case True:
+		if least = min(least, m.results[i]); least == isFalse {
+			break
 		}
 	}
-	return out
+	return truths[least]
 }
 
 // evaluate evaluates the condition, by its code if it has some.

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"cel.dev/cel-go/cel"
@@ -46,6 +47,16 @@ func (t *Table) Compiled() (compiled, total int) {
 		}
 	}
 	return compiled, len(t.atoms)
+}
+
+// Interpreted returns the same table without its compiled code: cel-go evaluates every
+// condition, and says the same. It is for comparisons.
+func (t *Table) Interpreted() *Table {
+	atoms := slices.Clone(t.atoms)
+	for i := range atoms {
+		atoms[i].code = nil
+	}
+	return &Table{atoms: atoms}
 }
 
 // Condition returns the text of an atomic condition, in canonical form.
