@@ -162,11 +162,7 @@ func (r *agreeRule) compileWhole(t *rapid.T, env *Env) {
 	if mistakes != nil {
 		t.Fatal(mistakes)
 	}
-	r.tree = tree
-	var err error
-	if r.whole, err = env.lang.program(tree, tree.Expr()); err != nil {
-		t.Fatal(err)
-	}
+	r.tree, r.whole = tree, wholeProgram(t, env, r.expr)
 	c := env.lang.newCompiler(tree, tree.Expr())
 	r.code = c.condition(tree.Expr())
 	r.missed = c.uncovered
@@ -185,6 +181,19 @@ func brief(in Inputs) string {
 	}
 	fmt.Fprintf(&b, "now: %d", in.Now)
 	return b.String()
+}
+
+// wholeProgram gives an expression to cel-go as it stands.
+func wholeProgram(t *rapid.T, env *Env, expr string) cel.Program {
+	tree, mistakes := env.lang.compile(expr)
+	if mistakes != nil {
+		t.Fatal(mistakes)
+	}
+	p, err := env.lang.program(tree, tree.Expr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 // overspent reports whether a program fails at its limit of costs.

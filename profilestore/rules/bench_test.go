@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"cel.dev/cel-go/cel"
-
 	"rapport/profilestore"
 )
 
@@ -28,62 +26,7 @@ func interleave(b *testing.B, slow, fast string, runSlow, runFast func()) {
 	b.ReportMetric(float64(tSlow)/float64(tFast), "ratio")
 }
 
-// BenchmarkSharing evaluates the rules of 40 offers for one customer, three
-// conditions each out of 24 different ones: split and shared, against each rule
-// as a cel-go program of its own.
-func BenchmarkSharing(b *testing.B) {
-	var fields []profilestore.Field
-	for i := range 24 {
-		fields = append(fields, profilestore.Field{Name: fmt.Sprintf("usage.f%d", i), Type: profilestore.TypeNumber, Batch: "bi", Decimals: profilestore.NoDecimals})
-	}
-	schema, err := profilestore.NewSchema([]profilestore.Source{{ID: "bi"}}, fields)
-	if err != nil {
-		b.Fatal(err)
-	}
-	env, err := NewEnv(schema, nil)
-	if err != nil {
-		b.Fatal(err)
-	}
-	builder := env.NewTable()
-	rules, wholes := make([]Rule, 40), make([]cel.Program, 40)
-	for i := range rules {
-		expr := fmt.Sprintf("profile.usage.f%d > %d && profile.usage.f%d * 2 < 100 && profile.usage.f%d != 7", i%8, i%8, 8+i%7, 16+i%5)
-		if rules[i], err = builder.Add(expr); err != nil {
-			b.Fatal(err)
-		}
-		tree, mistakes := env.lang.compile(expr)
-		if mistakes != nil {
-			b.Fatal(mistakes)
-		}
-		if wholes[i], err = env.lang.program(tree, tree.Expr()); err != nil {
-			b.Fatal(err)
-		}
-	}
-	table := builder.Build()
-	customer := make(values, 24)
-	for i := range customer {
-		customer[i] = profilestore.Number(float64(20 + i))
-	}
-	customer[3], customer[4] = profilestore.Unknown(), profilestore.Number(1)
-	in := Inputs{Profile: customer}
-	e := table.NewEvaluation()
-	vars := &variables{in: in}
-	interleave(b, "separate", "shared",
-		func() {
-			for _, p := range wholes {
-				run(p, vars)
-			}
-		},
-		func() {
-			e.Reset(in)
-			for _, r := range rules {
-				e.Evaluate(r)
-			}
-		})
-	b.ReportMetric(float64(table.Conditions()), "conditions")
-}
-
-// BenchmarkCondition evaluates one condition of each sort.
+// BenchmarkCondition evaluates one condition of each sort, by cel-go and compiled.
 func BenchmarkCondition(b *testing.B) {
 	schema := propertySchema(b)
 	env, err := NewEnv(schema, propertyContext)
@@ -105,12 +48,17 @@ func BenchmarkCondition(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			e := builder.Build().NewEvaluation()
-			b.ReportAllocs()
-			for b.Loop() {
-				e.Reset(in)
-				e.Evaluate(r)
+			table := builder.Build()
+			e, onCEL := table.NewEvaluation(), table.Interpreted().NewEvaluation()
+			many := func(e *Evaluation) func() {
+				return func() {
+					for range 100 {
+						e.Reset(in)
+						e.Evaluate(r)
+					}
+				}
 			}
+			interleave(b, "cel-go", "compiled", many(onCEL), many(e))
 		})
 	}
 }

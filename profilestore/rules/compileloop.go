@@ -78,8 +78,8 @@ func (c *compiler) quantifier(e ast.Expr) node[bool] {
 }
 
 // inside compiles a part of a comprehension, in which its variable is known.
-func inside[T any](c *compiler, x ast.ComprehensionExpr, of types.Kind, compile func() node[T]) node[T] {
-	c.locals = append(c.locals, local{name: x.IterVar(), elem: of})
+func inside[T any](c *compiler, x ast.ComprehensionExpr, compile func() node[T]) node[T] {
+	c.locals = append(c.locals, x.IterVar())
 	n := compile()
 	c.locals = c.locals[:len(c.locals)-1]
 	return n
@@ -92,7 +92,7 @@ func quantify[T comparable](c *compiler, k *kind[T], e ast.Expr) node[bool] {
 		return notCovered[bool](c, "a comprehension")
 	}
 	list := k.list(c, x.IterRange()).run
-	test := inside(c, x, k.of, func() node[bool] { return c.flags.expr(c, l.test) }).run
+	test := inside(c, x, func() node[bool] { return c.flags.expr(c, l.test) }).run
 	depth := len(c.locals)
 	if l.macro == "exists_one" {
 		return node[bool]{run: func(f *frame) (bool, state) {
@@ -167,9 +167,9 @@ func collect[F, T comparable](c *compiler, from *kind[F], to *kind[T], e ast.Exp
 	list := from.list(c, x.IterRange()).run
 	test := constant(true, stateKnown)
 	if l.test != nil {
-		test = inside(c, x, from.of, func() node[bool] { return c.flags.expr(c, l.test) })
+		test = inside(c, x, func() node[bool] { return c.flags.expr(c, l.test) })
 	}
-	give := inside(c, x, from.of, func() node[T] { return to.expr(c, l.give) })
+	give := inside(c, x, func() node[T] { return to.expr(c, l.give) })
 	depth := len(c.locals)
 	return node[[]T]{run: func(f *frame) ([]T, state) {
 		items, sum := list(f)

@@ -12,8 +12,8 @@ import (
 )
 
 // FuzzCompile compiles whatever text it is given: no panic, no long time, every
-// error with a place inside the text; what compiles can be evaluated, and its
-// conditions, compiled again from their canonical text, are the same ones.
+// error with a place inside the text; what compiles can be evaluated, as cel-go does, and
+// its conditions, compiled again from their canonical text, are the same ones.
 func FuzzCompile(f *testing.F) {
 	for _, x := range []string{
 		"profile.value.a > 5 && profile.tag.f", "has(context.n) || !context.f", "[1, 2].exists(x, x == profile.value.b)",
@@ -45,6 +45,10 @@ func FuzzCompile(f *testing.F) {
 		e.Reset(in)
 		e.Evaluate(r)
 		for _, i := range r.Conditions() {
+			a := &table.atoms[i]
+			if got, want := a.evaluate(&e.vars, &e.frame), run(a.prog, &e.vars); got != want {
+				t.Errorf("%q: %s, but cel-go says %s of %q", expr, got, want, a.text)
+			}
 			if len(table.Condition(int(i))) > MaxBytes {
 				continue
 			}

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"cel.dev/cel-go/cel"
 	"pgregory.net/rapid"
 
 	"rapport/profilestore"
@@ -126,75 +125,6 @@ func (w writer) number(depth int) string {
 	default:
 		return field
 	}
-}
-
-// TestSplitting compares what a table says, conditions split and shared, with
-// cel-go's outcome for the whole expression.
-func TestSplitting(t *testing.T) {
-	schema := propertySchema(t)
-	env, err := NewEnv(schema, propertyContext)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var count [4]int
-	split := 0
-	rapid.Check(t, func(t *rapid.T) {
-		w := writer{t: t, digit: func(n int) string { return fmt.Sprint(n) }}
-		exprs := make([]string, 3)
-		for i := range exprs {
-			exprs[i] = w.flag(3)
-			if i > 0 && w.pick(2) == 0 { // share conditions with the one before
-				exprs[i] += " && " + exprs[i-1]
-			}
-		}
-		b := env.NewTable()
-		rules, wholes := make([]Rule, len(exprs)), make([]cel.Program, len(exprs))
-		for i, x := range exprs {
-			if len(x) > MaxBytes {
-				t.Skip("too long")
-			}
-			if rules[i], err = b.Add(x); err != nil {
-				t.Fatalf("%s: %v", x, err)
-			}
-			wholes[i] = wholeProgram(t, env, x)
-		}
-		table := b.Build()
-		e := table.NewEvaluation()
-		for range 6 {
-			in := drawInputs(t, schema)
-			e.Reset(in)
-			for i, x := range exprs {
-				got := e.Evaluate(rules[i])
-				if want := run(wholes[i], &variables{in: in}); got != want {
-					t.Fatalf("%s\nfor %v: %s, but cel-go says %s of the whole", x, in, got, want)
-				}
-				count[got]++
-				if len(rules[i].Conditions()) > 1 {
-					split++
-				}
-			}
-		}
-	})
-	t.Logf("false %d, true %d, unknown %d, failed %d; %d of rules with several conditions",
-		count[False], count[True], count[Unknown], count[Failed], split)
-	for truth, n := range count {
-		if n == 0 {
-			t.Errorf("no rule was ever %s: the test shows nothing about it", Truth(truth))
-		}
-	}
-}
-
-// wholeProgram gives an expression to cel-go as it stands.
-func wholeProgram(t *rapid.T, env *Env, expr string) cel.Program {
-	tree, mistakes := env.lang.compile(expr)
-	if mistakes != nil {
-		t.Fatal(mistakes)
-	}
-	p, err := env.lang.program(tree, tree.Expr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
 }
 
 // TestWholeNumbers compares expressions written with whole numbers with the

@@ -2,7 +2,10 @@
 // catalogues: what an event does to a profile field, and who may get an offer.
 //
 // The language is CEL, checked against the profile schema. Package cel-go parses
-// and checks; nothing else in the module imports it.
+// and checks; nothing else in the module imports it. What is checked is compiled to
+// closures over the profile's slots, which say exactly what cel-go would, without an
+// allocation: rules of a [Table], and each [Formula], an expression that yields a text
+// or a number. What the compiler does not cover runs on cel-go.
 package rules
 
 import (
