@@ -468,7 +468,7 @@ func (w *typedWriter) any() aType { return aType(w.pick(int(allTypes))) }
 // leaves are expressions without operands.
 var leaves = [allTypes][]string{
 	aFlag:   {"profile.tag.f", "profile.tag.g", "context.f", "has(profile.value.a)", "has(profile.marketing.m)", "has(context.n)", "true", "false"},
-	aWhole:  {"0", "1", "2", "-3", "7", "9223372036854775807", "-9223372036854775808", "size(profile.general.s)", "size(profile.marketing.m)", "profile.general.t.size()"},
+	aWhole:  {"0", "1", "2", "-1", "-3", "7", "9223372036854775807", "-9223372036854775808", "size(profile.general.s)", "size(profile.marketing.m)", "profile.general.t.size()"},
 	aNumber: {"profile.value.a", "profile.value.b", "profile.usage.c", "context.n", "profile.value.a", "0.0", "2.5", "1e300", "-1.0"},
 	aText:   {"profile.general.s", "profile.general.t", "profile.general.u", "context.s", `"gold"`, `""`, `"g"`, `"2"`, `"héllo"`},
 	aTime:   {"profile.service.w", "profile.service.v", "context.w", "now", `timestamp("2026-01-01T00:00:00Z")`, `timestamp("2026-01-31T18:00:00.5+08:00")`, `timestamp("0001-01-01T00:00:00Z")`},

@@ -135,7 +135,7 @@ func (l *logicSum) result() (bool, state) {
 
 // order compiles <, <=, > and >=.
 func (c *compiler) order(op string, a, b ast.Expr) node[bool] {
-	switch x, y := c.typeOf(a).Kind(), c.typeOf(b).Kind(); {
+	switch x, y := c.kinds(a, b); {
 	case x == types.IntKind && y == types.IntKind:
 		return compare(c, op, c.wholes.expr(c, a), c.wholes.expr(c, b))
 	case isNumber(x) && isNumber(y):
@@ -267,14 +267,14 @@ func compareField(op string, slot int, with float64) node[bool] {
 
 // equality compiles == and !=, which not turns round.
 func (c *compiler) equality(a, b ast.Expr, not bool) node[bool] {
-	x, y := c.typeOf(a), c.typeOf(b)
-	if x.Kind() == types.ListKind && y.Kind() == types.ListKind {
+	x, y := c.kinds(a, b)
+	if x == types.ListKind && y == types.ListKind && c.typeOf(a).Kind() == c.typeOf(b).Kind() {
 		return c.listEquality(a, b, not)
 	}
-	if x.Kind() != y.Kind() {
+	if x != y {
 		return notCovered[bool](c, "a comparison of values of two types")
 	}
-	switch x.Kind() {
+	switch x {
 	case types.BoolKind:
 		return equal(c, c.flags, a, b, not)
 	case types.IntKind:
@@ -288,7 +288,7 @@ func (c *compiler) equality(a, b ast.Expr, not bool) node[bool] {
 	case types.DurationKind:
 		return equal(c, c.spans, a, b, not)
 	}
-	return notCovered[bool](c, "the comparison of "+plainType(x)+" and "+plainType(y))
+	return notCovered[bool](c, "the comparison of "+plainType(c.typeOf(a))+" and "+plainType(c.typeOf(b)))
 }
 
 // equalOf compiles == of two nodes: what failed beats what is unknown.

@@ -25,7 +25,7 @@ func (c *compiler) membership(x, list ast.Expr) node[bool] {
 	if c.typeOf(list).Kind() != types.ListKind {
 		return notCovered[bool](c, "in a "+plainType(c.typeOf(list)))
 	}
-	switch c.typeOf(x).Kind() {
+	switch known2(c.typeOf(x).Kind(), c.typeOf(list).Parameters()[0].Kind()) {
 	case types.BoolKind:
 		return in(c, c.flags, x, list)
 	case types.IntKind:

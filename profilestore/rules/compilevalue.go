@@ -80,7 +80,7 @@ func multiplyWholes(x, y int64) (int64, bool) {
 		return 0, true
 	}
 	p := x * y
-	return p, p/y == x && (x != -1 || y != math.MinInt64) && (y != -1 || x != math.MinInt64)
+	return p, p/y == x && (x != math.MinInt64 || y != -1)
 }
 
 // toWhole compiles int(…).

@@ -86,7 +86,7 @@ type language struct {
 	segments segments
 
 	// places are the slots of profile.GROUP.NAME and the indices of context.NAME, for
-	// the compiler. Without, nothing is compiled.
+	// the compiler.
 	places map[string]int
 }
 

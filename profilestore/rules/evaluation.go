@@ -113,7 +113,7 @@ func newMemo(atoms []atom) memo { return memo{atoms: atoms, results: make([]resu
 
 func (m *memo) reset() { clear(m.results) }
 
-// evaluate returns the outcome of a rule. f may be nil if no condition is compiled.
+// evaluate returns the outcome of a rule.
 func (m *memo) evaluate(r Rule, vars cel.Activation, f *frame) Truth {
 	least := isTrue
 	for _, i := range r.atoms {

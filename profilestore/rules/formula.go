@@ -90,7 +90,6 @@ func (e *Evaluation) Compute(f *Formula) (profilestore.Value, error) {
 // value compiles an expression to one that gives a value. It returns nil if a part of it
 // is not covered.
 func (c *compiler) value(e ast.Expr) func(*frame) (profilestore.Value, state) {
-	static := c.cost(e)
 	var n node[profilestore.Value]
 	switch c.typeOf(e).Kind() {
 	case types.BoolKind:
@@ -100,12 +99,18 @@ func (c *compiler) value(e ast.Expr) func(*frame) (profilestore.Value, state) {
 	case types.DoubleKind:
 		n = boxedNumber(c, c.numbers.expr(c, e))
 	case types.StringKind:
-		n = boxed(c, c.texts.expr(c, e), func(s string) profilestore.Value { return profilestore.Text(strings.Clone(s)) })
+		n = boxedText(c, c.texts.expr(c, e))
 	case types.TimestampKind:
 		n = boxed(c, c.times.expr(c, e), func(t time.Time) profilestore.Value { return profilestore.Time(t.UnixMicro()) })
 	default:
 		c.miss("a " + plainType(c.typeOf(e)))
 	}
+	return c.valueCode(e, n)
+}
+
+// valueCode returns the code of n, which is e compiled.
+func (c *compiler) valueCode(e ast.Expr, n node[profilestore.Value]) func(*frame) (profilestore.Value, state) {
+	static := c.cost(e)
 	if c.uncovered != "" || static > maxCost {
 		return nil
 	}
@@ -120,10 +125,14 @@ func (c *compiler) value(e ast.Expr) func(*frame) (profilestore.Value, state) {
 	}
 }
 
-// boxed compiles a value of a Go type to one of the profile's. A text lies in the frame:
-// it is copied, once if it is constant.
+// boxed compiles a value of a Go type to one of the profile's.
 func boxed[T any](c *compiler, a node[T], box func(T) profilestore.Value) node[profilestore.Value] {
 	return unary(c, a, func(_ *frame, v T) (profilestore.Value, state) { return box(v), stateKnown })
+}
+
+// boxedText is boxed. A text lies in the frame: it is copied, once if it is constant.
+func boxedText(c *compiler, a node[string]) node[profilestore.Value] {
+	return boxed(c, a, func(s string) profilestore.Value { return profilestore.Text(strings.Clone(s)) })
 }
 
 // boxedNumber is boxed, but what is not finite is no value.

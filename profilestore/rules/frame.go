@@ -8,9 +8,10 @@ import (
 
 // frame is the memory that code runs in. Not safe for concurrent use.
 type frame struct {
-	vars   *variables
-	budget int  // that is left of maxCost; counts only in code with comprehensions
-	gaveUp bool // cel-go has to evaluate the condition
+	vars   *variables          // of conditions and formulas
+	event  *profilestore.Event // of event rules
+	budget int                 // that is left of maxCost; counts only in code with comprehensions
+	gaveUp bool                // cel-go has to evaluate the condition
 	bytes  []byte
 
 	flags   lane[bool]

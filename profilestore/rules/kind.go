@@ -96,7 +96,9 @@ func literalOf[T bool | int64 | float64 | string, V interface {
 
 // expr compiles an expression of the kind.
 func (k *kind[T]) expr(c *compiler, e ast.Expr) node[T] {
-	if t := c.typeOf(e); t.Kind() != k.of {
+	if t := c.typeOf(e); t.Kind() == types.DynKind {
+		return k.dynamic(c, e)
+	} else if t.Kind() != k.of {
 		return notCovered[T](c, "a "+plainType(t))
 	}
 	switch e.Kind() {
@@ -168,6 +170,9 @@ func (c *compiler) isLocal(name string) bool { return slices.Contains(c.locals, 
 
 // selection compiles the reading of a field or an input.
 func (k *kind[T]) selection(c *compiler, e ast.Expr) node[T] {
+	if of := e.AsSelect().Operand(); of.Kind() == ast.IdentKind && of.AsIdent() == "event" && c.lang.roots["event"] != nil && !c.isLocal("event") {
+		return k.eventField(c, e.AsSelect().FieldName(), e.AsSelect().IsTestOnly())
+	}
 	slot, input, ok := c.place(e)
 	if !ok {
 		return notCovered[T](c, "a part of a value")

@@ -40,9 +40,10 @@ type eventRule struct {
 	on        Rule              // the rest of the condition
 	attribute string            // the value is this attribute of the event, or else:
 	value     cel.Program
-	tree      *ast.AST    // of the value, for messages
-	limit     float64     // of a counter's amount
-	priority  cel.Program // of a register's event; nil: 0
+	code      func(*frame) (profilestore.Value, state) // nil: only cel-go can evaluate it
+	tree      *ast.AST                                 // of the value, for messages
+	limit     float64                                  // of a counter's amount
+	priority  cel.Program                              // of a register's event; nil: 0
 }
 
 // An EventRuleError is the mistakes in one expression of an event rule.
@@ -92,7 +93,7 @@ func NewEventMapper(schema *profilestore.Schema, options ...MapperOption) (*Even
 }
 
 // newEventMapper builds a mapper; without index, the naive twin that looks at
-// every rule.
+// every rule, on cel-go.
 func newEventMapper(fields []profilestore.Field, index bool, tables ...profilestore.ReferenceTable) (*EventMapper, []EventRuleError) {
 	lang, err := newLanguage(objects{eventObject: eventFields}, eventRoots, usableTables(tables)...)
 	if err != nil {
@@ -106,6 +107,9 @@ func newEventMapper(fields []profilestore.Field, index bool, tables ...profilest
 		}
 	}
 	m.rules, m.atoms = b.rules, b.conditions.atoms
+	if !index {
+		m.interpret()
+	}
 	for _, r := range m.rules {
 		for _, t := range r.types {
 			m.byType[t] = nil
@@ -122,6 +126,16 @@ func newEventMapper(fields []profilestore.Field, index bool, tables ...profilest
 		}
 	}
 	return m, b.errs
+}
+
+// interpret forgets the compiled code.
+func (m *EventMapper) interpret() {
+	for i := range m.rules {
+		m.rules[i].code = nil
+	}
+	for i := range m.atoms {
+		m.atoms[i].code = nil
+	}
 }
 
 // mapperBuilder compiles the event rules of the fields.
@@ -255,6 +269,7 @@ func (b *mapperBuilder) addValue(r *eventRule, f *profilestore.Field, part, expr
 	if r.value, err = lang.program(tree, tree.Expr()); err != nil {
 		return wholeError(expr, "%v", err)
 	}
+	r.code = lang.newCompiler(tree, tree.Expr()).given(tree.Expr(), r.kind)
 	return nil
 }
 

@@ -30,6 +30,7 @@ func (e *EventError) Error() string {
 type eventEvaluation struct {
 	memo  memo
 	event *profilestore.Event
+	frame frame
 }
 
 // ResolveName and Parent make it cel-go's activation.
@@ -52,7 +53,7 @@ func (m *EventMapper) Map(e *profilestore.Event, dst []profilestore.Change) ([]p
 	if !ok {
 		x = &eventEvaluation{memo: newMemo(m.atoms)}
 	}
-	x.event = e
+	x.event, x.frame.event = e, e
 	x.memo.reset()
 	var first error
 	for _, i := range list {
@@ -61,14 +62,14 @@ func (m *EventMapper) Map(e *profilestore.Event, dst []profilestore.Change) ([]p
 			first = err
 		}
 	}
-	x.event = nil
+	x.event, x.frame.event = nil, nil
 	m.pool.Put(x)
 	return dst, first
 }
 
 // apply appends what one rule makes of the event.
 func (m *EventMapper) apply(r *eventRule, x *eventEvaluation, dst []profilestore.Change) ([]profilestore.Change, error) {
-	switch x.memo.evaluate(r.on, x, nil) {
+	switch x.memo.evaluate(r.on, x, &x.frame) {
 	case False, Unknown:
 		return dst, nil
 	case Failed:
@@ -78,28 +79,12 @@ func (m *EventMapper) apply(r *eventRule, x *eventEvaluation, dst []profilestore
 	if r.kind == profilestore.KindUnknown {
 		return append(dst, profilestore.Change{Slot: r.slot, Op: r.op}), nil
 	}
-	var got any
-	if r.attribute != "" {
-		got = x.event.Attributes[r.attribute]
-	} else {
-		v, _, err := r.value.Eval(x)
-		switch {
-		case err != nil && strings.Contains(err.Error(), "no such overload"):
-			return dst, m.fail(r, x, "needs %s from %s%s", m.need(r), r.text(), r.given(x))
-		case err != nil:
-			return dst, m.fail(r, x, "can't be had from %s: %v%s", r.text(), err, r.given(x))
-		case types.IsUnknown(v):
-			got = nil
-		default:
-			got = native(v)
+	v, ok := r.compute(&x.frame)
+	if !ok {
+		var err error
+		if v, err = m.valueSlow(r, x); err != nil {
+			return dst, err
 		}
-	}
-	v, ok := convert(got, r.kind)
-	if !ok || math.IsInf(v.Number(), 0) {
-		return dst, m.unfit(r, x, got)
-	}
-	if r.limit > 0 && math.Abs(v.Number()) > r.limit {
-		return dst, m.fail(r, x, "needs an amount between -%[1]g and %[1]g from %[2]s, got %[3]s", r.limit, r.text(), v)
 	}
 	change := profilestore.Change{Slot: r.slot, Op: r.op, Value: v}
 	if r.priority != nil {
@@ -109,6 +94,34 @@ func (m *EventMapper) apply(r *eventRule, x *eventEvaluation, dst []profilestore
 		}
 	}
 	return append(dst, change), nil
+}
+
+// valueSlow returns the value that the rule gives, or what is wrong with it.
+func (m *EventMapper) valueSlow(r *eventRule, x *eventEvaluation) (profilestore.Value, error) {
+	var got any
+	if r.attribute != "" {
+		got = x.event.Attributes[r.attribute]
+	} else {
+		v, _, err := r.value.Eval(x)
+		switch {
+		case err != nil && strings.Contains(err.Error(), "no such overload"):
+			return profilestore.Value{}, m.fail(r, x, "needs %s from %s%s", m.need(r), r.text(), r.given(x))
+		case err != nil:
+			return profilestore.Value{}, m.fail(r, x, "can't be had from %s: %v%s", r.text(), err, r.given(x))
+		case types.IsUnknown(v):
+			got = nil
+		default:
+			got = native(v)
+		}
+	}
+	v, ok := convert(got, r.kind)
+	if !ok || math.IsInf(v.Number(), 0) {
+		return profilestore.Value{}, m.unfit(r, x, got)
+	}
+	if r.limit > 0 && math.Abs(v.Number()) > r.limit {
+		return profilestore.Value{}, m.fail(r, x, "needs an amount between -%[1]g and %[1]g from %[2]s, got %[3]s", r.limit, r.text(), v)
+	}
+	return v, nil
 }
 
 // priority returns the priority of the event for a register. One that is unknown,
@@ -126,6 +139,17 @@ func (m *EventMapper) priority(r *eventRule, x *eventEvaluation) (int8, error) {
 		return 0, m.fail(r, x, "needs a whole number from %d to %d as its priority, got %s", -profilestore.MaxPriority, profilestore.MaxPriority, describe(native(v)))
 	}
 	return int8(n), nil
+}
+
+// compute computes the value that the rule gives. It reports false if there is no code for
+// that, or none that is as it should be: what is wrong with it is then said by others.
+func (r *eventRule) compute(f *frame) (profilestore.Value, bool) {
+	if r.code == nil {
+		return profilestore.Value{}, false
+	}
+	f.gaveUp = false
+	v, s := r.code(f)
+	return v, s == stateKnown && !f.gaveUp && (r.limit == 0 || math.Abs(v.Number()) <= r.limit)
 }
 
 func (m *EventMapper) fail(r *eventRule, x *eventEvaluation, format string, args ...any) error {

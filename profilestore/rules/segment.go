@@ -75,6 +75,7 @@ func (e *Env) WithSegments(list []Segment) (*Env, []SegmentError) {
 		panic(err) // likewise
 	}
 	whole.eventTables, own.eventTables = e.lang.eventTables, e.lang.eventTables
+	whole.places, own.places = e.lang.places, e.lang.places
 	r := segmentResolver{lang: own, list: list, first: make(map[string]int), state: make([]resolved, len(list))}
 	own.segments = make(segments, len(list))
 	for i, s := range list {

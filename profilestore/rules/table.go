@@ -145,9 +145,7 @@ func (c *conditions) add(tree *ast.AST, parts []ast.Expr) (Rule, error) {
 		if a.prog, err = c.lang.program(tree, p); err != nil {
 			return Rule{}, fmt.Errorf("%s: %w", a.text, err)
 		}
-		if c.lang.places != nil {
-			a.code = c.lang.newCompiler(tree, p).condition(p)
-		}
+		a.code = c.lang.newCompiler(tree, p).condition(p)
 	}
 	r := Rule{atoms: make([]int32, 0, len(found))}
 	used := make(map[int32]bool, len(found))
