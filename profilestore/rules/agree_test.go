@@ -49,7 +49,7 @@ func TestAgainstCEL(t *testing.T) {
 			r.compileWhole(t, env)
 			list = append(list, r)
 		}
-		formulas := drawFormulas(t, env, w)
+		formulas := drawFormulas(env, w)
 		e := b.Build().NewEvaluation()
 		for range 20 {
 			in := drawAgreeInputs(t, schema)
@@ -119,7 +119,7 @@ type agreeFormula struct {
 
 // drawFormulas draws expressions of values: where a condition only says on which side of
 // something a value is, these show all of it.
-func drawFormulas(t *rapid.T, env *Env, w *typedWriter) []agreeFormula {
+func drawFormulas(env *Env, w *typedWriter) []agreeFormula {
 	var list []agreeFormula
 	for _, k := range []aType{aFlag, aWhole, aNumber, aText, aText, aTime} {
 		kind := [...]profilestore.Kind{
@@ -241,8 +241,9 @@ func foreignType(t *types.Type) bool {
 	switch t.Kind() {
 	case types.UintKind, types.BytesKind, types.DynKind, types.AnyKind, types.NullTypeKind, types.TypeKind, types.OpaqueKind, types.StructKind:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // note counts the parts of an expression.
@@ -334,16 +335,26 @@ func (s *sightings) report(t *testing.T) {
 
 // agreeFields are the fields of the profile, several of each kind.
 var agreeFields = [][2]string{
-	{"value.a", "number"}, {"value.b", "number"}, {"usage.c", "counter"},
-	{"tag.f", "flag"}, {"tag.g", "flag"},
-	{"general.s", "text"}, {"general.t", "text"}, {"general.u", "text"},
-	{"service.w", "time"}, {"service.v", "time"},
-	{"marketing.m", "set"}, {"marketing.n", "set"},
+	{"value.a", "number"},
+	{"value.b", "number"},
+	{"usage.c", "counter"},
+	{"tag.f", "flag"},
+	{"tag.g", "flag"},
+	{"general.s", "text"},
+	{"general.t", "text"},
+	{"general.u", "text"},
+	{"service.w", "time"},
+	{"service.v", "time"},
+	{"marketing.m", "set"},
+	{"marketing.n", "set"},
 }
 
 var agreeContext = []Input{
-	{Name: "n", Kind: profilestore.KindNumber}, {Name: "f", Kind: profilestore.KindFlag}, {Name: "s", Kind: profilestore.KindText},
-	{Name: "w", Kind: profilestore.KindTime}, {Name: "m", Kind: profilestore.KindSet},
+	{Name: "n", Kind: profilestore.KindNumber},
+	{Name: "f", Kind: profilestore.KindFlag},
+	{Name: "s", Kind: profilestore.KindText},
+	{Name: "w", Kind: profilestore.KindTime},
+	{Name: "m", Kind: profilestore.KindSet},
 }
 
 // agreePlaces is language.places of them.

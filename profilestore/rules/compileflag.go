@@ -176,7 +176,7 @@ func (c *compiler) flagAsWhole(e ast.Expr) node[int64] {
 	})
 }
 
-// less is an order and a use of it.
+// ordering returns what <, <=, > or >= says.
 func ordering[T cmp.Ordered](op string) func(a, b T) bool {
 	switch op {
 	case operators.Less:
@@ -268,25 +268,15 @@ func compareField(op string, slot int, with float64) node[bool] {
 // equality compiles == and !=, which not turns round.
 func (c *compiler) equality(a, b ast.Expr, not bool) node[bool] {
 	x, y := c.kinds(a, b)
-	if x == types.ListKind && y == types.ListKind && c.typeOf(a).Kind() == c.typeOf(b).Kind() {
-		return c.listEquality(a, b, not)
+	if k, ok := c.kindOf(x); ok && x == y {
+		return k.equality(c, a, b, not)
 	}
-	if x != y {
-		return notCovered[bool](c, "a comparison of values of two types")
+	elem := c.elemOf(a)
+	if isEmptyList(a) {
+		elem = c.elemOf(b)
 	}
-	switch x {
-	case types.BoolKind:
-		return equal(c, c.flags, a, b, not)
-	case types.IntKind:
-		return equal(c, c.wholes, a, b, not)
-	case types.DoubleKind:
-		return equal(c, c.numbers, a, b, not)
-	case types.StringKind:
-		return equalTexts(c, c.texts.expr(c, a), c.texts.expr(c, b), not)
-	case types.TimestampKind:
-		return equal(c, c.times, a, b, not)
-	case types.DurationKind:
-		return equal(c, c.spans, a, b, not)
+	if k, ok := c.kindOf(elem); ok && y == types.ListKind {
+		return k.listEquality(c, a, b, not)
 	}
 	return notCovered[bool](c, "the comparison of "+plainType(c.typeOf(a))+" and "+plainType(c.typeOf(b)))
 }
@@ -307,11 +297,17 @@ func equalOf[T any](c *compiler, a, b node[T], same func(*frame, T, T) bool, not
 	})
 }
 
-func equal[T comparable](c *compiler, k *kind[T], a, b ast.Expr, not bool) node[bool] {
-	if k.equal != nil {
-		return equalOf(c, k.expr(c, a), k.expr(c, b), func(_ *frame, x, y T) bool { return k.equal(x, y) }, not)
+func (k *kind[T]) equality(c *compiler, a, b ast.Expr, not bool) node[bool] {
+	x, y := k.expr(c, a), k.expr(c, b)
+	if x, ok := any(x).(node[string]); ok {
+		if y, ok := any(y).(node[string]); ok {
+			return equalTexts(c, x, y, not)
+		}
 	}
-	return equalOf(c, k.expr(c, a), k.expr(c, b), func(_ *frame, x, y T) bool { return x == y }, not)
+	if k.equal != nil {
+		return equalOf(c, x, y, func(_ *frame, x, y T) bool { return k.equal(x, y) }, not)
+	}
+	return equalOf(c, x, y, func(_ *frame, x, y T) bool { return x == y }, not)
 }
 
 func equalTexts(c *compiler, a, b node[string], not bool) node[bool] {

@@ -15,29 +15,13 @@ func (c *compiler) membership(x, list ast.Expr) node[bool] {
 		return constant(false, stateKnown) // whatever x is
 	}
 	if list.Kind() == ast.MapKind {
-		switch c.typeOf(x).Kind() {
-		case types.StringKind:
+		if c.typeOf(x).Kind() == types.StringKind {
 			return inMap(c, c.texts, x, list)
-		case types.IntKind:
-			return inMap(c, c.wholes, x, list)
 		}
+		return inMap(c, c.wholes, x, list)
 	}
-	if c.typeOf(list).Kind() != types.ListKind {
-		return notCovered[bool](c, "in a "+plainType(c.typeOf(list)))
-	}
-	switch known2(c.typeOf(x).Kind(), c.typeOf(list).Parameters()[0].Kind()) {
-	case types.BoolKind:
-		return in(c, c.flags, x, list)
-	case types.IntKind:
-		return in(c, c.wholes, x, list)
-	case types.DoubleKind:
-		return in(c, c.numbers, x, list)
-	case types.StringKind:
-		return in(c, c.texts, x, list)
-	case types.TimestampKind:
-		return in(c, c.times, x, list)
-	case types.DurationKind:
-		return in(c, c.spans, x, list)
+	if k, ok := c.kindOf(known2(c.typeOf(x).Kind(), c.elemOf(list))); ok {
+		return k.in(c, x, list)
 	}
 	return notCovered[bool](c, "in a "+plainType(c.typeOf(list)))
 }
@@ -45,7 +29,7 @@ func (c *compiler) membership(x, list ast.Expr) node[bool] {
 // fewElements is up to how many elements going through a list is faster than a table.
 const fewElements = 8
 
-func in[T comparable](c *compiler, k *kind[T], x, list ast.Expr) node[bool] {
+func (k *kind[T]) in(c *compiler, x, list ast.Expr) node[bool] {
 	ask := k.expr(c, x)
 	of := k.list(c, list)
 	if set, ok := any(of).(node[[]string]); ok && set.slot > 0 {

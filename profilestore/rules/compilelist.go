@@ -116,10 +116,8 @@ func (c *compiler) set(e ast.Expr) node[[]string] {
 
 // split compiles split(…), with or without a number of parts.
 func (c *compiler) split(args []ast.Expr) node[[]string] {
-	most := constant(int64(-1), stateKnown)
 	if len(args) == 3 {
-		most = c.wholes.expr(c, args[2])
-		return three(c, c.texts.expr(c, args[0]), c.texts.expr(c, args[1]), most, splitText)
+		return three(c, c.texts.expr(c, args[0]), c.texts.expr(c, args[1]), c.wholes.expr(c, args[2]), splitText)
 	}
 	return binary(c, c.texts.expr(c, args[0]), c.texts.expr(c, args[1]), func(f *frame, s, sep string) ([]string, state) {
 		return splitText(f, s, sep, -1)
@@ -147,68 +145,23 @@ func splitText(f *frame, s, sep string, n int64) ([]string, state) {
 	return slices.Clip(f.texts.items[at:]), stateKnown
 }
 
-// listSize compiles size(…) of a list or a set, which it need not read as a list.
-func (c *compiler) listSize(e ast.Expr) node[int64] {
-	elem := c.typeOf(e).Parameters()[0].Kind()
-	if elem == types.StringKind {
-		l := c.texts.list(c, e)
-		if l.slot > 0 {
-			slot := l.slot - 1
-			return node[int64]{run: func(f *frame) (int64, state) {
-				v := f.vars.field(slot)
-				if v.Kind() != profilestore.KindSet {
-					return 0, f.noField(v)
-				}
-				return int64(v.Size()), stateKnown
-			}}
-		}
-		return length(c, l)
+// listSize compiles size(…) of a list, or of a set, which need not be read as one.
+func (k *kind[T]) listSize(c *compiler, e ast.Expr) node[int64] {
+	l := k.list(c, e)
+	if slot := l.slot - 1; slot >= 0 {
+		return node[int64]{run: func(f *frame) (int64, state) {
+			v := f.vars.field(slot)
+			if v.Kind() != profilestore.KindSet {
+				return 0, f.noField(v)
+			}
+			return int64(v.Size()), stateKnown
+		}}
 	}
-	switch {
-	case isEmptyList(e):
-		return constant(int64(0), stateKnown)
-	case elem == types.BoolKind:
-		return length(c, c.flags.list(c, e))
-	case elem == types.IntKind:
-		return length(c, c.wholes.list(c, e))
-	case elem == types.DoubleKind:
-		return length(c, c.numbers.list(c, e))
-	case elem == types.TimestampKind:
-		return length(c, c.times.list(c, e))
-	case elem == types.DurationKind:
-		return length(c, c.spans.list(c, e))
-	}
-	return notCovered[int64](c, "size of a "+plainType(c.typeOf(e)))
-}
-
-func length[T any](c *compiler, l node[[]T]) node[int64] {
 	return unary(c, l, func(_ *frame, v []T) (int64, state) { return int64(len(v)), stateKnown })
 }
 
 // listEquality compiles == and != of two lists.
-func (c *compiler) listEquality(a, b ast.Expr, not bool) node[bool] {
-	t := c.typeOf(a).Parameters()[0]
-	if isEmptyList(a) {
-		t = c.typeOf(b).Parameters()[0]
-	}
-	switch t.Kind() {
-	case types.BoolKind:
-		return equalLists(c, c.flags, a, b, not)
-	case types.IntKind:
-		return equalLists(c, c.wholes, a, b, not)
-	case types.DoubleKind:
-		return equalLists(c, c.numbers, a, b, not)
-	case types.StringKind:
-		return equalLists(c, c.texts, a, b, not)
-	case types.TimestampKind:
-		return equalLists(c, c.times, a, b, not)
-	case types.DurationKind:
-		return equalLists(c, c.spans, a, b, not)
-	}
-	return notCovered[bool](c, "the comparison of a "+plainType(c.typeOf(a)))
-}
-
-func equalLists[T comparable](c *compiler, k *kind[T], a, b ast.Expr, not bool) node[bool] {
+func (k *kind[T]) listEquality(c *compiler, a, b ast.Expr, not bool) node[bool] {
 	return equalOf(c, k.list(c, a), k.list(c, b), func(f *frame, x, y []T) bool {
 		f.charge(min(len(x), len(y)))
 		return slices.EqualFunc(x, y, k.same)
@@ -232,13 +185,10 @@ func (k *kind[T]) index(c *compiler, of, i ast.Expr) node[T] {
 		return conditional(c.flags.expr(c, args[0]), k.index(c, args[1], i), k.index(c, args[2], i))
 	}
 	if of.Kind() == ast.MapKind {
-		switch c.typeOf(i).Kind() {
-		case types.StringKind:
+		if c.typeOf(i).Kind() == types.StringKind {
 			return lookup(c, c.texts, k, of, i)
-		case types.IntKind:
-			return lookup(c, c.wholes, k, of, i)
 		}
-		return notCovered[T](c, "a map")
+		return lookup(c, c.wholes, k, of, i)
 	}
 	if c.typeOf(of).Kind() != types.ListKind || c.typeOf(i).Kind() != types.IntKind {
 		return notCovered[T](c, "a "+plainType(c.typeOf(of)))
@@ -288,17 +238,14 @@ func lookup[K, T comparable](c *compiler, keys *kind[K], k *kind[T], of, key ast
 func (c *compiler) mapSize(of ast.Expr) node[int64] {
 	var n int
 	var values []ast.Expr
-	switch c.typeOf(of).Parameters()[0].Kind() {
-	case types.StringKind:
+	if c.typeOf(of).Parameters()[0].Kind() == types.StringKind {
 		var table map[string]int
 		table, values = c.texts.keysOf(c, of)
 		n = len(table)
-	case types.IntKind:
+	} else {
 		var table map[int64]int
 		table, values = c.wholes.keysOf(c, of)
 		n = len(table)
-	default:
-		return notCovered[int64](c, "a "+plainType(c.typeOf(of)))
 	}
 	return unary(c, c.evaluated(values), func(*frame, int) (int64, state) { return int64(n), stateKnown })
 }
@@ -309,23 +256,12 @@ func (c *compiler) evaluated(list []ast.Expr) node[int] {
 	fixed := true
 	states := make([]func(*frame) state, len(list))
 	for i, e := range list {
-		var always bool
-		switch t := c.typeOf(e); t.Kind() {
-		case types.BoolKind:
-			states[i], always = stateOf(c.flags.expr(c, e))
-		case types.IntKind:
-			states[i], always = stateOf(c.wholes.expr(c, e))
-		case types.DoubleKind:
-			states[i], always = stateOf(c.numbers.expr(c, e))
-		case types.StringKind:
-			states[i], always = stateOf(c.texts.expr(c, e))
-		case types.TimestampKind:
-			states[i], always = stateOf(c.times.expr(c, e))
-		case types.DurationKind:
-			states[i], always = stateOf(c.spans.expr(c, e))
-		default:
-			c.miss("a " + plainType(t))
+		k, ok := c.kindOf(c.typeOf(e).Kind())
+		if !ok {
+			return notCovered[int](c, "a "+plainType(c.typeOf(e)))
 		}
+		var always bool
+		states[i], always = k.state(c, e)
 		fixed = fixed && always
 	}
 	return fold(c, fixed, func(f *frame) (n int, all state) {
@@ -340,7 +276,9 @@ func (c *compiler) evaluated(list []ast.Expr) node[int] {
 	})
 }
 
-func stateOf[T any](n node[T]) (run func(*frame) state, fixed bool) {
+// state compiles whether an expression has a value.
+func (k *kind[T]) state(c *compiler, e ast.Expr) (run func(*frame) state, fixed bool) {
+	n := k.expr(c, e)
 	return func(f *frame) state {
 		_, s := n.run(f)
 		return s

@@ -57,24 +57,11 @@ func (c *compiler) loopOf(x ast.ComprehensionExpr) (loop, bool) {
 
 // quantifier compiles exists, all and exists_one.
 func (c *compiler) quantifier(e ast.Expr) node[bool] {
-	of := c.typeOf(e.AsComprehension().IterRange())
-	if of.Kind() == types.ListKind {
-		switch of.Parameters()[0].Kind() {
-		case types.BoolKind:
-			return quantify(c, c.flags, e)
-		case types.IntKind:
-			return quantify(c, c.wholes, e)
-		case types.DoubleKind:
-			return quantify(c, c.numbers, e)
-		case types.StringKind:
-			return quantify(c, c.texts, e)
-		case types.TimestampKind:
-			return quantify(c, c.times, e)
-		case types.DurationKind:
-			return quantify(c, c.spans, e)
-		}
+	of := e.AsComprehension().IterRange()
+	if k, ok := c.kindOf(c.elemOf(of)); ok {
+		return k.quantifier(c, e)
 	}
-	return notCovered[bool](c, "a comprehension over a "+plainType(of))
+	return notCovered[bool](c, "a comprehension over a "+plainType(c.typeOf(of)))
 }
 
 // inside compiles a part of a comprehension, in which its variable is known.
@@ -88,7 +75,7 @@ func inside[T any](c *compiler, x ast.ComprehensionExpr, compile func() node[T])
 	return n
 }
 
-func quantify[T comparable](c *compiler, k *kind[T], e ast.Expr) node[bool] {
+func (k *kind[T]) quantifier(c *compiler, e ast.Expr) node[bool] {
 	x := e.AsComprehension()
 	l, ok := c.loopOf(x)
 	if !ok || l.macro == "map" {
@@ -141,24 +128,23 @@ func quantify[T comparable](c *compiler, k *kind[T], e ast.Expr) node[bool] {
 
 // collected compiles map and filter, whose results are of kind k.
 func (k *kind[T]) collected(c *compiler, e ast.Expr) node[[]T] {
-	of := c.typeOf(e.AsComprehension().IterRange())
-	if of.Kind() == types.ListKind {
-		switch of.Parameters()[0].Kind() {
-		case types.BoolKind:
-			return collect(c, c.flags, k, e)
-		case types.IntKind:
-			return collect(c, c.wholes, k, e)
-		case types.DoubleKind:
-			return collect(c, c.numbers, k, e)
-		case types.StringKind:
-			return collect(c, c.texts, k, e)
-		case types.TimestampKind:
-			return collect(c, c.times, k, e)
-		case types.DurationKind:
-			return collect(c, c.spans, k, e)
-		}
+	of := e.AsComprehension().IterRange()
+	switch c.elemOf(of) {
+	case types.BoolKind:
+		return collect(c, c.flags, k, e)
+	case types.IntKind:
+		return collect(c, c.wholes, k, e)
+	case types.DoubleKind:
+		return collect(c, c.numbers, k, e)
+	case types.StringKind:
+		return collect(c, c.texts, k, e)
+	case types.TimestampKind:
+		return collect(c, c.times, k, e)
+	case types.DurationKind:
+		return collect(c, c.spans, k, e)
+	default:
+		return notCovered[[]T](c, "a comprehension over a "+plainType(c.typeOf(of)))
 	}
-	return notCovered[[]T](c, "a comprehension over a "+plainType(of))
 }
 
 func collect[F, T comparable](c *compiler, from *kind[F], to *kind[T], e ast.Expr) node[[]T] {

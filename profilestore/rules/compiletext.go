@@ -142,8 +142,9 @@ func (c *compiler) toText(e ast.Expr) node[string] {
 		return formatted(c, c.spans.expr(c, e), func(dst []byte, d time.Duration) []byte {
 			return append(strconv.AppendFloat(dst, d.Seconds(), 'f', -1, 64), 's')
 		})
+	default:
+		return notCovered[string](c, "string of a "+plainType(c.typeOf(e)))
 	}
-	return notCovered[string](c, "string of a "+plainType(c.typeOf(e)))
 }
 
 func formatted[T any](c *compiler, a node[T], appendTo func([]byte, T) []byte) node[string] {

@@ -81,8 +81,9 @@ func (c *compiler) toTime(e ast.Expr) node[time.Time] {
 			t, ok := types.String(s).ConvertToType(types.TimestampType).(types.Timestamp)
 			return t.Time, failedIf(!ok)
 		})
+	default:
+		return notCovered[time.Time](c, "timestamp of a "+plainType(c.typeOf(e)))
 	}
-	return notCovered[time.Time](c, "timestamp of a "+plainType(c.typeOf(e)))
 }
 
 // spanCall compiles what gives a duration.

@@ -104,8 +104,9 @@ func (c *compiler) toWhole(e ast.Expr) node[int64] {
 		return unary(c, c.times.expr(c, e), func(_ *frame, t time.Time) (int64, state) { return t.Unix(), stateKnown })
 	case types.DurationKind:
 		return unary(c, c.spans.expr(c, e), func(_ *frame, d time.Duration) (int64, state) { return int64(d), stateKnown })
+	default:
+		return notCovered[int64](c, "int of a "+plainType(c.typeOf(e)))
 	}
-	return notCovered[int64](c, "int of a "+plainType(c.typeOf(e)))
 }
 
 // numberCall compiles what gives a double.
@@ -144,17 +145,20 @@ func numbers(c *compiler, args []ast.Expr, op func(*frame, float64, float64) (fl
 
 // size compiles size(…) of a text, a set or a list.
 func (c *compiler) size(e ast.Expr) node[int64] {
-	switch t := c.typeOf(e); t.Kind() {
-	case types.StringKind:
+	t := c.typeOf(e)
+	if t.Kind() == types.StringKind {
 		return unary(c, c.texts.expr(c, e), func(_ *frame, s string) (int64, state) {
 			return int64(utf8.RuneCountInString(s)), stateKnown
 		})
-	case types.ListKind:
-		return c.listSize(e)
-	case types.MapKind:
-		if e.Kind() == ast.MapKind {
-			return c.mapSize(e)
-		}
 	}
-	return notCovered[int64](c, "size of a "+plainType(c.typeOf(e)))
+	if k, ok := c.kindOf(c.elemOf(e)); ok {
+		return k.listSize(c, e)
+	}
+	switch {
+	case isEmptyList(e):
+		return constant(int64(0), stateKnown)
+	case e.Kind() == ast.MapKind:
+		return c.mapSize(e)
+	}
+	return notCovered[int64](c, "size of a "+plainType(t))
 }

@@ -25,6 +25,44 @@ type kind[T comparable] struct {
 	fieldRun func(slot int) func(*frame) (T, state)
 }
 
+// anyKind is a kind of whatever type: what can be compiled without naming the type.
+type anyKind interface {
+	equality(c *compiler, a, b ast.Expr, not bool) node[bool]
+	listEquality(c *compiler, a, b ast.Expr, not bool) node[bool]
+	listSize(c *compiler, e ast.Expr) node[int64]
+	in(c *compiler, x, list ast.Expr) node[bool]
+	quantifier(c *compiler, e ast.Expr) node[bool]
+	state(c *compiler, e ast.Expr) (run func(*frame) state, fixed bool)
+}
+
+// kindOf returns how to handle a type, or false if no expression of it is covered.
+func (c *compiler) kindOf(t types.Kind) (anyKind, bool) {
+	switch t {
+	case types.BoolKind:
+		return c.flags, true
+	case types.IntKind:
+		return c.wholes, true
+	case types.DoubleKind:
+		return c.numbers, true
+	case types.StringKind:
+		return c.texts, true
+	case types.TimestampKind:
+		return c.times, true
+	case types.DurationKind:
+		return c.spans, true
+	default:
+		return nil, false
+	}
+}
+
+// elemOf returns the type of the elements of a list.
+func (c *compiler) elemOf(list ast.Expr) types.Kind {
+	if t := c.typeOf(list); t.Kind() == types.ListKind {
+		return t.Parameters()[0].Kind()
+	}
+	return types.UnspecifiedKind
+}
+
 // newCompiler returns a compiler of a part of a checked tree.
 func (l *language) newCompiler(tree *ast.AST, part ast.Expr) *compiler {
 	c := &compiler{lang: l, tree: tree, counted: hasComprehension(part)}
@@ -130,8 +168,8 @@ func (k *kind[T]) expr(c *compiler, e ast.Expr) node[T] {
 
 // ident compiles a variable of a comprehension, or now.
 func (k *kind[T]) ident(c *compiler, name string) node[T] {
-	for i := len(c.locals) - 1; i >= 0; i-- {
-		if c.locals[i] == name {
+	for i, local := range slices.Backward(c.locals) {
+		if local == name {
 			at := k.lane
 			return node[T]{run: func(f *frame) (T, state) { return at(f).vars[i], stateKnown }}
 		}

@@ -91,15 +91,11 @@ func TestIndex(t *testing.T) {
 		var fields []profilestore.Field
 		for i := range 3 {
 			typ := rapid.SampledFrom(types).Draw(t, "type")
-			value := number()
-			switch typ {
-			case profilestore.TypeText:
-				value = text()
-			case profilestore.TypeFlag:
-				value = condition(1)
-			case profilestore.TypeTime:
-				value = pick(`event.time`, `event.name`, `event.time + days(1)`, `area("now")`)
-			}
+			value := map[profilestore.Type]func() string{
+				profilestore.TypeNumber: number, profilestore.TypeText: text,
+				profilestore.TypeFlag: func() string { return condition(1) },
+				profilestore.TypeTime: func() string { return pick(`event.time`, `event.name`, `event.time + days(1)`, `area("now")`) },
+			}[typ]()
 			fields = append(fields, eventField(fmt.Sprintf("value.f%d", i), typ, condition(2), value))
 		}
 		area := profilestore.ReferenceTable{ID: "area"}
