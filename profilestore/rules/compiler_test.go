@@ -130,6 +130,24 @@ func TestCompiledEdges(t *testing.T) {
 		{deep, True},
 		{chain, True},
 		{`profile.general.s in []`, False},
+		{`context.f in []`, False}, // which is unknown here
+		{`context.f && 1 / (int(profile.value.b) - 2) > 0`, Unknown},
+		{`1 / (int(profile.value.b) - 2) > int(context.w)`, Failed},
+		{`int(context.w) > 1 / (int(profile.value.b) - 2)`, Unknown},
+		{`int(context.w) == 1 / (int(profile.value.b) - 2)`, Failed},
+		{`[0, 1].filter(x, x == 0 ? 1 / x > 0 : context.f) == [0]`, Unknown}, // the last that is wrong counts
+		{`[1, 0].filter(x, x == 0 ? 1 / x > 0 : context.f) == [0]`, Failed},
+		{`[0, 1].map(x, x == 0 ? 1 / x > 0 : context.f) == [true]`, Failed}, // the first
+		{`[1, 0].map(x, x == 0 ? 1 / x > 0 : context.f) == [true]`, Unknown},
+		{`[0, 1].exists_one(x, x == 0 ? 1 / x > 0 : context.f)`, Unknown},
+		{`[0, 1].exists(x, x == 0 ? 1 / x > 0 : context.f)`, Unknown},
+		{`[1, 0].exists(x, x == 0 ? 1 / x > 0 : context.f)`, Unknown},
+		{`context.m[1 / (int(profile.value.b) - 2)] == "b"`, Failed}, // the index comes before the field
+		{`[context.s][1 / (int(profile.value.b) - 2)] == "b"`, Unknown},
+		{`profile.general.s in "g".charAt(2).split(",")`, Failed}, // a constant that is none
+		{`profile.general.s == "g".charAt(2)`, Failed},
+		{`profile.value.a > double(1 / (1 - 1))`, Failed},
+		{`double(1 / (1 - 1)) < profile.value.a`, Failed},
 	} {
 		b := env.NewTable()
 		r, err := b.Add(c.expr)
@@ -142,7 +160,9 @@ func TestCompiledEdges(t *testing.T) {
 			t.Errorf("%.200s: %d of %d conditions compiled", c.expr, n, all)
 		}
 		e := table.NewEvaluation()
-		e.Reset(compilerInputs())
+		in := compilerInputs()
+		in.Context = in.Context[:1]
+		e.Reset(in)
 		if got := e.Evaluate(r); got != c.want {
 			t.Errorf("%.200s: %s, want %s", c.expr, got, c.want)
 		}
