@@ -66,9 +66,6 @@ func (c *compiler) quantifier(e ast.Expr) node[bool] {
 
 // inside compiles a part of a comprehension, in which its variable is known.
 func inside[T any](c *compiler, x ast.ComprehensionExpr, compile func() node[T]) node[T] {
-	if len(c.locals) == maxComprehension { // segments may bring more of them than a rule may have
-		return notCovered[T](c, "a comprehension in comprehensions")
-	}
 	c.locals = append(c.locals, x.IterVar())
 	n := compile()
 	c.locals = c.locals[:len(c.locals)-1]

@@ -217,3 +217,30 @@ func TestGivingUp(t *testing.T) {
 		}
 	}
 }
+
+// TestCompiledSegments: what stands for a segment's name is compiled too. Comprehensions
+// never stand deeper in it than the code has memory for.
+func TestCompiledSegments(t *testing.T) {
+	env, err := NewEnv(agreeSchema(t), agreeContext)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with, mistakes := env.WithSegments([]Segment{{ID: "near", When: "[1, 2].exists(x, [1, 2].exists(y, x + y > profile.value.b))"}})
+	if len(mistakes) > 0 {
+		t.Fatal(mistakes)
+	}
+	b := with.NewTable()
+	r, err := b.Add("segment.near && profile.value.a > 1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := b.Build()
+	e := table.NewEvaluation()
+	e.Reset(compilerInputs())
+	if n, all := table.Compiled(); n != 2 || all != 2 || e.Evaluate(r) != True {
+		t.Errorf("%s, %d of %d conditions compiled", e.Evaluate(r), n, all)
+	}
+	if _, err := b.Add("[1, 2].exists(z, segment.near)"); err == nil || !strings.Contains(err.Error(), "within each other") {
+		t.Errorf("three within each other: %v", err)
+	}
+}
