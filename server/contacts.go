@@ -117,7 +117,7 @@ func (s decisions) hold(ctx context.Context, d *decision) (*ledger.Hold, error) 
 		if view == nil {
 			// Not from the cache: it is read while others wait who ask for the same customer.
 			if view, err = s.readProfile(d.who.identity, d.request.Deadline); err != nil {
-				return held, nil //nolint:nilerr // what was read before has to do
+				return held, nil // what was read before has to do
 			}
 		}
 		d.who.view, d.request.Customer, d.request.Profile = view, customerHash(view.Customer()), view.At(d.request.Now)

@@ -194,7 +194,9 @@ func TestOutcomes(t *testing.T) {
 	changed := []byte(trial)
 	changed[30] ^= 1
 	reports := []*rapportv1.OutcomeReport{
-		{Token: "x", Outcome: "clicked"}, {Token: foreign, Outcome: "clicked"}, {Token: string(changed), Outcome: "clicked"},
+		{Token: "x", Outcome: "clicked"},
+		{Token: foreign, Outcome: "clicked"},
+		{Token: string(changed), Outcome: "clicked"},
 		{Token: trial, Outcome: "clicked"},
 	}
 	r, err := h.decisions().RecordOutcomes(context.Background(), connect.NewRequest(&rapportv1.RecordOutcomesRequest{Reports: reports}))
@@ -341,7 +343,6 @@ func TestPressure(t *testing.T) {
 		t.Errorf("an unknown channel: %v", err)
 	}
 }
-
 
 // contextOf makes the context of a request.
 func contextOf(t testing.TB, values map[string]any) map[string]*structpb.Value {

@@ -143,7 +143,10 @@ func (s decisions) DecideStream(ctx context.Context, req *connect.Request[rappor
 		for {
 			res, _, err := s.decideMany(ctx, m, customer)
 			if errors.Is(err, errOverloaded) && ctx.Err() == nil { // there is no hurry
-				time.Sleep(retryAfter)
+				select {
+				case <-time.After(retryAfter):
+				case <-ctx.Done():
+				}
 				continue
 			}
 			if err != nil {

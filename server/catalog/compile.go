@@ -150,7 +150,6 @@ type compiler struct {
 	groups     map[string][]int // the offers of each
 	levels     map[string]level // what the groups say of all their offers
 	issues     map[string]level // likewise
-	bound      [][]int          // the policies of each offer, while they are added
 	// treatments and ruled are the contents of each offer by channel, in
 	// catalogue order, and whether it has a rule.
 	treatments [][]treatment
