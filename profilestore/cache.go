@@ -2,12 +2,13 @@ package profilestore
 
 import (
 	"hash/maphash"
+	"slices"
 	"sync"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// shards is how many parts the cache and the writers are divided into. A
+// shards is how many parts the cache is divided into. A
 // customer belongs to one.
 const shards = 64
 
@@ -83,19 +84,37 @@ func (c *cacheShard) put(key string, v *View, writes uint64) (instead *View) {
 	return instead
 }
 
-// applies says that the records of keys are about to be changed in the engine. Until
-// wrote is called they are what they were in the cache, and new in the engine once that
-// is done.
-func (c *cacheShard) applies(keys map[string]int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.applying = keys
+// shardWrite are the keys of a write, by their places, that are of one shard.
+type shardWrite struct {
+	*cacheShard
+	places []int
+}
+
+// applies says that the records of keys are about to be changed in the engine, and
+// returns the shards that they are of. Until wrote is called for a shard they are what
+// they were in the cache, and new in the engine once that is done. set has all keys, and
+// is not changed by anybody any more.
+func (c *hotCache) applies(keys []string, set map[string]int) []shardWrite {
+	var touched []shardWrite
+	for i, key := range keys {
+		shard := &c.shards[c.shardOf(key)]
+		at := slices.IndexFunc(touched, func(w shardWrite) bool { return w.cacheShard == shard })
+		if at < 0 {
+			at = len(touched)
+			touched = append(touched, shardWrite{cacheShard: shard})
+			shard.mu.Lock()
+			shard.applying = set
+			shard.mu.Unlock()
+		}
+		touched[at].places = append(touched[at].places, i)
+	}
+	return touched
 }
 
 // wrote records that the delta records of nodes have changed. Those that are in the
 // cache go on in it with their new record, except where the ties have changed: then
 // the rows that belong to it may be others.
-func (c *cacheShard) wrote(keys []string, deltas []*delta) {
+func (c *shardWrite) wrote(keys []string, deltas []*delta) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.writes++
@@ -103,7 +122,8 @@ func (c *cacheShard) wrote(keys []string, deltas []*delta) {
 	if c.lru == nil {
 		return
 	}
-	for i, key := range keys {
+	for _, i := range c.places {
+		key := keys[i]
 		old, ok := c.lru.Peek(key)
 		switch {
 		case !ok:

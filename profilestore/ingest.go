@@ -186,18 +186,26 @@ func (s *Store) committed(seq uint64, e *journal.Entry) {
 	switch p := e.Tag.(type) {
 	case *pendingEntry:
 		p.seq = seq
-		s.writers[s.cache.shardOf(p.key)].queue <- p
+		s.writerOf(p.key).queue <- p
 	case *pendingTies:
 		for _, g := range p.change.groups {
 			g.Epoch = seq
 		}
 		for _, key := range p.keys {
-			s.writers[s.cache.shardOf(key)].queue <- &pendingEntry{seq: seq, key: key, call: p.call, ties: p.change}
+			s.writerOf(key).queue <- &pendingEntry{seq: seq, key: key, call: p.call, ties: p.change}
 		}
 	}
 }
 
-// writer applies the entries of one shard, in journal order.
+// writers is how many goroutines apply entries. An identity belongs to one, by its shard
+// of the cache. Few of them, so that each has a good part of a journal's group to apply
+// at once: what a transaction costs is then shared.
+const writers = 4
+
+// writerOf returns the writer of a node.
+func (s *Store) writerOf(key string) *writer { return &s.writers[s.cache.shardOf(key)%writers] }
+
+// writer applies the entries of some shards, in journal order.
 type writer struct {
 	queue chan *pendingEntry
 	done  chan struct{}
@@ -207,7 +215,7 @@ type writer struct {
 // journal.
 const applyBatch = 512
 
-func (w *writer) start(s *Store, shard int) {
+func (w *writer) start(s *Store) {
 	w.queue = make(chan *pendingEntry, applyBatch)
 	w.done = make(chan struct{})
 	go func() {
@@ -218,7 +226,7 @@ func (w *writer) start(s *Store, shard int) {
 			for len(batch) < applyBatch && len(w.queue) > 0 {
 				batch = append(batch, <-w.queue)
 			}
-			s.applyAll(&s.cache.shards[shard], batch)
+			s.applyAll(batch)
 		}
 	}()
 }
@@ -228,9 +236,9 @@ func (w *writer) stop() {
 	<-w.done
 }
 
-// applyAll applies events of one shard to the engine and the cache, then
-// answers for them.
-func (s *Store) applyAll(shard *cacheShard, batch []*pendingEntry) {
+// applyAll applies entries of one writer to the engine and the cache, then answers for
+// them.
+func (s *Store) applyAll(batch []*pendingEntry) {
 	defer func() {
 		for _, p := range batch {
 			p.call.wait.Done()
@@ -239,7 +247,7 @@ func (s *Store) applyAll(shard *cacheShard, batch []*pendingEntry) {
 	if s.failed.Load() != nil {
 		return
 	}
-	if err := s.applyBatch(context.Background(), shard, batch); err != nil {
+	if err := s.applyBatch(context.Background(), true, batch); err != nil {
 		err = fmt.Errorf("%w: %w", ErrStopped, err)
 		if s.failed.CompareAndSwap(nil, &err) {
 			s.log.Error("the profile store stopped taking events", "error", err)
@@ -247,9 +255,9 @@ func (s *Store) applyAll(shard *cacheShard, batch []*pendingEntry) {
 	}
 }
 
-// applyBatch applies events to the engine, then to the cache if shard is given,
-// and sets their results.
-func (s *Store) applyBatch(ctx context.Context, shard *cacheShard, batch []*pendingEntry) error {
+// applyBatch applies entries to the engine, then to the cache if that is in use, and
+// sets their results.
+func (s *Store) applyBatch(ctx context.Context, cached bool, batch []*pendingEntry) error {
 	group := make(map[string]int, len(batch))
 	var keys []string
 	var entries [][]*pendingEntry
@@ -271,8 +279,9 @@ func (s *Store) applyBatch(ctx context.Context, shard *cacheShard, batch []*pend
 			return made[i].encoded
 		}}
 	}
-	if shard != nil {
-		shard.applies(group)
+	var touched []shardWrite
+	if cached {
+		touched = s.cache.applies(keys, group)
 	}
 	if err := s.engine.Apply(ctx, ops); err != nil {
 		return err
@@ -287,13 +296,13 @@ func (s *Store) applyBatch(ctx context.Context, shard *cacheShard, batch []*pend
 		deltas[i] = made[i].delta
 		others = append(others, made[i].others...)
 	}
-	if shard != nil {
-		shard.wrote(keys, deltas)
+	for i := range touched {
+		touched[i].wrote(keys, deltas)
 	}
 	if len(others) == 0 {
 		return nil
 	}
-	return s.applyBatch(ctx, shard, others) // other nodes of the same identities; they pass nothing on
+	return s.applyBatch(ctx, cached, others) // other nodes of the same identities; they pass nothing on
 }
 
 // change is what entries make of a record.

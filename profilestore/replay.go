@@ -57,7 +57,7 @@ func (s *Store) replay(ctx context.Context) error {
 	var batch []*pendingEntry
 	var unmapped int
 	flush := func() error {
-		err := s.applyBatch(ctx, nil, batch)
+		err := s.applyBatch(ctx, false, batch)
 		batch = batch[:0]
 		return err
 	}

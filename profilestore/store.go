@@ -56,7 +56,7 @@ type Store struct {
 	snapshots *Snapshots
 	journal   *journal.Journal
 	cache     *hotCache
-	writers   [shards]writer
+	writers   [writers]writer
 	clock     func() int64
 	tableSet  func() uint64
 	log       *slog.Logger
@@ -125,7 +125,7 @@ func OpenStore(ctx context.Context, o Options) (_ *Store, err error) {
 		return nil, err
 	}
 	for i := range s.writers {
-		s.writers[i].start(s, i)
+		s.writers[i].start(s)
 	}
 	s.identities.turn = make(chan struct{}, 1)
 	return s, nil
