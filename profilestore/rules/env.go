@@ -29,7 +29,8 @@ const (
 // Env is what the conditions of a catalogue may name: the profile's fields, the
 // declared context, and now. It is safe for concurrent use.
 type Env struct {
-	lang *language
+	lang     *language
+	decimals map[string]int // of the fields of the schema that declare them
 }
 
 // NewEnv declares the fields of a schema as profile.GROUP.NAME, the inputs as
@@ -37,10 +38,13 @@ type Env struct {
 // kind or is declared twice.
 func NewEnv(schema *profilestore.Schema, context []Input) (*Env, error) {
 	names := objects{profileObject: {}, contextObject: {}}
-	places := make(map[string]int)
+	places, decimals := make(map[string]int), make(map[string]int)
 	for slot, f := range schema.Fields() {
 		names.addProfileField(slot, f)
 		places["profile."+f.Name] = slot
+		if f.Decimals != profilestore.NoDecimals {
+			decimals[f.Name] = f.Decimals
+		}
 	}
 	for i, in := range context {
 		if _, ok := names[contextObject][in.Name]; ok {
@@ -62,7 +66,7 @@ func NewEnv(schema *profilestore.Schema, context []Input) (*Env, error) {
 	}
 	lang.eventTables = schema.TableNames()
 	lang.places = places
-	return &Env{lang: lang}, nil
+	return &Env{lang: lang, decimals: decimals}, nil
 }
 
 // NewTable begins a table of rules.

@@ -88,7 +88,7 @@ func (e *Env) WithSegments(list []Segment) (*Env, []SegmentError) {
 	}
 	whole.segments = own.segments
 	slices.SortFunc(r.errs, func(a, b SegmentError) int { return a.Segment - b.Segment })
-	return &Env{lang: whole}, r.errs
+	return &Env{lang: whole, decimals: e.decimals}, r.errs
 }
 
 // segmentResolver checks segments, those first that others refer to.
