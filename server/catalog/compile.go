@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 
 	"rapport/profilestore"
@@ -21,6 +22,18 @@ type StrategyChecker interface {
 // decisions. It returns either the catalogue, compiled and as a message, or
 // every mistake. Without a StrategyChecker, what strategies need is not checked.
 func Compile(files []File, schema *profilestore.Schema, strategies StrategyChecker) (*Compiled, *rapportv1.Catalog, []Problem) {
+	c := compileFiles(files, schema)
+	if strategies != nil && len(c.lost) == 0 {
+		c.checkStrategies(strategies)
+	}
+	if problems := c.problems(); len(problems) > 0 {
+		return nil, nil, problems
+	}
+	return c.out, c.message, nil
+}
+
+// compileFiles reads and compiles files as far as that is possible.
+func compileFiles(files []File, schema *profilestore.Schema) *compiler {
 	m := readCatalog(files)
 	c := &compiler{
 		merged: m, schema: schema,
@@ -29,16 +42,15 @@ func Compile(files []File, schema *profilestore.Schema, strategies StrategyCheck
 	if len(m.docs) > 0 {
 		c.compile()
 	}
-	if strategies != nil && len(m.lost) == 0 {
-		c.checkStrategies(strategies)
-	}
-	if problems := problemsOf(m.docs); len(problems) > 0 {
-		return nil, nil, problems
-	}
+	return c
+}
+
+// problems returns all mistakes.
+func (m *merged) problems() []Problem {
 	if len(m.docs) == 0 {
-		return nil, nil, []Problem{{File: "catalogue", Message: "there are no files"}}
+		return []Problem{{File: "catalogue", Message: "there are no files"}}
 	}
-	return c.out, m.message, nil
+	return problemsOf(m.docs)
 }
 
 // Parse returns the files of a catalogue that Compile accepted as one message,
@@ -95,6 +107,9 @@ func readCatalog(files []File) *merged {
 			m.docs[0].failAt(nil, "", "can't be checked: %v", err)
 		}
 	}
+	for _, d := range m.docs {
+		d.invalid = maps.Clone(d.reported)
+	}
 	return m
 }
 
@@ -143,8 +158,10 @@ type compiler struct {
 	schema *profilestore.Schema
 	out    *Compiled
 
+	env        *rules.Env
 	conditions *rules.TableBuilder
-	mistaken   int // conditions with mistakes, of which so many are compiled
+	texts      map[string]*rules.Text // the computed parts of texts
+	mistaken   int                    // conditions and texts with mistakes, of which so many are compiled
 	channels   map[string]int
 	offers     map[string]int
 	groups     map[string][]int // the offers of each
@@ -156,20 +173,24 @@ type compiler struct {
 	ruled      []bool
 	uses       map[*Scenario]origin // the scenarios with a strategy
 	placed     int                  // candidates so far, of scenarios and touchpoints
+	policies   []scope              // of Compiled.Policies
+	capacities []scope              // of Compiled.Capacities
 	hinted     int                  // suggestions made so far
 }
 
 // treatment is an offer's form in a channel.
 type treatment struct {
 	channel         int
-	content, script string
+	content, script *Template
 	format          string
 	eligible        rules.Rule
+	ruled           bool // eligible is given
 }
 
 func (c *compiler) compile() {
 	c.addContext()
 	c.addClock()
+	c.texts = make(map[string]*rules.Text)
 	c.conditions = c.addSegments()
 	c.addChannels()
 	c.addTouchpoints()
@@ -189,13 +210,13 @@ func (c *compiler) compile() {
 	}
 }
 
-// fail reports a problem below an element of a list. What came from a key that
-// is a mistake itself (protoyaml takes the number of a field for its name) is no
-// second one.
+// fail reports a problem below an element of a list. What is a mistake by itself is no
+// second one, nor what came from a key that is (protoyaml takes the number of a field
+// for its name).
 func (c *compiler) fail(list string, i int, below, format string, args ...any) {
 	from := c.origins[list][i]
 	path := from.path + "." + below
-	if len(from.doc.problems) > 0 && !from.doc.has(path) {
+	if len(from.doc.problems) > 0 && (!from.doc.has(path) || isWithin(path, from.doc.invalid)) {
 		return
 	}
 	from.doc.fail(path, format, args...)

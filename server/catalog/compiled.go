@@ -158,7 +158,7 @@ type Offer struct {
 	GroupIndex int // a number for its group
 
 	Exclusive int   // of the offers with the same number one may be on a slate; −1: none
-	Excludes  []int // offers that are not on a slate with it, by their places; symmetrical
+	Excludes  []int // offers that are not on a slate with it, by their places, ascending; symmetrical
 	HeldBack  bool  // not for the control group
 
 	Attributes map[string]profilestore.Value // for strategies; holds value too
@@ -174,14 +174,14 @@ type Propensity struct {
 type Candidate struct {
 	Offer    int // in Compiled.Offers
 	Channel  int // in Compiled.Channels
-	Content  string
-	Script   string // for staff; may be empty
+	Content  *Template
+	Script   *Template // for staff; may be nil
 	Format   string
 	Eligible rules.Rule // in this channel
 	Weight   float64    // context weight of the offer's group in the scenario
 
 	// Policies bind it, by their places in Compiled.Policies; Capacities it takes a
-	// place of, by theirs in Compiled.Capacities.
+	// place of, by theirs in Compiled.Capacities. Candidates share them: do not modify.
 	Policies, Capacities []int32
 }
 
@@ -194,7 +194,7 @@ type Scenario struct {
 	ClassOrder   bool    // class service first, then care, then marketing
 	MinimumScore float64 // −Inf: none
 	// Plain says that nothing but the score decides who comes on a slate: no order of
-	// classes, no minimum, no exclusion, no capacity.
+	// classes, no minimum, no exclusion, no capacity, no text that may have no value.
 	Plain  bool
 	Choice ChannelChoice
 }

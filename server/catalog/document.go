@@ -32,6 +32,7 @@ type document struct {
 	places   map[string]place
 	problems []Problem
 	reported map[string]bool // the paths of problems
+	invalid  map[string]bool // those of the document by itself, before the compiler's
 	partial  bool            // a whole list may be missing from the message
 	more     int             // problems that were only counted
 }

@@ -52,16 +52,14 @@ func (c *compiler) addGroups() {
 	}
 }
 
-// inherit gives an offer what its group and issue say, and reports whether that has
-// a rule.
-func (c *compiler) inherit(o *Offer) bool {
+// inherit gives an offer what its group and issue say.
+func (c *compiler) inherit(o *Offer) {
 	l, ok := c.levels[o.Group]
 	if !ok {
-		return false
+		return
 	}
 	o.Eligible = rules.All(l.eligible, o.Eligible)
 	o.Lever *= l.lever
-	return l.ruled
 }
 
 // addValidity reads from when and until when an offer may be made.
@@ -78,7 +76,10 @@ func (c *compiler) addValidity(i int, m *rapportv1.Offer, o *Offer) {
 			c.fail("offers", i, below, "%q is no time: use a day such as 2026-12-24, or 2026-12-24T18:00:00+08:00", text)
 			return 0
 		}
-		return t.UnixMicro()
+		if micros := t.UnixMicro(); micros != 0 {
+			return micros
+		}
+		return 1 // 0 means no bound
 	}
 	o.ValidFrom, o.ValidUntil = read("valid_from", m.GetValidFrom()), read("valid_until", m.GetValidUntil())
 	if o.ValidFrom != 0 && o.ValidUntil != 0 && o.ValidUntil <= o.ValidFrom {
@@ -87,28 +88,34 @@ func (c *compiler) addValidity(i int, m *rapportv1.Offer, o *Offer) {
 }
 
 // addExclusions notes which offers are not on a slate together.
-func (c *compiler) addExclusions(i int, m *rapportv1.Offer) {
-	at, ok := c.offers[m.GetId()]
-	if !ok {
-		return
-	}
-	for _, list := range []struct {
-		below string
-		names []string
-	}{{"excludes", m.GetExcludes()}, {"bundle", m.GetBundle()}} {
-		for j, name := range c.known("offers", i, list.below, "offer", list.names, c.offers) {
-			other, ok := c.offers[name]
-			switch {
-			case !ok:
-			case other == at:
-				c.fail("offers", i, fmt.Sprintf("%s[%d]", list.below, j), "it is the offer itself")
-			default:
-				for a, b := range map[int]int{at: other, other: at} {
-					if o := &c.out.Offers[a]; !slices.Contains(o.Excludes, b) {
-						o.Excludes = append(o.Excludes, b)
-					}
+func (c *compiler) addExclusions() {
+	done := make(map[int]bool)
+	for i, m := range c.message.GetOffers() {
+		at, ok := c.offers[m.GetId()]
+		if !ok || done[at] { // it is missing, or declared twice, which was said
+			continue
+		}
+		done[at] = true
+		for _, list := range []struct {
+			below string
+			names []string
+		}{{"excludes", m.GetExcludes()}, {"bundle", m.GetBundle()}} {
+			for j, name := range known(c, "offers", i, list.below, "offer", list.names, c.offers) {
+				other, ok := c.offers[name]
+				switch {
+				case !ok:
+				case other == at:
+					c.fail("offers", i, fmt.Sprintf("%s[%d]", list.below, j), "it is the offer itself")
+				default:
+					c.out.Offers[at].Excludes = append(c.out.Offers[at].Excludes, other)
+					c.out.Offers[other].Excludes = append(c.out.Offers[other].Excludes, at)
 				}
 			}
 		}
+	}
+	for i := range c.out.Offers {
+		o := &c.out.Offers[i]
+		slices.Sort(o.Excludes)
+		o.Excludes = slices.Compact(o.Excludes)
 	}
 }

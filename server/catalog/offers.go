@@ -29,8 +29,7 @@ func (c *compiler) addOffers() {
 			Prerequisite: c.condition("offers", i, "prerequisite", m.GetPrerequisite()),
 			Exclusive:    -1,
 		}
-		hasRule := ruled(m.GetEligible()) || o.HasOwned || ruled(m.GetPrerequisite())
-		hasRule = c.inherit(&o) || hasRule
+		c.inherit(&o)
 		c.addValidity(i, m, &o)
 		if tag := m.GetExclusive(); tag != "" {
 			n, ok := exclusive[tag]
@@ -49,11 +48,9 @@ func (c *compiler) addOffers() {
 		c.offers[o.ID] = len(c.out.Offers)
 		c.out.Offers = append(c.out.Offers, o)
 		c.treatments = append(c.treatments, treatments)
-		c.ruled = append(c.ruled, hasRule || o.ValidFrom != 0 || o.ValidUntil != 0)
+		c.ruled = append(c.ruled, ruled(m.GetEligible()) || o.HasOwned || ruled(m.GetPrerequisite()))
 	}
-	for i, m := range c.message.GetOffers() {
-		c.addExclusions(i, m)
-	}
+	c.addExclusions()
 }
 
 // condition compiles a condition of an element of a list; the zero Rule where it is
@@ -68,7 +65,7 @@ func (c *compiler) condition(list string, i int, below, expr string) rules.Rule 
 		from := c.origins[list][i]
 		path := from.path + "." + below
 		if !from.doc.suppressed(path) {
-			from.doc.failRule(path, mistakes)
+			from.doc.failScalar(path, mistakes)
 		}
 	}
 	return rule
@@ -123,8 +120,11 @@ func (c *compiler) treatmentsOf(i int, m *rapportv1.Offer) []treatment {
 		}
 		taken[ch] = true
 		out = append(out, treatment{
-			channel: ch, content: t.GetContent(), script: t.GetScript(), format: t.GetFormat(),
+			channel: ch, format: t.GetFormat(),
+			content:  c.template("offers", i, fmt.Sprintf("treatments[%d].content", j), t.GetContent()),
+			script:   c.template("offers", i, fmt.Sprintf("treatments[%d].script", j), t.GetScript()),
 			eligible: c.condition("offers", i, fmt.Sprintf("treatments[%d].eligible", j), t.GetEligible()),
+			ruled:    ruled(t.GetEligible()),
 		})
 	}
 	slices.SortFunc(out, func(a, b treatment) int { return a.channel - b.channel })

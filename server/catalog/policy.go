@@ -13,8 +13,9 @@ import (
 // CountContacts is the Count of a policy or capacity that counts contacts.
 const CountContacts = "contact"
 
-// maxFilters bounds the combinations of what is in a policy's lists.
-const maxFilters = 1000
+// maxFilters bounds the combinations of what is in a policy's lists: each is held
+// against a customer's interactions in every decision.
+const maxFilters = 100
 
 // Dimension is what has a count of its own under a policy.
 type Dimension uint8
@@ -58,7 +59,7 @@ func (p *Policy) filters() []profilestore.InteractionFilter {
 	}
 	filters := []profilestore.InteractionFilter{first}
 	multiply := func(names []string, set func(*profilestore.InteractionFilter, string)) {
-		if names == nil {
+		if len(names) == 0 {
 			return
 		}
 		var more []profilestore.InteractionFilter
@@ -74,9 +75,7 @@ func (p *Policy) filters() []profilestore.InteractionFilter {
 	multiply(p.Touchpoints, func(f *profilestore.InteractionFilter, name string) { f.Touchpoint = name })
 	multiply(p.Groups, func(f *profilestore.InteractionFilter, name string) { f.Group = name })
 	multiply(p.Offers, func(f *profilestore.InteractionFilter, name string) { f.Offer = name })
-	if len(p.Classes) > 0 {
-		multiply(p.Classes, func(f *profilestore.InteractionFilter, name string) { f.Class = name })
-	}
+	multiply(p.Classes, func(f *profilestore.InteractionFilter, name string) { f.Class = name })
 	return filters
 }
 
@@ -200,7 +199,7 @@ func (c *compiler) addControlGroup() {
 		return
 	}
 	c.out.Control = ControlGroup{Share: m.GetPercent() / 100, Salt: m.GetSalt()}
-	groups := c.known("control_group", 0, "groups", "group", m.GetGroups(), c.groups)
+	groups := known(c, "control_group", 0, "groups", "group", m.GetGroups(), c.groupNames())
 	for i := range c.out.Offers {
 		o := &c.out.Offers[i]
 		o.HeldBack = o.Class == ClassMarketing && (groups == nil || slices.Contains(groups, o.Group))
@@ -265,7 +264,13 @@ func (c *compiler) addCards(i int, m *rapportv1.Touchpoint, t *Touchpoint) {
 			c.fail("touchpoints", i, fmt.Sprintf("cards[%d].roles", j), "the catalogue needs a context field role of type text, by which a request says who asks")
 		}
 		for k, name := range card.GetFields() {
-			if slot := c.field("touchpoints", i, fmt.Sprintf("cards[%d].fields[%d]", j, k), name, ""); slot >= 0 {
+			at := fmt.Sprintf("cards[%d].fields[%d]", j, k)
+			slot := c.field("touchpoints", i, at, name, "")
+			switch {
+			case slot < 0:
+			case slices.Contains(out.Slots, slot):
+				c.fail("touchpoints", i, at, "%s is on the card already", name)
+			default:
 				out.Slots = append(out.Slots, slot)
 			}
 		}
@@ -288,17 +293,28 @@ func (c *compiler) addChoice(i int, m *rapportv1.Scenario, s *Scenario) {
 	s.Choice.Preferred = c.field("scenarios", i, "channel_choice.preferred", x.GetPreferred(), profilestore.TypeText)
 	s.Choice.Persona = c.field("scenarios", i, "channel_choice.persona", x.GetPersona(), profilestore.TypeText)
 	s.Choice.Cheapest = x.GetOtherwise() == "cheapest"
-	if len(x.GetPersonas()) > 0 && x.GetPersona() == "" {
+	switch {
+	case len(x.GetPersonas()) > 0 && x.GetPersona() == "":
 		c.fail("scenarios", i, "channel_choice.personas", "persona is missing: the field that says which kind of person a customer is")
+	case len(x.GetPersonas()) == 0 && x.GetPersona() != "":
+		c.fail("scenarios", i, "channel_choice.persona", "personas are missing: which channels each kind of person uses")
 	}
 	s.Choice.Personas = make(map[string][]int)
 	for j, p := range x.GetPersonas() {
 		below := fmt.Sprintf("channel_choice.personas[%d]", j)
 		if _, twice := s.Choice.Personas[p.GetPersona()]; twice {
 			c.fail("scenarios", i, below+".persona", "persona %q is declared twice", p.GetPersona())
+			continue
 		}
+		s.Choice.Personas[p.GetPersona()] = nil
 		for k, id := range p.GetChannels() {
-			if ch, ok := c.channel("scenarios", i, fmt.Sprintf("%s.channels[%d]", below, k), id); ok {
+			at := fmt.Sprintf("%s.channels[%d]", below, k)
+			ch, ok := c.channel("scenarios", i, at, id)
+			switch {
+			case !ok:
+			case slices.Contains(s.Choice.Personas[p.GetPersona()], ch):
+				c.fail("scenarios", i, at, "channel %s is given twice", id)
+			default:
 				s.Choice.Personas[p.GetPersona()] = append(s.Choice.Personas[p.GetPersona()], ch)
 			}
 		}
@@ -307,28 +323,17 @@ func (c *compiler) addChoice(i int, m *rapportv1.Scenario, s *Scenario) {
 
 // known checks the names in a list, of which all must be keys of an index. It returns
 // nil for an empty list.
-func (c *compiler) known(list string, i int, below, what string, names []string, index any) []string {
+func known[V any](c *compiler, list string, i int, below, what string, names []string, index map[string]V) []string {
 	if len(names) == 0 {
 		return nil
 	}
-	lost := map[string]string{"group": "offers", "offer": "offers", "channel": "channels", "touchpoint": "touchpoints"}[what]
-	seen := make(map[string]bool)
+	seen := make(map[string]bool, len(names))
 	for j, name := range names {
 		at := fmt.Sprintf("%s[%d]", below, j)
-		ok, words := false, ""
-		switch index := index.(type) {
-		case map[string]int:
-			if _, ok = index[name]; !ok {
-				words = nearest(c, name, index)
-			}
-		case map[string][]int:
-			if _, ok = index[name]; !ok {
-				words = nearest(c, name, index)
-			}
-		}
+		_, ok := index[name]
 		switch {
-		case !ok && !c.lost[lost]:
-			c.fail(list, i, at, "there is no %s %q%s", what, name, words)
+		case !ok && !c.lostAny(what) && (what != "touchpoint" || !c.declared(name)):
+			c.fail(list, i, at, "there is no %s %q%s", what, name, nearest(c, name, index))
 		case seen[name]:
 			c.fail(list, i, at, "%s %s is given twice", what, name)
 		}
@@ -337,9 +342,27 @@ func (c *compiler) known(list string, i int, below, what string, names []string,
 	return slices.Clone(names)
 }
 
+// lostAny reports whether a part of the lists that declare such things was lost.
+func (c *compiler) lostAny(what string) bool {
+	return c.lost[what+"s"] || what == "group" && c.lost["offers"]
+}
+
+// groupNames are the groups that offers have or that are declared.
+func (c *compiler) groupNames() map[string]bool {
+	out := make(map[string]bool, len(c.groups))
+	for name := range c.groups {
+		out[name] = true
+	}
+	for name := range c.levels {
+		out[name] = true
+	}
+	return out
+}
+
 // addPolicies adds the contact policies.
 func (c *compiler) addPolicies() {
 	seen := make(map[string]int)
+	groups := c.groupNames()
 	for i, m := range c.message.GetContactPolicies() {
 		const list = "contact_policies"
 		if !c.declare(seen, list, i, "id", "policy", m.GetId()) {
@@ -349,24 +372,40 @@ func (c *compiler) addPolicies() {
 			ID: m.GetId(), Count: m.GetCount(), Max: int(m.GetMax()), Per: dimensionNames[m.GetPer()],
 			Within:      c.span(list, i, "within", m.GetWithin(), profilestore.MaxWindow),
 			Suppress:    c.span(list, i, "suppress", m.GetSuppress(), profilestore.MaxWindow),
-			Channels:    c.known(list, i, "channels", "channel", m.GetChannels(), c.channels),
-			Touchpoints: c.known(list, i, "touchpoints", "touchpoint", m.GetTouchpoints(), c.out.touchpoint),
-			Groups:      c.known(list, i, "groups", "group", m.GetGroups(), c.groups),
-			Offers:      c.known(list, i, "offers", "offer", m.GetOffers(), c.offers),
+			Channels:    known(c, list, i, "channels", "channel", m.GetChannels(), c.channels),
+			Touchpoints: known(c, list, i, "touchpoints", "touchpoint", m.GetTouchpoints(), c.out.touchpoint),
+			Groups:      known(c, list, i, "groups", "group", m.GetGroups(), groups),
+			Offers:      known(c, list, i, "offers", "offer", m.GetOffers(), c.offers),
 			Classes:     slices.Clone(m.GetClasses()),
 		}
-		if n := max(len(p.Channels), 1) * max(len(p.Touchpoints), 1) * max(len(p.Groups), 1) * max(len(p.Offers), 1) * max(len(p.Classes), 1); n > maxFilters {
-			c.fail(list, i, "id", "its lists have %d combinations, at most %d are possible: make several policies of it", n, maxFilters)
+		for j, class := range p.Classes {
+			if slices.Contains(p.Classes[:j], class) {
+				c.fail(list, i, fmt.Sprintf("classes[%d]", j), "class %s is given twice", class)
+			}
+		}
+		if sum := time.Duration(p.Within+p.Suppress) * time.Microsecond; p.Within > 0 && sum > profilestore.MaxWindow && p.Suppress <= profilestore.MaxWindow.Microseconds() {
+			c.fail(list, i, "suppress", "with the window it is %s: at most %s, which is how long interactions are kept", profilestore.FormatSpan(sum), profilestore.FormatSpan(profilestore.MaxWindow))
+		}
+		n := 1
+		for _, names := range [][]string{p.Channels, p.Touchpoints, p.Groups, p.Offers, p.Classes} {
+			if n *= max(len(names), 1); n > maxFilters {
+				break
+			}
+		}
+		if n > maxFilters {
+			c.fail(list, i, "id", "its lists have more than %d combinations: name groups instead of offers, or make several policies of it", maxFilters)
 			continue
 		}
 		p.Filters = p.filters()
 		c.out.Policies = append(c.out.Policies, p)
+		c.policies = append(c.policies, c.scope(i, p.Channels, p.Groups, p.Offers))
 	}
 }
 
 // addCapacities adds the capacities.
 func (c *compiler) addCapacities() {
 	seen := make(map[string]int)
+	groups := c.groupNames()
 	for i, m := range c.message.GetCapacities() {
 		const list = "capacities"
 		if !c.declare(seen, list, i, "id", "capacity", m.GetId()) {
@@ -376,54 +415,10 @@ func (c *compiler) addCapacities() {
 		if x.TakenBy == "" {
 			x.TakenBy = CountContacts
 		}
-		channels := c.known(list, i, "channels", "channel", m.GetChannels(), c.channels)
-		groups := c.known(list, i, "groups", "group", m.GetGroups(), c.groups)
-		offers := c.known(list, i, "offers", "offer", m.GetOffers(), c.offers)
-		for _, s := range c.out.Scenarios {
-			for k := range s.Candidates {
-				y := &s.Candidates[k]
-				o := &c.out.Offers[y.Offer]
-				if in(channels, c.out.Channels[y.Channel].ID) && in(groups, o.Group) && in(offers, o.ID) {
-					y.Capacities = append(y.Capacities, int32(len(c.out.Capacities)))
-				}
-			}
-		}
 		c.out.Capacities = append(c.out.Capacities, x)
-	}
-}
-
-// in reports whether a name is in a list, of which nil has all.
-func in(list []string, name string) bool { return list == nil || slices.Contains(list, name) }
-
-// bind notes which policies bind each candidate. What a policy says of touchpoints is
-// looked at when a decision is made.
-func (c *compiler) bind() {
-	groups := make(map[string]int)
-	for i := range c.out.Offers {
-		o := &c.out.Offers[i]
-		if _, ok := groups[o.Group]; !ok {
-			groups[o.Group] = len(groups)
-		}
-		o.GroupIndex = groups[o.Group]
-	}
-	for _, s := range c.out.Scenarios {
-		s.Plain = !s.ClassOrder && s.MinimumScore == negativeInfinity
-		for _, x := range s.Candidates {
-			o := &c.out.Offers[x.Offer]
-			s.Plain = s.Plain && len(o.Excludes) == 0 && o.Exclusive < 0 && len(x.Capacities) == 0
-		}
-	}
-	for n := range c.out.Policies {
-		p := &c.out.Policies[n]
-		for _, s := range c.out.Scenarios {
-			for k := range s.Candidates {
-				x := &s.Candidates[k]
-				o := &c.out.Offers[x.Offer]
-				bound := o.Class == ClassMarketing && len(p.Classes) == 0 || slices.Contains(p.Classes, o.Class.String())
-				if bound && in(p.Channels, c.out.Channels[x.Channel].ID) && in(p.Groups, o.Group) && in(p.Offers, o.ID) {
-					x.Policies = append(x.Policies, int32(n))
-				}
-			}
-		}
+		c.capacities = append(c.capacities, c.scope(i,
+			known(c, list, i, "channels", "channel", m.GetChannels(), c.channels),
+			known(c, list, i, "groups", "group", m.GetGroups(), groups),
+			known(c, list, i, "offers", "offer", m.GetOffers(), c.offers)))
 	}
 }

@@ -9,9 +9,9 @@ import (
 	"rapport/profilestore/rules"
 )
 
-// failRule reports the mistakes in the expression at path, each at its own place
-// in the file.
-func (d *document) failRule(path string, errs rules.CompileErrors) {
+// failScalar reports mistakes in the text at path, which is an expression or holds
+// some, each at its own place in the file.
+func (d *document) failScalar(path string, errs rules.CompileErrors) {
 	n := d.node(path)
 	for _, e := range errs {
 		p := Problem{File: d.file, Path: path, Message: e.Message}

@@ -168,7 +168,11 @@ func (c *compiler) layOut(i int, s *Scenario, touchpoints []int, resolved bool) 
 		c.placed += len(t.Candidates)
 		if len(t.Candidates) == 0 && resolved && !c.lost["offers"] && !c.lost["channels"] {
 			below := fmt.Sprintf("touchpoints[%d]", slices.Index(c.message.GetScenarios()[i].GetTouchpoints(), t.ID))
-			c.fail("scenarios", i, below, "no offer of this scenario has a treatment in channel %s, so %s could show nothing", c.out.Channels[t.Channel].ID, t.ID)
+			what := "in channel " + c.out.Channels[t.Channel].ID
+			if slices.ContainsFunc(s.Candidates, func(x Candidate) bool { return x.Channel == t.Channel }) {
+				what += " in one of its formats, " + strings.Join(t.formats, ", ")
+			}
+			c.fail("scenarios", i, below, "no offer of this scenario has a treatment %s, so %s could show nothing", what, t.ID)
 		}
 	}
 }
@@ -201,18 +205,27 @@ func (c *compiler) addFallback(i int, m *rapportv1.Scenario, touchpoints []int, 
 	}
 	if c.ruled[o] {
 		c.fail("scenarios", i, "fallback", "%s has a rule, so it could not always be given: choose an offer without eligible", id)
+	} else if why := c.sometimes(o); why != "" {
+		c.fail("scenarios", i, "fallback", "%s has %s, so it could not always be given: choose an offer without", id, why)
 	}
 	if c.out.Offers[o].Class == ClassMarketing {
 		c.fail("scenarios", i, "fallback", "%s is of class marketing, which contact policy may forbid: choose one of class service or care", id)
 	}
 	weight := weightOf(weights, c.out.Offers[o].Group)
-	var missing []string
+	var missing, unfit []string
 	for _, at := range touchpoints {
 		t := &c.out.Touchpoints[at]
 		for _, x := range c.treatments[o] {
-			if x.channel == t.Channel {
-				fallback := x.candidate(o, weight)
-				t.Fallback = &fallback
+			if x.channel != t.Channel {
+				continue
+			}
+			fallback := x.candidate(o, weight)
+			t.Fallback = &fallback
+			switch {
+			case x.ruled || x.content.Computed() || x.script.Computed():
+				unfit = append(unfit, fmt.Sprintf("in %s it has a rule or a computed text, so it could not always be given", c.out.Channels[t.Channel].ID))
+			case !t.accepts(x.format):
+				unfit = append(unfit, fmt.Sprintf("%s does not accept its format %s", t.ID, x.format))
 			}
 		}
 		if name := c.out.Channels[t.Channel].ID; t.Fallback == nil && !slices.Contains(missing, name) {
@@ -222,6 +235,23 @@ func (c *compiler) addFallback(i int, m *rapportv1.Scenario, touchpoints []int, 
 	if len(missing) > 0 && !c.lost["channels"] {
 		c.fail("scenarios", i, "fallback", "%s has no treatment in %s, where touchpoints of this scenario are", id, strings.Join(missing, ", "))
 	}
+	if len(unfit) > 0 {
+		slices.Sort(unfit)
+		c.fail("scenarios", i, "fallback", "%s does not fit: %s", id, strings.Join(slices.Compact(unfit), "; "))
+	}
+}
+
+// sometimes returns what keeps an offer from being made always, apart from rules of its
+// own and in its channels; nothing if it can.
+func (c *compiler) sometimes(offer int) string {
+	o := &c.out.Offers[offer]
+	switch {
+	case c.levels[o.Group].ruled:
+		return "the rule of its group " + o.Group
+	case o.ValidFrom != 0 || o.ValidUntil != 0:
+		return "a time of validity"
+	}
+	return ""
 }
 
 // addStrategy notes the strategy of a scenario.

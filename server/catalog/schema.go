@@ -38,7 +38,7 @@ func ReadSchema(name string, yaml []byte) (*profilestore.Schema, []Problem) {
 		}
 	}
 	for _, e := range rules.CheckEvents(fields, tables...) {
-		d.failRule(fmt.Sprintf("fields[%d].events.%s", e.Field, e.Part), e.Errors)
+		d.failScalar(fmt.Sprintf("fields[%d].events.%s", e.Field, e.Part), e.Errors)
 	}
 	if problems := problemsOf([]*document{d}); len(problems) > 0 {
 		return nil, problems

@@ -24,9 +24,10 @@ func (c *compiler) addSegments() *rules.TableBuilder {
 		mistaken[x.Segment] = true
 		from := c.origins["segments"][x.Segment]
 		if path := from.path + ".when"; n < maxProblems && !from.doc.suppressed(path) {
-			from.doc.failRule(path, x.Errors)
+			from.doc.failScalar(path, x.Errors)
 		}
 	}
+	c.env = env
 	table := env.NewTable()
 	for i, m := range messages {
 		if !declared[i] || mistaken[i] {
@@ -35,7 +36,7 @@ func (c *compiler) addSegments() *rules.TableBuilder {
 		when, err := table.Add(m.GetWhen())
 		if errs, ok := errors.AsType[rules.CompileErrors](err); ok {
 			from := c.origins["segments"][i]
-			from.doc.failRule(from.path+".when", errs)
+			from.doc.failScalar(from.path+".when", errs)
 			continue
 		}
 		c.out.Segments = append(c.out.Segments, Segment{ID: m.GetId(), Description: m.GetDescription(), Owner: m.GetOwner(), Text: m.GetWhen(), When: when})

@@ -4,15 +4,18 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"rapport/profilestore"
+	"rapport/profilestore/rules"
 	"rapport/server/catalog"
 )
 
@@ -27,6 +30,17 @@ fields:
   - {name: usage.data_mb, type: counter, batch: bi}
   - {name: tag.heavy, type: flag, batch: bi}
   - {name: general.tier, type: text, batch: bi}
+  - {name: value.balance, type: number, batch: bi, decimals: 2}
+  - {name: value.contract_end, type: time, batch: bi}
+  - {name: marketing.owned, type: set, batch: bi}
+  - {name: preference.channel, type: text, batch: bi}
+  - {name: preference.persona, type: text, batch: bi}
+  - {name: preference.zone, type: text, batch: bi}
+  - {name: preference.sms_consent, type: flag, batch: bi}
+  - {name: preference.leave_me_alone, type: flag, batch: bi}
+  - {name: preference.never_set, type: flag, events: {on: event.type == "x", set: "false"}}
+  - {name: preference.by_default, type: flag, batch: bi, default: true}
+  - {name: tag.last_outcome, type: text, events: {on: event.type == "outcome" && event.outcome == "wants_call", set: event.outcome}}
 `
 
 func testSchema(t testing.TB) *profilestore.Schema {
@@ -142,58 +156,232 @@ func (fits) Check(c *catalog.Compiled, s *catalog.Scenario) []string {
 	return out
 }
 
-// layout prints a compiled catalogue.
+// layout prints a compiled catalogue. What an element does not have is left out.
 func layout(c *catalog.Compiled) string {
-	var b strings.Builder
-	for _, x := range c.Context {
-		fmt.Fprintf(&b, "context %s: %s, default %s\n", x.Name, x.Kind, x.Default)
+	p := printer{c: c}
+	if zone, field := c.Clock.Zone.String(), p.slot(c.Clock.Slot); zone != "UTC" || field != "" {
+		p.line("clock: %s%s", zone, after(", of a customer ", field))
 	}
-	for _, x := range c.Channels {
-		fmt.Fprintf(&b, "channel %s: outbound %t, cost %g, attributes %s\n", x.ID, x.Outbound, x.Cost, attributes(x.Attributes))
+	if c.Control.Share > 0 {
+		p.line("control group: %g of all, salt %q", c.Control.Share, c.Control.Salt)
+	}
+	for _, x := range c.Context {
+		p.line("context %s: %s, default %s", x.Name, x.Kind, x.Default)
+	}
+	for i := range c.Channels {
+		p.channel(&c.Channels[i])
 	}
 	for _, x := range c.Segments {
-		fmt.Fprintf(&b, "segment %s: %q by %q, as written %s\n", x.ID, x.Description, x.Owner, x.Text)
-		for _, i := range x.When.Conditions() {
-			fmt.Fprintf(&b, "  if %s\n", c.Rules.Condition(int(i)))
-		}
+		p.line("segment %s: %q by %q, as written %s", x.ID, x.Description, x.Owner, x.Text)
+		p.rule("if", x.When)
 	}
-	for _, x := range c.Offers {
-		from := "constant"
-		if x.Propensity.Slot >= 0 {
-			from = c.Schema.Fields()[x.Propensity.Slot].Name
-		}
-		fmt.Fprintf(&b, "offer %s: group %s, class %s, value %g, propensity %s from %g, lever %g, attributes %s\n",
-			x.ID, x.Group, x.Class, x.Value, from, x.Propensity.Start, x.Lever, attributes(x.Attributes))
-		for _, i := range x.Eligible.Conditions() {
-			fmt.Fprintf(&b, "  if %s\n", c.Rules.Condition(int(i)))
-		}
+	for i := range c.Policies {
+		p.policy(&c.Policies[i])
+	}
+	for _, x := range c.Capacities {
+		p.line("capacity %s: %d %s, taken by %s", x.ID, x.Max, [...]string{"in all", "an hour", "a day", "a week", "a month"}[x.Period], x.TakenBy)
+	}
+	for i := range c.Offers {
+		p.offer(&c.Offers[i])
 	}
 	for _, s := range c.Scenarios {
-		strategy := "built in"
-		if s.Strategy != nil {
-			strategy = fmt.Sprintf("%s %s %v", s.Strategy.Name, s.Strategy.Version, s.Strategy.Parameters)
-		}
-		fmt.Fprintf(&b, "scenario %s: strategy %s\n", s.ID, strategy)
-		for i, x := range s.Candidates {
-			fmt.Fprintf(&b, "  candidate %d: %s in %s, weight %g, %q\n", i, c.Offers[x.Offer].ID, c.Channels[x.Channel].ID, x.Weight, x.Content)
+		p.scenario(s)
+	}
+	for i := range c.Touchpoints {
+		p.touchpoint(i, &c.Touchpoints[i])
+	}
+	p.line("%d conditions", c.Rules.Conditions())
+	return p.String()
+}
+
+type printer struct {
+	strings.Builder
+	c *catalog.Compiled
+}
+
+func (p *printer) line(format string, args ...any) { _, _ = fmt.Fprintf(p, format+"\n", args...) } // a Builder never fails
+
+// after returns a text with what comes before it, nothing if it is empty.
+func after(before, text string) string {
+	if text == "" {
+		return ""
+	}
+	return before + text
+}
+
+// slot returns the name of the field at a slot, nothing for none.
+func (p *printer) slot(slot int) string {
+	if slot < 0 {
+		return ""
+	}
+	return p.c.Schema.Fields()[slot].Name
+}
+
+// rule prints the conditions of a rule.
+func (p *printer) rule(what string, r rules.Rule) {
+	for _, i := range r.Conditions() {
+		p.line("  %s %s", what, p.c.Rules.Condition(int(i)))
+	}
+}
+
+func (p *printer) channel(x *catalog.Channel) {
+	p.line("channel %s: outbound %t, cost %g, attributes %s", x.ID, x.Outbound, x.Cost, attributes(x.Attributes))
+	for _, field := range []string{after("consent ", p.slot(x.Consent)), after("do not disturb ", p.slot(x.DoNotDisturb))} {
+		if field != "" {
+			p.line("  %s", field)
 		}
 	}
-	for i, x := range c.Touchpoints {
-		if at, ok := c.Touchpoint(x.ID); !ok || at != i {
-			fmt.Fprintf(&b, "touchpoint %s can't be found by its id\n", x.ID)
-		}
-		scenario := "none"
-		if x.Scenario >= 0 {
-			scenario = c.Scenarios[x.Scenario].ID
-		}
-		fmt.Fprintf(&b, "touchpoint %s: channel %s, slots %d, scenario %s, candidates %v", x.ID, c.Channels[x.Channel].ID, x.Slots, scenario, x.Candidates)
-		if f := x.Fallback; f != nil {
-			fmt.Fprintf(&b, ", fallback %s in %s %q", c.Offers[f.Offer].ID, c.Channels[f.Channel].ID, f.Content)
-		}
-		b.WriteString("\n")
+	if x.QuietHours != nil {
+		p.line("  quiet %v", *x.QuietHours)
 	}
-	fmt.Fprintf(&b, "%d conditions\n", c.Rules.Conditions())
-	return b.String()
+	for _, h := range x.ContactHours {
+		p.line("  hours %s: %v", h.ID, h.Hours)
+		p.rule("  if", h.When)
+	}
+	if x.Hold != 10*time.Minute {
+		p.line("  holds %s", x.Hold)
+	}
+	if x.HasPressure {
+		p.line("  above %g: weight %g", x.PressureAbove, x.PressureWeight)
+	}
+}
+
+func (p *printer) policy(x *catalog.Policy) {
+	per := map[catalog.Dimension]string{
+		catalog.PerOffer: "offer", catalog.PerGroup: "group", catalog.PerClass: "class", catalog.PerChannel: "channel", catalog.PerTouchpoint: "touchpoint",
+	}[x.Per]
+	span := func(micros int64) string { return profilestore.FormatSpan(time.Duration(micros) * time.Microsecond) }
+	suppress := ""
+	if x.Suppress > 0 {
+		suppress = ", then nothing for " + span(x.Suppress)
+	}
+	p.line("policy %s: %d of %s%s within %s%s", x.ID, x.Max, x.Count, after(" per ", per), span(x.Within), suppress)
+	for _, f := range x.Filters {
+		var about []string
+		for _, part := range []string{
+			after("outcome ", f.Outcome), after("channel ", f.Channel), after("touchpoint ", f.Touchpoint),
+			after("group ", f.Group), after("offer ", f.Offer), after("class ", f.Class),
+		} {
+			if part != "" {
+				about = append(about, part)
+			}
+		}
+		p.line("  counts %s", strings.Join(append([]string{map[profilestore.InteractionType]string{profilestore.Contacts: "contacts", profilestore.Outcomes: "outcomes"}[f.Type]}, about...), ", "))
+	}
+}
+
+func (p *printer) offer(x *catalog.Offer) {
+	from := "constant"
+	if x.Propensity.Slot >= 0 {
+		from = p.slot(x.Propensity.Slot)
+	}
+	p.line("offer %s: group %s, class %s, value %g, propensity %s from %g, lever %g, attributes %s",
+		x.ID, x.Group, x.Class, x.Value, from, x.Propensity.Start, x.Lever, attributes(x.Attributes))
+	p.rule("if", x.Eligible)
+	if x.HasOwned {
+		p.rule("owned if", x.Owned)
+	}
+	p.rule("needs", x.Prerequisite)
+	day := func(micros int64) string { return time.UnixMicro(micros).UTC().Format(time.RFC3339) }
+	if x.ValidFrom != 0 {
+		p.line("  from %s", day(x.ValidFrom))
+	}
+	if x.ValidUntil != 0 {
+		p.line("  until %s", day(x.ValidUntil))
+	}
+	if x.Exclusive >= 0 {
+		p.line("  exclusive %d", x.Exclusive)
+	}
+	for _, other := range x.Excludes {
+		p.line("  excludes %s", p.c.Offers[other].ID)
+	}
+	if x.HeldBack {
+		p.line("  not for the control group")
+	}
+}
+
+func (p *printer) scenario(s *catalog.Scenario) {
+	strategy := "built in"
+	if s.Strategy != nil {
+		strategy = fmt.Sprintf("%s %s %v", s.Strategy.Name, s.Strategy.Version, s.Strategy.Parameters)
+	}
+	p.line("scenario %s: strategy %s", s.ID, strategy)
+	if !s.Plain {
+		p.line("  not plain")
+	}
+	if s.ClassOrder {
+		p.line("  classes in order")
+	}
+	if !math.IsInf(s.MinimumScore, -1) {
+		p.line("  minimum score %g", s.MinimumScore)
+	}
+	choice := s.Choice
+	if choice.Preferred >= 0 {
+		p.line("  channel preferred by %s", p.slot(choice.Preferred))
+	}
+	for _, name := range slices.Sorted(maps.Keys(choice.Personas)) {
+		var ids []string
+		for _, ch := range choice.Personas[name] {
+			ids = append(ids, p.c.Channels[ch].ID)
+		}
+		p.line("  %s %s: %s", p.slot(choice.Persona), name, strings.Join(ids, ", "))
+	}
+	if choice.Cheapest {
+		p.line("  else the cheapest channel")
+	}
+	for i := range s.Candidates {
+		x := &s.Candidates[i]
+		computed := ""
+		if x.Content.Computed() {
+			computed = ", computed"
+		}
+		p.line("  candidate %d: %s in %s, weight %g%s, %q%s", i, p.c.Offers[x.Offer].ID, p.c.Channels[x.Channel].ID, x.Weight, after(", ", x.Format), x.Content, computed)
+		if x.Script != nil {
+			p.line("    staff say %q", x.Script)
+		}
+		p.rule("  if", x.Eligible)
+		p.names("bound by", x.Policies, func(n int32) string { return p.c.Policies[n].ID })
+		p.names("takes", x.Capacities, func(n int32) string { return p.c.Capacities[n].ID })
+	}
+}
+
+func (p *printer) names(what string, list []int32, name func(int32) string) {
+	var names []string
+	for _, n := range list {
+		names = append(names, name(n))
+	}
+	if len(names) > 0 {
+		p.line("    %s %s", what, strings.Join(names, ", "))
+	}
+}
+
+func (p *printer) touchpoint(i int, x *catalog.Touchpoint) {
+	if at, ok := p.c.Touchpoint(x.ID); !ok || at != i {
+		p.line("touchpoint %s can't be found by its id", x.ID)
+	}
+	scenario := "none"
+	if x.Scenario >= 0 {
+		scenario = p.c.Scenarios[x.Scenario].ID
+	}
+	fallback := ""
+	if f := x.Fallback; f != nil {
+		fallback = fmt.Sprintf(", fallback %s in %s %q", p.c.Offers[f.Offer].ID, p.c.Channels[f.Channel].ID, f.Content)
+	}
+	p.line("touchpoint %s: channel %s, slots %d, scenario %s, candidates %v%s", x.ID, p.c.Channels[x.Channel].ID, x.Slots, scenario, x.Candidates, fallback)
+	if x.Staff {
+		p.line("  for staff")
+	}
+	for _, card := range x.Cards {
+		roles := "everybody"
+		if len(card.Roles) > 0 {
+			roles = strings.Join(card.Roles, ", ")
+		}
+		var fields []string
+		for _, slot := range card.Slots {
+			fields = append(fields, p.slot(slot))
+		}
+		p.line("  %s see %s", roles, strings.Join(fields, ", "))
+	}
 }
 
 func attributes(m map[string]profilestore.Value) string {

@@ -106,9 +106,12 @@ func (d *document) violation(path string, v *protovalidate.Violation) {
 }
 
 // suppressed reports whether a path, or what it is in, has a problem already.
-func (d *document) suppressed(path string) bool {
+func (d *document) suppressed(path string) bool { return isWithin(path, d.reported) }
+
+// isWithin reports whether a path, or what it is in, is one of some.
+func isWithin(path string, paths map[string]bool) bool {
 	for {
-		if d.reported[path] {
+		if paths[path] {
 			return true
 		}
 		i := strings.LastIndexAny(path, ".[")
@@ -128,8 +131,11 @@ var patterns = map[string]string{
 	`^(general|value|service|marketing|preference|usage|location|tag)\.[a-z][a-z0-9_]*$`: "use GROUP.NAME, with a group of general, value, service, marketing, preference, usage, location, tag",
 }
 
-// spanPattern is the rule for spans.
-const spanPattern = `^[1-9][0-9]{0,4}[mhd]$`
+// The rules for spans and for times of the day.
+const (
+	spanPattern = `^[1-9][0-9]{0,4}[mhd]$`
+	timePattern = `^([01][0-9]|2[0-3]):[0-5][0-9]$`
+)
 
 // plainViolation puts a violation of a value that is there into words.
 func plainViolation(v *protovalidate.Violation, value string) string {
@@ -140,6 +146,8 @@ func plainViolation(v *protovalidate.Violation, value string) string {
 		switch {
 		case v.RuleValue.String() == spanPattern:
 			return fmt.Sprintf("%.80q is no span: use minutes, hours or days, such as 90m, 12h or 7d", value)
+		case v.RuleValue.String() == timePattern:
+			return fmt.Sprintf("%.80q is no time of the day: write hours and minutes, such as \"09:00\" or \"21:30\"", value)
 		case ok && value == "":
 			return "is empty: " + words
 		case ok:
@@ -170,9 +178,11 @@ func options(v *protovalidate.Violation) []string {
 		return nil
 	}
 	list := v.RuleValue.List()
-	out := make([]string, list.Len())
-	for i := range out {
-		out[i] = list.Get(i).String()
+	var out []string
+	for i := range list.Len() {
+		if option := list.Get(i).String(); option != "" { // that is not given
+			out = append(out, option)
+		}
 	}
 	return out
 }

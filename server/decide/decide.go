@@ -58,6 +58,8 @@ type scratch struct {
 	best    []ranked
 	contact contactRules
 	chosen  []int // offers on the slate
+
+	content, script string // of the candidate that is placed next
 }
 
 // unknownProfile stands for a profile that could not be read.
@@ -270,8 +272,9 @@ func (d *Decider) fallback(t *catalog.Touchpoint, r *Request, a *Answer) {
 	if r.Profile == nil && d.closed(o, c.Channel) {
 		return
 	}
+	content, _ := c.Content.Render(nil) // nothing is computed
 	a.Slate = append(a.Slate, Placement{
-		Offer: c.Offer, Channel: c.Channel, Content: c.Content,
+		Offer: c.Offer, Channel: c.Channel, Content: content,
 		Propensity: o.Propensity.Start, Value: o.Value, Weight: c.Weight, Lever: o.Lever,
 		Fallback: true,
 	})

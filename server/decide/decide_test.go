@@ -109,7 +109,7 @@ func newShop(t rapid.TB, offers, slots int, pick func(i int) (condition int, o c
 		}
 		s.condition = append(s.condition, c)
 		s.compiled.Offers = append(s.compiled.Offers, o)
-		s.compiled.Scenarios[0].Candidates = append(s.compiled.Scenarios[0].Candidates, catalog.Candidate{Offer: i, Content: "c" + o.ID, Weight: w})
+		s.compiled.Scenarios[0].Candidates = append(s.compiled.Scenarios[0].Candidates, catalog.Candidate{Offer: i, Content: catalog.Literal("c" + o.ID), Weight: w})
 		tp.Candidates = append(tp.Candidates, int32(i))
 	}
 	s.compiled.Rules = b.Build()
@@ -362,7 +362,7 @@ func TestFallback(t *testing.T) {
 			s := newShop(t, 2, 1, func(i int) (int, catalog.Offer, float64) {
 				return 2, catalog.Offer{Class: c.class, Value: 1, Lever: 1}, 1
 			}, c.outbound)
-			s.compiled.Touchpoints[0].Fallback = &catalog.Candidate{Offer: 1, Content: "call us", Weight: 1}
+			s.compiled.Touchpoints[0].Fallback = &catalog.Candidate{Offer: 1, Content: catalog.Literal("call us"), Weight: 1}
 			d, err := decide.New(s.compiled, []decide.Ranker{nil})
 			if err != nil {
 				t.Fatal(err)

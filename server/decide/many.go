@@ -192,6 +192,10 @@ func (m *many) fill(x contender) {
 		side.a.Details = append(side.a.Details, Detail{Place: place, By: side.s.contact.by, Until: side.s.contact.until})
 		return
 	}
+	if reason := side.s.texts(side.t, c); reason != ReasonNone {
+		side.a.Reasons[side.s.places[x.place]] = reason
+		return
+	}
 	if full := m.d.take(c, m.r); full >= 0 {
 		m.withhold(x, ReasonCapacity, m.d.catalog.Capacities[full].ID)
 		return

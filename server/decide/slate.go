@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"slices"
 
+	"rapport/profilestore/rules"
 	"rapport/server/catalog"
 )
 
@@ -21,6 +22,7 @@ func (d *Decider) fill(s *scratch, t *catalog.Touchpoint, r *Request, a *Answer)
 		s.best = q.best(candidates, s.best)
 		for _, x := range s.best {
 			a.Reasons[s.places[x.place]] = ReasonOffered
+			s.texts(t, &candidates[q.Candidates[x.place]]) // nothing is computed
 			d.place(s, x.place, candidates, a)
 		}
 		return
@@ -33,6 +35,10 @@ func (d *Decider) fill(s *scratch, t *catalog.Touchpoint, r *Request, a *Answer)
 		place := int(s.places[x.place])
 		if other := d.excluded(c.Offer, s.chosen); other >= 0 {
 			a.withhold(place, ReasonExcluded, d.catalog.Offers[other].ID)
+			continue
+		}
+		if reason := s.texts(t, c); reason != ReasonNone {
+			a.Reasons[place] = reason
 			continue
 		}
 		if full := d.take(c, r); full >= 0 {
@@ -123,12 +129,23 @@ func (d *Decider) take(c *catalog.Candidate, r *Request) int {
 	return -1
 }
 
-// place puts a candidate of the ranking on the slate.
+// texts makes what a candidate shows at a touchpoint, and what staff say there, for
+// place. It returns why there is none: a computed part needs a value that is not known.
+func (s *scratch) texts(t *catalog.Touchpoint, c *catalog.Candidate) Reason {
+	var truth rules.Truth
+	s.script = ""
+	if s.content, truth = c.Content.Render(s.rules); truth == rules.True && t.Staff {
+		s.script, truth = c.Script.Render(s.rules)
+	}
+	return fulfilled(truth, ReasonNone)
+}
+
+// place puts a candidate of the ranking on the slate, with the last texts.
 func (d *Decider) place(s *scratch, i int, candidates []catalog.Candidate, a *Answer) {
 	q := &s.ranking
 	c := &candidates[q.Candidates[i]]
 	p := Placement{
-		Offer: c.Offer, Channel: c.Channel, Content: c.Content, Script: c.Script, Score: q.Score[i],
+		Offer: c.Offer, Channel: c.Channel, Content: s.content, Script: s.script, Score: q.Score[i],
 		Propensity: q.Propensity[i], Value: q.Value[i], Weight: q.Weight[i], Lever: q.Lever[i],
 	}
 	if code := q.Reason[i]; int(code) < len(a.RankedBy.Reasons) {

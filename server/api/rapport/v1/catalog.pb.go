@@ -359,15 +359,16 @@ type ContactPolicy struct {
 	// Why it is, for people.
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
 	// What is counted: `contact`, each slate that was delivered once, however many
-	// offers are on it, and those that are on their way; or an outcome, such as
-	// `rejected` or `accepted`.
+	// offers are on it, and those that are on their way; or an outcome: `presented`,
+	// `opened`, `clicked`, `accepted`, `rejected`, `ignored`, `converted`,
+	// `unsubscribed`, `complained`, or one of your own.
 	Count string `protobuf:"bytes,3,opt,name=count,proto3" json:"count,omitempty"`
 	// How many there may be.
 	Max int32 `protobuf:"varint,4,opt,name=max,proto3" json:"max,omitempty"`
-	// The window, such as `7d`; 1m to 400d.
+	// The window, such as `7d`; at most 400d, which is how long interactions are kept.
 	Within string `protobuf:"bytes,5,opt,name=within,proto3" json:"within,omitempty"`
 	// How long what is bound is withheld after the last one that counted; until
-	// fewer are in the window if empty.
+	// fewer are in the window if empty. With the window at most 400d.
 	Suppress string `protobuf:"bytes,6,opt,name=suppress,proto3" json:"suppress,omitempty"`
 	// What has its own count: `offer`, `group`, `class`, `channel` or `touchpoint`.
 	// Empty: one count of all that the policy is about.
@@ -1657,13 +1658,15 @@ type Treatment struct {
 	// The id of the channel.
 	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
 	// What the frontend shows or plays: a text, or the name of a template. Parts in
-	// double braces are computed, such as `{{profile.value.balance}}`: a CEL
-	// expression that gives a text or a number. Where one is unknown the offer is
-	// withheld as UNKNOWN in this channel.
+	// double braces are computed, such as `{{profile.value.balance}}`: CEL
+	// expressions over profile, context and now that give a text or a number, at most
+	// 100. Where one is unknown the offer is withheld as UNKNOWN in this channel. A
+	// number has at most as many decimals as the field it comes from. To show double
+	// braces, write four: `{{{{` and `}}}}`.
 	Content string `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
 	// The format, such as `banner` or `text`: the touchpoint has to accept it.
 	Format string `protobuf:"bytes,3,opt,name=format,proto3" json:"format,omitempty"`
-	// What staff say, with computed parts too.
+	// What staff say, with computed parts too. Only touchpoints of staff get it.
 	Script string `protobuf:"bytes,4,opt,name=script,proto3" json:"script,omitempty"`
 	// Who may get it in this channel: a condition as in Offer.eligible, which has to
 	// hold too.
@@ -2171,8 +2174,8 @@ const file_rapport_v1_catalog_proto_rawDesc = "" +
 	"\x05count\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x05count\x12\x1c\n" +
 	"\x03max\x18\x04 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x01R\x03max\x125\n" +
-	"\x06within\x18\x05 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[1-9][0-9]{0,5}[mhd]$R\x06within\x12<\n" +
-	"\bsuppress\x18\x06 \x01(\tB \xbaH\x1d\xd8\x01\x01r\x182\x16^[1-9][0-9]{0,5}[mhd]$R\bsuppress\x12C\n" +
+	"\x06within\x18\x05 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[1-9][0-9]{0,4}[mhd]$R\x06within\x12<\n" +
+	"\bsuppress\x18\x06 \x01(\tB \xbaH\x1d\xd8\x01\x01r\x182\x16^[1-9][0-9]{0,4}[mhd]$R\bsuppress\x12C\n" +
 	"\x03per\x18\a \x01(\tB1\xbaH.r,R\x00R\x05offerR\x05groupR\x05classR\achannelR\n" +
 	"touchpointR\x03per\x12\x1a\n" +
 	"\bchannels\x18\b \x03(\tR\bchannels\x12 \n" +
@@ -2231,7 +2234,7 @@ const file_rapport_v1_catalog_proto_rawDesc = "" +
 	"quietHours\x12G\n" +
 	"\rcontact_hours\x18\n" +
 	" \x03(\v2\x18.rapport.v1.ContactHoursB\b\xbaH\x05\x92\x01\x02\x10\x14R\fcontactHours\x124\n" +
-	"\x04hold\x18\v \x01(\tB \xbaH\x1d\xd8\x01\x01r\x182\x16^[1-9][0-9]{0,5}[mhd]$R\x04hold\x127\n" +
+	"\x04hold\x18\v \x01(\tB \xbaH\x1d\xd8\x01\x01r\x182\x16^[1-9][0-9]{0,4}[mhd]$R\x04hold\x127\n" +
 	"\bpressure\x18\f \x01(\v2\x1b.rapport.v1.ChannelPressureR\bpressure\x1aU\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
@@ -2249,9 +2252,9 @@ const file_rapport_v1_catalog_proto_rawDesc = "" +
 	"\aformats\x18\x06 \x03(\tB\b\xbaH\x05\x92\x01\x02\x10dR\aformats\x124\n" +
 	"\baudience\x18\a \x01(\tB\x18\xbaH\x15r\x13R\x00R\bcustomerR\x05staffR\baudience\x127\n" +
 	"\x05cards\x18\b \x03(\v2\x17.rapport.v1.ProfileCardB\b\xbaH\x05\x92\x01\x02\x10\x14R\x05cardsB\b\n" +
-	"\x06_slots\"G\n" +
-	"\vProfileCard\x12\x14\n" +
-	"\x05roles\x18\x01 \x03(\tR\x05roles\x12\"\n" +
+	"\x06_slots\"U\n" +
+	"\vProfileCard\x12\"\n" +
+	"\x05roles\x18\x01 \x03(\tB\f\xbaH\t\x92\x01\x06\"\x04r\x02\x10\x01R\x05roles\x12\"\n" +
 	"\x06fields\x18\x02 \x03(\tB\n" +
 	"\xbaH\a\x92\x01\x04\b\x01\x10dR\x06fields\"\xbf\a\n" +
 	"\x05Offer\x12-\n" +
