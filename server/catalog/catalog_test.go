@@ -2,6 +2,7 @@ package catalog_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -137,6 +138,54 @@ func TestManyCandidates(t *testing.T) {
 	}
 }
 
+// TestHugeLists writes policies whose lists multiply to more than can be counted, offers
+// that all exclude one, and a capacity for each of many offers.
+func TestHugeLists(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("channels: [{id: ivr, direction: inbound}]\ntouchpoints: [{id: ivr.main, channel: ivr}]\nscenarios: [{id: s, touchpoints: [ivr.main]}]\noffers:\n")
+	const offers = 2000
+	names := make([]string, offers)
+	for i := range names {
+		names[i] = fmt.Sprintf("a%d", i)
+		exclude := ""
+		if i > 0 {
+			exclude = ", excludes: [a0]"
+		}
+		fmt.Fprintf(&b, "  - {id: %s, group: g%d, class: marketing, propensity: {start: 1}%s, treatments: [{channel: ivr, content: A}]}\n", names[i], i%1000, exclude)
+	}
+	b.WriteString("capacities:\n")
+	for i, name := range names {
+		fmt.Fprintf(&b, "  - {id: c%d, max: 5, per: day, offers: [%s]}\n", i, name)
+	}
+	schema := testSchema(t)
+	c, _, problems := catalog.Compile([]catalog.File{{Name: "f.yaml", Content: []byte(b.String())}}, schema, nil)
+	if len(problems) > 0 {
+		t.Fatal(problems[0])
+	}
+	if n := len(c.Offers[0].Excludes); n != offers-1 || !slices.IsSorted(c.Offers[0].Excludes) {
+		t.Errorf("the first offer excludes %d", n)
+	}
+	for i, x := range c.Scenarios[0].Candidates {
+		if len(x.Capacities) != 1 || x.Capacities[0] != int32(i) {
+			t.Fatalf("candidate %d takes %v", i, x.Capacities)
+		}
+	}
+	all := "[" + strings.Join(names, ", ") + "]"
+	many := b.String() + "contact_policies:\n  - {id: p, count: contact, max: 1, within: 1d, offers: " + all + ", groups: [g1, g2], channels: [ivr]}\n"
+	_, _, problems = catalog.Compile([]catalog.File{{Name: "f.yaml", Content: []byte(many)}}, schema, nil)
+	if text := printed(problems); !strings.Contains(text, "more than 100 combinations") {
+		t.Errorf("%.500s", text)
+	}
+	many = b.String() + "contact_policies:\n"
+	for i := range 1000 {
+		many += fmt.Sprintf("  - {id: p%d, count: contact, max: 1, within: 1d}\n", i)
+	}
+	_, _, problems = catalog.Compile([]catalog.File{{Name: "f.yaml", Content: []byte(many)}}, schema, nil)
+	if len(problems) > 0 { // two million pairs, and one list of them
+		t.Errorf("%.500s", printed(problems))
+	}
+}
+
 func TestNoFiles(t *testing.T) {
 	if _, _, problems := catalog.Compile(nil, testSchema(t), nil); len(problems) != 1 {
 		t.Error(problems)
@@ -161,6 +210,10 @@ func FuzzCatalog(f *testing.F) {
 	f.Add("context: [{name: role, type: time, default: 2026-01-31T18:00:00Z}]\nscenarios: [{id: s, touchpoints: [a.b], weights: [{group: g, weight: 1e3}]}]")
 	f.Add("offers:\n  - id: a\n    eligible: |+\n      profile.tag.heavy &&\n\n       1 / 0 > \n  - {eligible: \"a\\x41\\\n b\"}")
 	f.Add("{\"offers\": [{\"id\": \"a\", \"propensity\": {\"field\": \"value.arpu\"}}]}")
+	f.Add("clock: {zone: Asia/Shanghai, field: general.tier}\ncontrol_group: {percent: 5, groups: [g]}\ncontact_policies:\n  - {id: p, count: contact, max: 1, within: 7d, suppress: 400d, per: offer, channels: [ivr, ivr], offers: [a], classes: [care]}\ncapacities: [{id: c, max: 9223372036854775808, per: day, groups: [g, h]}]")
+	f.Add("channels: [{id: sms, direction: outbound, consent: tag.heavy, quiet_hours: {from: 21:00, until: 9:00}, contact_hours: [{id: a, when: \"1 / 0 > 1\", hours: {from: \"00:00\", until: \"00:00\"}}], hold: 99999m, pressure: {above: 1e6, weight: 1}}]\ntouchpoints: [{id: sms, channel: sms, audience: staff, cards: [{fields: [tag.heavy]}]}]")
+	f.Add("offers: [{id: x, group: g, class: care, propensity: {start: 1}, owned: true, prerequisite: now, valid_from: 2026-12-24, valid_until: 1970-01-01T00:00:00Z, exclusive: e, excludes: [a, x], bundle: [a], treatments: [{channel: ivr, content: \"{{profile.tag.heavy ? 'a}}' : r\\\"\\\\\\\"}} {{{{ }}}} }} {{now\", script: |\n  {{ {\"a\":\n {}} }}\n}]}]")
+	f.Add("groups: [{id: g, issue: i, eligible: profile.tag.heavy && !profile.tag.heavy, boost: -100}] # lint:ignore rule-contradiction,boost-zero a,\nissues: [{id: i, eligible: \"true\"}]\nscenarios: [{id: t, touchpoints: [], class_order: true, minimum_score: -1e300, channel_choice: {preferred: general.tier, persona: general.tier, personas: [{persona: p, channels: [ivr]}], otherwise: cheapest}}]")
 	f.Add("fields: [{name: value.a, type: number, events: {on: true, set: event.x}}]\nsources: [{id: bi}]")
 	schema := testSchema(f)
 	f.Fuzz(func(t *testing.T, content string) {
@@ -172,6 +225,16 @@ func FuzzCatalog(f *testing.F) {
 			t.Errorf("%v beside %v", compiled, problems)
 		}
 		checkProblems(t, problems, content)
+		warnings, again := catalog.Lint([]catalog.File{file, catalogWith("profile.tag.heavy")}, schema, catalog.LintOptions{Now: linted})
+		if len(again) < len(problems) { // what strategies need is not asked
+			again = problems
+		}
+		if len(problems) > 0 && len(again) == 0 || len(again) > 0 && len(warnings) > 0 {
+			t.Errorf("%v, but lint says %v and %v", problems, again, warnings)
+		}
+		for _, w := range warnings {
+			checkProblems(t, []catalog.Problem{w.Problem}, content)
+		}
 		s, problems := catalog.ReadSchema("f.yaml", []byte(content))
 		if (s == nil) == (len(problems) == 0) {
 			t.Errorf("%v beside %v", s, problems)
