@@ -90,10 +90,31 @@ func (s *Store) Publish(files []File, counts Counts) (*Version, error) {
 	if err := durable.WriteFile(s.file(v.Number), append(b, '\n')); err != nil {
 		return nil, fmt.Errorf("catalogue versions: %w", err)
 	}
-	if err := durable.WriteFile(filepath.Join(s.dir, "CURRENT"), []byte(strconv.FormatInt(v.Number, 10)+"\n")); err != nil {
-		return nil, fmt.Errorf("catalogue versions: %w", err)
+	if err := s.setCurrent(v.Number); err != nil {
+		return nil, err
 	}
 	return v, nil
+}
+
+// Activate makes an earlier version the current one, durably.
+func (s *Store) Activate(number int64) (*Version, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v, err := s.Get(number)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.setCurrent(number); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+func (s *Store) setCurrent(number int64) error {
+	if err := durable.WriteFile(filepath.Join(s.dir, "CURRENT"), []byte(strconv.FormatInt(number, 10)+"\n")); err != nil {
+		return fmt.Errorf("catalogue versions: %w", err)
+	}
+	return nil
 }
 
 // Plan returns the number that Publish would return files with.

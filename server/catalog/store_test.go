@@ -89,3 +89,38 @@ func TestStoreDamage(t *testing.T) {
 		t.Errorf("current after a crash: %v, %v", v, err)
 	}
 }
+
+// TestActivate goes back to an earlier version and publishes after that.
+func TestActivate(t *testing.T) {
+	s, err := catalog.OpenStore(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish := func(content string) int64 {
+		v, err := s.Publish([]catalog.File{{Name: "a.yaml", Content: []byte(content)}}, catalog.Counts{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.Number
+	}
+	publish("one")
+	publish("two")
+	if v, err := s.Activate(1); err != nil || v.Number != 1 {
+		t.Fatal(v, err)
+	}
+	if v, err := s.Current(); err != nil || v.Number != 1 || string(v.Files[0].Content) != "one" {
+		t.Errorf("current is %v, %v", v, err)
+	}
+	if n := publish("one"); n != 1 {
+		t.Errorf("the current files became version %d", n)
+	}
+	if n := publish("two"); n != 3 { // numbers are never used again
+		t.Errorf("the next version is %d", n)
+	}
+	if _, err := s.Activate(9); !errors.Is(err, catalog.ErrVersionNotFound) {
+		t.Error(err)
+	}
+	if v, err := s.Current(); err != nil || v.Number != 3 {
+		t.Errorf("a failure changed the current version: %v, %v", v, err)
+	}
+}
