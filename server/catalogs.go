@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -52,15 +53,44 @@ func (s *Server) compile(ctx context.Context, version *catalog.Version) (*live, 
 }
 
 // ValidateCatalog reports every mistake in files.
-func (s catalogs) ValidateCatalog(_ context.Context, req *connect.Request[rapportv1.ValidateCatalogRequest]) (*connect.Response[rapportv1.ValidateCatalogResponse], error) {
-	_, _, problems := catalog.Compile(catalogFiles(req.Msg.GetFiles()), s.store.Schema(), strategyFit{s.strategies, false})
-	return connect.NewResponse(&rapportv1.ValidateCatalogResponse{Problems: problemMessages(problems)}), nil
+func (s catalogs) ValidateCatalog(ctx context.Context, req *connect.Request[rapportv1.ValidateCatalogRequest]) (*connect.Response[rapportv1.ValidateCatalogResponse], error) {
+	files := catalogFiles(req.Msg.GetFiles())
+	_, _, problems := catalog.Compile(files, s.store.Schema(), strategyFit{s.strategies, false})
+	res := &rapportv1.ValidateCatalogResponse{Problems: problemMessages(problems)}
+	if len(problems) > 0 {
+		return connect.NewResponse(res), nil
+	}
+	sample := s.sample(ctx, int(req.Msg.GetCustomers()))
+	res.Warnings = s.lint(files, sample)
+	if sample != nil {
+		res.Customers = int32(sample.seen)
+		if sample.err != nil {
+			return nil, sample.err
+		}
+	}
+	return connect.NewResponse(res), nil
 }
 
 func problemMessages(problems []catalog.Problem) []*rapportv1.CatalogProblem {
 	var out []*rapportv1.CatalogProblem
 	for _, p := range problems {
 		out = append(out, &rapportv1.CatalogProblem{File: p.File, Line: int32(p.Line), Column: int32(p.Column), Path: p.Path, Message: p.Message})
+	}
+	return out
+}
+
+// lint returns the warnings about files without mistakes.
+func (s catalogs) lint(files []catalog.File, sample *customerSample) []*rapportv1.CatalogWarning {
+	o := catalog.LintOptions{Now: time.Now()}
+	if sample != nil {
+		o.Customers = sample.all
+	}
+	warnings, _ := catalog.Lint(files, s.store.Schema(), o)
+	var out []*rapportv1.CatalogWarning
+	for _, w := range warnings {
+		out = append(out, &rapportv1.CatalogWarning{
+			Name: w.Name, File: w.File, Line: int32(w.Line), Column: int32(w.Column), Path: w.Path, Message: w.Message,
+		})
 	}
 	return out
 }
@@ -93,8 +123,63 @@ func (s catalogs) PublishCatalog(ctx context.Context, req *connect.Request[rappo
 	s.catalogError.Store(nil)
 	s.log.Info("catalogue published", "version", version.Number, "before", previous, "by", req.Peer().Addr)
 	return connect.NewResponse(&rapportv1.PublishCatalogResponse{
-		Version: versionMessage(version, version.Number), PreviousVersion: previous,
+		Version: versionMessage(version, version.Number), PreviousVersion: previous, Warnings: s.lint(files, nil),
 	}), nil
+}
+
+// RollbackCatalog puts an earlier version to use again.
+func (s catalogs) RollbackCatalog(ctx context.Context, req *connect.Request[rapportv1.RollbackCatalogRequest]) (*connect.Response[rapportv1.RollbackCatalogResponse], error) {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	current, err := s.catalogs.Current()
+	if err != nil {
+		return nil, err
+	}
+	version, err := s.earlier(req.Msg.GetVersion(), current.Number)
+	if err != nil {
+		return nil, err
+	}
+	res := &rapportv1.RollbackCatalogResponse{Version: versionMessage(version, version.Number), PreviousVersion: current.Number}
+	if version.Number == current.Number {
+		return connect.NewResponse(res), nil
+	}
+	compiled, _, problems := catalog.Compile(version.Files, s.store.Schema(), strategyFit{s.strategies, false})
+	if len(problems) > 0 {
+		return nil, catalogError(problems)
+	}
+	compiled.Version = version.Number
+	next, err := s.newLive(ctx, version, compiled, nil)
+	if err != nil {
+		return nil, err
+	}
+	err = s.audit.change(req, "catalogue rollback", "catalogue", numberName("version", current.Number), numberName("version", version.Number), func() error {
+		_, err := s.catalogs.Activate(version.Number)
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(err, next.close(ctx))
+	}
+	s.swap(next)
+	s.catalogError.Store(nil)
+	s.log.Info("catalogue rolled back", "version", version.Number, "before", current.Number, "by", req.Peer().Addr)
+	return connect.NewResponse(res), nil
+}
+
+// earlier returns a version, or the newest before the current one if number is 0.
+func (s catalogs) earlier(number, current int64) (*catalog.Version, error) {
+	if number != 0 {
+		return s.catalogs.Get(number)
+	}
+	versions, err := s.catalogs.List()
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range versions {
+		if v.Number < current {
+			return v, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: there is none before version %d", catalog.ErrVersionNotFound, current)
 }
 
 // keepCatalog records the publication and writes it.

@@ -251,18 +251,113 @@ func (x *CatalogVersion) GetCurrent() bool {
 	return false
 }
 
+// CatalogWarning is something in a catalogue that is legal and surely not what was
+// meant. A comment in the file silences it: `# lint:ignore NAME why`.
+type CatalogWarning struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the lint, such as `offer-unreachable`.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The name of the file.
+	File string `protobuf:"bytes,2,opt,name=file,proto3" json:"file,omitempty"`
+	// The line, from 1; 0 if it concerns no particular line.
+	Line int32 `protobuf:"varint,3,opt,name=line,proto3" json:"line,omitempty"`
+	// The column, from 1.
+	Column int32 `protobuf:"varint,4,opt,name=column,proto3" json:"column,omitempty"`
+	// The place in the message, such as `offers[3].eligible`.
+	Path string `protobuf:"bytes,5,opt,name=path,proto3" json:"path,omitempty"`
+	// What is suspicious and what to do.
+	Message       string `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CatalogWarning) Reset() {
+	*x = CatalogWarning{}
+	mi := &file_rapport_v1_catalog_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CatalogWarning) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CatalogWarning) ProtoMessage() {}
+
+func (x *CatalogWarning) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_catalog_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CatalogWarning.ProtoReflect.Descriptor instead.
+func (*CatalogWarning) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_catalog_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CatalogWarning) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CatalogWarning) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *CatalogWarning) GetLine() int32 {
+	if x != nil {
+		return x.Line
+	}
+	return 0
+}
+
+func (x *CatalogWarning) GetColumn() int32 {
+	if x != nil {
+		return x.Column
+	}
+	return 0
+}
+
+func (x *CatalogWarning) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *CatalogWarning) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 // ValidateCatalogRequest holds the files of one catalogue.
 type ValidateCatalogRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The files.
-	Files         []*CatalogFile `protobuf:"bytes,1,rep,name=files,proto3" json:"files,omitempty"`
+	Files []*CatalogFile `protobuf:"bytes,1,rep,name=files,proto3" json:"files,omitempty"`
+	// On how many customers of the current snapshots rules are tried, to warn of those
+	// that are false for all of them; 0: on none.
+	Customers     int32 `protobuf:"varint,2,opt,name=customers,proto3" json:"customers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ValidateCatalogRequest) Reset() {
 	*x = ValidateCatalogRequest{}
-	mi := &file_rapport_v1_catalog_service_proto_msgTypes[3]
+	mi := &file_rapport_v1_catalog_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -274,7 +369,7 @@ func (x *ValidateCatalogRequest) String() string {
 func (*ValidateCatalogRequest) ProtoMessage() {}
 
 func (x *ValidateCatalogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_service_proto_msgTypes[3]
+	mi := &file_rapport_v1_catalog_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -287,7 +382,7 @@ func (x *ValidateCatalogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateCatalogRequest.ProtoReflect.Descriptor instead.
 func (*ValidateCatalogRequest) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_service_proto_rawDescGZIP(), []int{3}
+	return file_rapport_v1_catalog_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ValidateCatalogRequest) GetFiles() []*CatalogFile {
@@ -297,18 +392,29 @@ func (x *ValidateCatalogRequest) GetFiles() []*CatalogFile {
 	return nil
 }
 
+func (x *ValidateCatalogRequest) GetCustomers() int32 {
+	if x != nil {
+		return x.Customers
+	}
+	return 0
+}
+
 // ValidateCatalogResponse lists the mistakes.
 type ValidateCatalogResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty if the catalogue can be published.
-	Problems      []*CatalogProblem `protobuf:"bytes,1,rep,name=problems,proto3" json:"problems,omitempty"`
+	Problems []*CatalogProblem `protobuf:"bytes,1,rep,name=problems,proto3" json:"problems,omitempty"`
+	// What is legal and surely wrong; looked for only if there are no problems.
+	Warnings []*CatalogWarning `protobuf:"bytes,2,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// On how many customers rules were tried.
+	Customers     int32 `protobuf:"varint,3,opt,name=customers,proto3" json:"customers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ValidateCatalogResponse) Reset() {
 	*x = ValidateCatalogResponse{}
-	mi := &file_rapport_v1_catalog_service_proto_msgTypes[4]
+	mi := &file_rapport_v1_catalog_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -320,7 +426,7 @@ func (x *ValidateCatalogResponse) String() string {
 func (*ValidateCatalogResponse) ProtoMessage() {}
 
 func (x *ValidateCatalogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_service_proto_msgTypes[4]
+	mi := &file_rapport_v1_catalog_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -333,7 +439,7 @@ func (x *ValidateCatalogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateCatalogResponse.ProtoReflect.Descriptor instead.
 func (*ValidateCatalogResponse) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_service_proto_rawDescGZIP(), []int{4}
+	return file_rapport_v1_catalog_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ValidateCatalogResponse) GetProblems() []*CatalogProblem {
@@ -341,6 +447,20 @@ func (x *ValidateCatalogResponse) GetProblems() []*CatalogProblem {
 		return x.Problems
 	}
 	return nil
+}
+
+func (x *ValidateCatalogResponse) GetWarnings() []*CatalogWarning {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+func (x *ValidateCatalogResponse) GetCustomers() int32 {
+	if x != nil {
+		return x.Customers
+	}
+	return 0
 }
 
 // PublishCatalogRequest holds the files of one catalogue.
@@ -354,7 +474,7 @@ type PublishCatalogRequest struct {
 
 func (x *PublishCatalogRequest) Reset() {
 	*x = PublishCatalogRequest{}
-	mi := &file_rapport_v1_catalog_service_proto_msgTypes[5]
+	mi := &file_rapport_v1_catalog_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -366,7 +486,7 @@ func (x *PublishCatalogRequest) String() string {
 func (*PublishCatalogRequest) ProtoMessage() {}
 
 func (x *PublishCatalogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_service_proto_msgTypes[5]
+	mi := &file_rapport_v1_catalog_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -379,7 +499,7 @@ func (x *PublishCatalogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishCatalogRequest.ProtoReflect.Descriptor instead.
 func (*PublishCatalogRequest) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_service_proto_rawDescGZIP(), []int{5}
+	return file_rapport_v1_catalog_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PublishCatalogRequest) GetFiles() []*CatalogFile {
@@ -396,13 +516,15 @@ type PublishCatalogResponse struct {
 	Version *CatalogVersion `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// The number of the one before; 0 if there was none.
 	PreviousVersion int64 `protobuf:"varint,2,opt,name=previous_version,json=previousVersion,proto3" json:"previous_version,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// What is legal and surely wrong in it.
+	Warnings      []*CatalogWarning `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PublishCatalogResponse) Reset() {
 	*x = PublishCatalogResponse{}
-	mi := &file_rapport_v1_catalog_service_proto_msgTypes[6]
+	mi := &file_rapport_v1_catalog_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -414,7 +536,7 @@ func (x *PublishCatalogResponse) String() string {
 func (*PublishCatalogResponse) ProtoMessage() {}
 
 func (x *PublishCatalogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_service_proto_msgTypes[6]
+	mi := &file_rapport_v1_catalog_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -427,7 +549,7 @@ func (x *PublishCatalogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishCatalogResponse.ProtoReflect.Descriptor instead.
 func (*PublishCatalogResponse) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_service_proto_rawDescGZIP(), []int{6}
+	return file_rapport_v1_catalog_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PublishCatalogResponse) GetVersion() *CatalogVersion {
@@ -438,6 +560,114 @@ func (x *PublishCatalogResponse) GetVersion() *CatalogVersion {
 }
 
 func (x *PublishCatalogResponse) GetPreviousVersion() int64 {
+	if x != nil {
+		return x.PreviousVersion
+	}
+	return 0
+}
+
+func (x *PublishCatalogResponse) GetWarnings() []*CatalogWarning {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+// RollbackCatalogRequest names a version.
+type RollbackCatalogRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its number; 0 for the one before that in use.
+	Version       int64 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollbackCatalogRequest) Reset() {
+	*x = RollbackCatalogRequest{}
+	mi := &file_rapport_v1_catalog_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackCatalogRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackCatalogRequest) ProtoMessage() {}
+
+func (x *RollbackCatalogRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_catalog_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackCatalogRequest.ProtoReflect.Descriptor instead.
+func (*RollbackCatalogRequest) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_catalog_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RollbackCatalogRequest) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+// RollbackCatalogResponse says what changed.
+type RollbackCatalogResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The version that is in use now.
+	Version *CatalogVersion `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// The number of the one before.
+	PreviousVersion int64 `protobuf:"varint,2,opt,name=previous_version,json=previousVersion,proto3" json:"previous_version,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *RollbackCatalogResponse) Reset() {
+	*x = RollbackCatalogResponse{}
+	mi := &file_rapport_v1_catalog_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackCatalogResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackCatalogResponse) ProtoMessage() {}
+
+func (x *RollbackCatalogResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_catalog_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackCatalogResponse.ProtoReflect.Descriptor instead.
+func (*RollbackCatalogResponse) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_catalog_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RollbackCatalogResponse) GetVersion() *CatalogVersion {
+	if x != nil {
+		return x.Version
+	}
+	return nil
+}
+
+func (x *RollbackCatalogResponse) GetPreviousVersion() int64 {
 	if x != nil {
 		return x.PreviousVersion
 	}
@@ -455,7 +685,7 @@ type GetCatalogRequest struct {
 
 func (x *GetCatalogRequest) Reset() {
 	*x = GetCatalogRequest{}
-	mi := &file_rapport_v1_catalog_service_proto_msgTypes[7]
+	mi := &file_rapport_v1_catalog_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -467,7 +697,7 @@ func (x *GetCatalogRequest) String() string {
 func (*GetCatalogRequest) ProtoMessage() {}
 
 func (x *GetCatalogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_service_proto_msgTypes[7]
+	mi := &file_rapport_v1_catalog_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -480,7 +710,7 @@ func (x *GetCatalogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCatalogRequest.ProtoReflect.Descriptor instead.
 func (*GetCatalogRequest) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_service_proto_rawDescGZIP(), []int{7}
+	return file_rapport_v1_catalog_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetCatalogRequest) GetVersion() int64 {
@@ -505,7 +735,7 @@ type GetCatalogResponse struct {
 
 func (x *GetCatalogResponse) Reset() {
 	*x = GetCatalogResponse{}
-	mi := &file_rapport_v1_catalog_service_proto_msgTypes[8]
+	mi := &file_rapport_v1_catalog_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -517,7 +747,7 @@ func (x *GetCatalogResponse) String() string {
 func (*GetCatalogResponse) ProtoMessage() {}
 
 func (x *GetCatalogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_service_proto_msgTypes[8]
+	mi := &file_rapport_v1_catalog_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -530,7 +760,7 @@ func (x *GetCatalogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCatalogResponse.ProtoReflect.Descriptor instead.
 func (*GetCatalogResponse) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_service_proto_rawDescGZIP(), []int{8}
+	return file_rapport_v1_catalog_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetCatalogResponse) GetVersion() *CatalogVersion {
@@ -563,7 +793,7 @@ type ListCatalogsRequest struct {
 
 func (x *ListCatalogsRequest) Reset() {
 	*x = ListCatalogsRequest{}
-	mi := &file_rapport_v1_catalog_service_proto_msgTypes[9]
+	mi := &file_rapport_v1_catalog_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -575,7 +805,7 @@ func (x *ListCatalogsRequest) String() string {
 func (*ListCatalogsRequest) ProtoMessage() {}
 
 func (x *ListCatalogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_service_proto_msgTypes[9]
+	mi := &file_rapport_v1_catalog_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -588,7 +818,7 @@ func (x *ListCatalogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCatalogsRequest.ProtoReflect.Descriptor instead.
 func (*ListCatalogsRequest) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_service_proto_rawDescGZIP(), []int{9}
+	return file_rapport_v1_catalog_service_proto_rawDescGZIP(), []int{12}
 }
 
 // ListCatalogsResponse holds the versions.
@@ -602,7 +832,7 @@ type ListCatalogsResponse struct {
 
 func (x *ListCatalogsResponse) Reset() {
 	*x = ListCatalogsResponse{}
-	mi := &file_rapport_v1_catalog_service_proto_msgTypes[10]
+	mi := &file_rapport_v1_catalog_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -614,7 +844,7 @@ func (x *ListCatalogsResponse) String() string {
 func (*ListCatalogsResponse) ProtoMessage() {}
 
 func (x *ListCatalogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_service_proto_msgTypes[10]
+	mi := &file_rapport_v1_catalog_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -627,7 +857,7 @@ func (x *ListCatalogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCatalogsResponse.ProtoReflect.Descriptor instead.
 func (*ListCatalogsResponse) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_service_proto_rawDescGZIP(), []int{10}
+	return file_rapport_v1_catalog_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListCatalogsResponse) GetVersions() []*CatalogVersion {
@@ -659,14 +889,30 @@ const file_rapport_v1_catalog_service_proto_rawDesc = "" +
 	"\fcontent_hash\x18\x03 \x01(\tR\vcontentHash\x12\x16\n" +
 	"\x06offers\x18\x04 \x01(\x05R\x06offers\x12\x1c\n" +
 	"\tscenarios\x18\x05 \x01(\x05R\tscenarios\x12\x18\n" +
-	"\acurrent\x18\x06 \x01(\bR\acurrent\"T\n" +
+	"\acurrent\x18\x06 \x01(\bR\acurrent\"\x92\x01\n" +
+	"\x0eCatalogWarning\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04file\x18\x02 \x01(\tR\x04file\x12\x12\n" +
+	"\x04line\x18\x03 \x01(\x05R\x04line\x12\x16\n" +
+	"\x06column\x18\x04 \x01(\x05R\x06column\x12\x12\n" +
+	"\x04path\x18\x05 \x01(\tR\x04path\x12\x18\n" +
+	"\amessage\x18\x06 \x01(\tR\amessage\"\x7f\n" +
 	"\x16ValidateCatalogRequest\x12:\n" +
-	"\x05files\x18\x01 \x03(\v2\x17.rapport.v1.CatalogFileB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\x05files\"Q\n" +
+	"\x05files\x18\x01 \x03(\v2\x17.rapport.v1.CatalogFileB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\x05files\x12)\n" +
+	"\tcustomers\x18\x02 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xa0\x8d\x06(\x00R\tcustomers\"\xa7\x01\n" +
 	"\x17ValidateCatalogResponse\x126\n" +
-	"\bproblems\x18\x01 \x03(\v2\x1a.rapport.v1.CatalogProblemR\bproblems\"S\n" +
+	"\bproblems\x18\x01 \x03(\v2\x1a.rapport.v1.CatalogProblemR\bproblems\x126\n" +
+	"\bwarnings\x18\x02 \x03(\v2\x1a.rapport.v1.CatalogWarningR\bwarnings\x12\x1c\n" +
+	"\tcustomers\x18\x03 \x01(\x05R\tcustomers\"S\n" +
 	"\x15PublishCatalogRequest\x12:\n" +
-	"\x05files\x18\x01 \x03(\v2\x17.rapport.v1.CatalogFileB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\x05files\"y\n" +
+	"\x05files\x18\x01 \x03(\v2\x17.rapport.v1.CatalogFileB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\x05files\"\xb1\x01\n" +
 	"\x16PublishCatalogResponse\x124\n" +
+	"\aversion\x18\x01 \x01(\v2\x1a.rapport.v1.CatalogVersionR\aversion\x12)\n" +
+	"\x10previous_version\x18\x02 \x01(\x03R\x0fpreviousVersion\x126\n" +
+	"\bwarnings\x18\x03 \x03(\v2\x1a.rapport.v1.CatalogWarningR\bwarnings\";\n" +
+	"\x16RollbackCatalogRequest\x12!\n" +
+	"\aversion\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\aversion\"z\n" +
+	"\x17RollbackCatalogResponse\x124\n" +
 	"\aversion\x18\x01 \x01(\v2\x1a.rapport.v1.CatalogVersionR\aversion\x12)\n" +
 	"\x10previous_version\x18\x02 \x01(\x03R\x0fpreviousVersion\"6\n" +
 	"\x11GetCatalogRequest\x12!\n" +
@@ -677,12 +923,13 @@ const file_rapport_v1_catalog_service_proto_rawDesc = "" +
 	"\x05files\x18\x03 \x03(\v2\x17.rapport.v1.CatalogFileR\x05files\"\x15\n" +
 	"\x13ListCatalogsRequest\"N\n" +
 	"\x14ListCatalogsResponse\x126\n" +
-	"\bversions\x18\x01 \x03(\v2\x1a.rapport.v1.CatalogVersionR\bversions2\xf4\x02\n" +
+	"\bversions\x18\x01 \x03(\v2\x1a.rapport.v1.CatalogVersionR\bversions2\xd0\x03\n" +
 	"\x0eCatalogService\x12_\n" +
 	"\x0fValidateCatalog\x12\".rapport.v1.ValidateCatalogRequest\x1a#.rapport.v1.ValidateCatalogResponse\"\x03\x90\x02\x01\x12W\n" +
 	"\x0ePublishCatalog\x12!.rapport.v1.PublishCatalogRequest\x1a\".rapport.v1.PublishCatalogResponse\x12P\n" +
 	"\n" +
-	"GetCatalog\x12\x1d.rapport.v1.GetCatalogRequest\x1a\x1e.rapport.v1.GetCatalogResponse\"\x03\x90\x02\x01\x12V\n" +
+	"GetCatalog\x12\x1d.rapport.v1.GetCatalogRequest\x1a\x1e.rapport.v1.GetCatalogResponse\"\x03\x90\x02\x01\x12Z\n" +
+	"\x0fRollbackCatalog\x12\".rapport.v1.RollbackCatalogRequest\x1a#.rapport.v1.RollbackCatalogResponse\x12V\n" +
 	"\fListCatalogs\x12\x1f.rapport.v1.ListCatalogsRequest\x1a .rapport.v1.ListCatalogsResponse\"\x03\x90\x02\x01B)Z'rapport/server/api/rapport/v1;rapportv1b\x06proto3"
 
 var (
@@ -697,45 +944,53 @@ func file_rapport_v1_catalog_service_proto_rawDescGZIP() []byte {
 	return file_rapport_v1_catalog_service_proto_rawDescData
 }
 
-var file_rapport_v1_catalog_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_rapport_v1_catalog_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_rapport_v1_catalog_service_proto_goTypes = []any{
 	(*CatalogFile)(nil),             // 0: rapport.v1.CatalogFile
 	(*CatalogProblem)(nil),          // 1: rapport.v1.CatalogProblem
 	(*CatalogVersion)(nil),          // 2: rapport.v1.CatalogVersion
-	(*ValidateCatalogRequest)(nil),  // 3: rapport.v1.ValidateCatalogRequest
-	(*ValidateCatalogResponse)(nil), // 4: rapport.v1.ValidateCatalogResponse
-	(*PublishCatalogRequest)(nil),   // 5: rapport.v1.PublishCatalogRequest
-	(*PublishCatalogResponse)(nil),  // 6: rapport.v1.PublishCatalogResponse
-	(*GetCatalogRequest)(nil),       // 7: rapport.v1.GetCatalogRequest
-	(*GetCatalogResponse)(nil),      // 8: rapport.v1.GetCatalogResponse
-	(*ListCatalogsRequest)(nil),     // 9: rapport.v1.ListCatalogsRequest
-	(*ListCatalogsResponse)(nil),    // 10: rapport.v1.ListCatalogsResponse
-	(*timestamppb.Timestamp)(nil),   // 11: google.protobuf.Timestamp
-	(*Catalog)(nil),                 // 12: rapport.v1.Catalog
+	(*CatalogWarning)(nil),          // 3: rapport.v1.CatalogWarning
+	(*ValidateCatalogRequest)(nil),  // 4: rapport.v1.ValidateCatalogRequest
+	(*ValidateCatalogResponse)(nil), // 5: rapport.v1.ValidateCatalogResponse
+	(*PublishCatalogRequest)(nil),   // 6: rapport.v1.PublishCatalogRequest
+	(*PublishCatalogResponse)(nil),  // 7: rapport.v1.PublishCatalogResponse
+	(*RollbackCatalogRequest)(nil),  // 8: rapport.v1.RollbackCatalogRequest
+	(*RollbackCatalogResponse)(nil), // 9: rapport.v1.RollbackCatalogResponse
+	(*GetCatalogRequest)(nil),       // 10: rapport.v1.GetCatalogRequest
+	(*GetCatalogResponse)(nil),      // 11: rapport.v1.GetCatalogResponse
+	(*ListCatalogsRequest)(nil),     // 12: rapport.v1.ListCatalogsRequest
+	(*ListCatalogsResponse)(nil),    // 13: rapport.v1.ListCatalogsResponse
+	(*timestamppb.Timestamp)(nil),   // 14: google.protobuf.Timestamp
+	(*Catalog)(nil),                 // 15: rapport.v1.Catalog
 }
 var file_rapport_v1_catalog_service_proto_depIdxs = []int32{
-	11, // 0: rapport.v1.CatalogVersion.published_at:type_name -> google.protobuf.Timestamp
+	14, // 0: rapport.v1.CatalogVersion.published_at:type_name -> google.protobuf.Timestamp
 	0,  // 1: rapport.v1.ValidateCatalogRequest.files:type_name -> rapport.v1.CatalogFile
 	1,  // 2: rapport.v1.ValidateCatalogResponse.problems:type_name -> rapport.v1.CatalogProblem
-	0,  // 3: rapport.v1.PublishCatalogRequest.files:type_name -> rapport.v1.CatalogFile
-	2,  // 4: rapport.v1.PublishCatalogResponse.version:type_name -> rapport.v1.CatalogVersion
-	2,  // 5: rapport.v1.GetCatalogResponse.version:type_name -> rapport.v1.CatalogVersion
-	12, // 6: rapport.v1.GetCatalogResponse.catalog:type_name -> rapport.v1.Catalog
-	0,  // 7: rapport.v1.GetCatalogResponse.files:type_name -> rapport.v1.CatalogFile
-	2,  // 8: rapport.v1.ListCatalogsResponse.versions:type_name -> rapport.v1.CatalogVersion
-	3,  // 9: rapport.v1.CatalogService.ValidateCatalog:input_type -> rapport.v1.ValidateCatalogRequest
-	5,  // 10: rapport.v1.CatalogService.PublishCatalog:input_type -> rapport.v1.PublishCatalogRequest
-	7,  // 11: rapport.v1.CatalogService.GetCatalog:input_type -> rapport.v1.GetCatalogRequest
-	9,  // 12: rapport.v1.CatalogService.ListCatalogs:input_type -> rapport.v1.ListCatalogsRequest
-	4,  // 13: rapport.v1.CatalogService.ValidateCatalog:output_type -> rapport.v1.ValidateCatalogResponse
-	6,  // 14: rapport.v1.CatalogService.PublishCatalog:output_type -> rapport.v1.PublishCatalogResponse
-	8,  // 15: rapport.v1.CatalogService.GetCatalog:output_type -> rapport.v1.GetCatalogResponse
-	10, // 16: rapport.v1.CatalogService.ListCatalogs:output_type -> rapport.v1.ListCatalogsResponse
-	13, // [13:17] is the sub-list for method output_type
-	9,  // [9:13] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	3,  // 3: rapport.v1.ValidateCatalogResponse.warnings:type_name -> rapport.v1.CatalogWarning
+	0,  // 4: rapport.v1.PublishCatalogRequest.files:type_name -> rapport.v1.CatalogFile
+	2,  // 5: rapport.v1.PublishCatalogResponse.version:type_name -> rapport.v1.CatalogVersion
+	3,  // 6: rapport.v1.PublishCatalogResponse.warnings:type_name -> rapport.v1.CatalogWarning
+	2,  // 7: rapport.v1.RollbackCatalogResponse.version:type_name -> rapport.v1.CatalogVersion
+	2,  // 8: rapport.v1.GetCatalogResponse.version:type_name -> rapport.v1.CatalogVersion
+	15, // 9: rapport.v1.GetCatalogResponse.catalog:type_name -> rapport.v1.Catalog
+	0,  // 10: rapport.v1.GetCatalogResponse.files:type_name -> rapport.v1.CatalogFile
+	2,  // 11: rapport.v1.ListCatalogsResponse.versions:type_name -> rapport.v1.CatalogVersion
+	4,  // 12: rapport.v1.CatalogService.ValidateCatalog:input_type -> rapport.v1.ValidateCatalogRequest
+	6,  // 13: rapport.v1.CatalogService.PublishCatalog:input_type -> rapport.v1.PublishCatalogRequest
+	10, // 14: rapport.v1.CatalogService.GetCatalog:input_type -> rapport.v1.GetCatalogRequest
+	8,  // 15: rapport.v1.CatalogService.RollbackCatalog:input_type -> rapport.v1.RollbackCatalogRequest
+	12, // 16: rapport.v1.CatalogService.ListCatalogs:input_type -> rapport.v1.ListCatalogsRequest
+	5,  // 17: rapport.v1.CatalogService.ValidateCatalog:output_type -> rapport.v1.ValidateCatalogResponse
+	7,  // 18: rapport.v1.CatalogService.PublishCatalog:output_type -> rapport.v1.PublishCatalogResponse
+	11, // 19: rapport.v1.CatalogService.GetCatalog:output_type -> rapport.v1.GetCatalogResponse
+	9,  // 20: rapport.v1.CatalogService.RollbackCatalog:output_type -> rapport.v1.RollbackCatalogResponse
+	13, // 21: rapport.v1.CatalogService.ListCatalogs:output_type -> rapport.v1.ListCatalogsResponse
+	17, // [17:22] is the sub-list for method output_type
+	12, // [12:17] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_rapport_v1_catalog_service_proto_init() }
@@ -750,7 +1005,7 @@ func file_rapport_v1_catalog_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rapport_v1_catalog_service_proto_rawDesc), len(file_rapport_v1_catalog_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

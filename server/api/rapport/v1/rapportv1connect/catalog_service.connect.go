@@ -42,6 +42,9 @@ const (
 	// CatalogServiceGetCatalogProcedure is the fully-qualified name of the CatalogService's GetCatalog
 	// RPC.
 	CatalogServiceGetCatalogProcedure = "/rapport.v1.CatalogService/GetCatalog"
+	// CatalogServiceRollbackCatalogProcedure is the fully-qualified name of the CatalogService's
+	// RollbackCatalog RPC.
+	CatalogServiceRollbackCatalogProcedure = "/rapport.v1.CatalogService/RollbackCatalog"
 	// CatalogServiceListCatalogsProcedure is the fully-qualified name of the CatalogService's
 	// ListCatalogs RPC.
 	CatalogServiceListCatalogsProcedure = "/rapport.v1.CatalogService/ListCatalogs"
@@ -62,6 +65,12 @@ type CatalogServiceClient interface {
 	//
 	// Errors: NOT_FOUND with reason CATALOG_NOT_FOUND.
 	GetCatalog(context.Context, *connect.Request[v1.GetCatalogRequest]) (*connect.Response[v1.GetCatalogResponse], error)
+	// RollbackCatalog puts an earlier version to use again. It is compiled anew first:
+	// strategies and the schema may have changed since.
+	//
+	// Errors: NOT_FOUND with reason CATALOG_NOT_FOUND; INVALID_ARGUMENT with reason
+	// CATALOG_INVALID, and the current version stays.
+	RollbackCatalog(context.Context, *connect.Request[v1.RollbackCatalogRequest]) (*connect.Response[v1.RollbackCatalogResponse], error)
 	// ListCatalogs lists the versions, newest first.
 	ListCatalogs(context.Context, *connect.Request[v1.ListCatalogsRequest]) (*connect.Response[v1.ListCatalogsResponse], error)
 }
@@ -97,6 +106,12 @@ func NewCatalogServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		rollbackCatalog: connect.NewClient[v1.RollbackCatalogRequest, v1.RollbackCatalogResponse](
+			httpClient,
+			baseURL+CatalogServiceRollbackCatalogProcedure,
+			connect.WithSchema(catalogServiceMethods.ByName("RollbackCatalog")),
+			connect.WithClientOptions(opts...),
+		),
 		listCatalogs: connect.NewClient[v1.ListCatalogsRequest, v1.ListCatalogsResponse](
 			httpClient,
 			baseURL+CatalogServiceListCatalogsProcedure,
@@ -112,6 +127,7 @@ type catalogServiceClient struct {
 	validateCatalog *connect.Client[v1.ValidateCatalogRequest, v1.ValidateCatalogResponse]
 	publishCatalog  *connect.Client[v1.PublishCatalogRequest, v1.PublishCatalogResponse]
 	getCatalog      *connect.Client[v1.GetCatalogRequest, v1.GetCatalogResponse]
+	rollbackCatalog *connect.Client[v1.RollbackCatalogRequest, v1.RollbackCatalogResponse]
 	listCatalogs    *connect.Client[v1.ListCatalogsRequest, v1.ListCatalogsResponse]
 }
 
@@ -128,6 +144,11 @@ func (c *catalogServiceClient) PublishCatalog(ctx context.Context, req *connect.
 // GetCatalog calls rapport.v1.CatalogService.GetCatalog.
 func (c *catalogServiceClient) GetCatalog(ctx context.Context, req *connect.Request[v1.GetCatalogRequest]) (*connect.Response[v1.GetCatalogResponse], error) {
 	return c.getCatalog.CallUnary(ctx, req)
+}
+
+// RollbackCatalog calls rapport.v1.CatalogService.RollbackCatalog.
+func (c *catalogServiceClient) RollbackCatalog(ctx context.Context, req *connect.Request[v1.RollbackCatalogRequest]) (*connect.Response[v1.RollbackCatalogResponse], error) {
+	return c.rollbackCatalog.CallUnary(ctx, req)
 }
 
 // ListCatalogs calls rapport.v1.CatalogService.ListCatalogs.
@@ -150,6 +171,12 @@ type CatalogServiceHandler interface {
 	//
 	// Errors: NOT_FOUND with reason CATALOG_NOT_FOUND.
 	GetCatalog(context.Context, *connect.Request[v1.GetCatalogRequest]) (*connect.Response[v1.GetCatalogResponse], error)
+	// RollbackCatalog puts an earlier version to use again. It is compiled anew first:
+	// strategies and the schema may have changed since.
+	//
+	// Errors: NOT_FOUND with reason CATALOG_NOT_FOUND; INVALID_ARGUMENT with reason
+	// CATALOG_INVALID, and the current version stays.
+	RollbackCatalog(context.Context, *connect.Request[v1.RollbackCatalogRequest]) (*connect.Response[v1.RollbackCatalogResponse], error)
 	// ListCatalogs lists the versions, newest first.
 	ListCatalogs(context.Context, *connect.Request[v1.ListCatalogsRequest]) (*connect.Response[v1.ListCatalogsResponse], error)
 }
@@ -181,6 +208,12 @@ func NewCatalogServiceHandler(svc CatalogServiceHandler, opts ...connect.Handler
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	catalogServiceRollbackCatalogHandler := connect.NewUnaryHandler(
+		CatalogServiceRollbackCatalogProcedure,
+		svc.RollbackCatalog,
+		connect.WithSchema(catalogServiceMethods.ByName("RollbackCatalog")),
+		connect.WithHandlerOptions(opts...),
+	)
 	catalogServiceListCatalogsHandler := connect.NewUnaryHandler(
 		CatalogServiceListCatalogsProcedure,
 		svc.ListCatalogs,
@@ -196,6 +229,8 @@ func NewCatalogServiceHandler(svc CatalogServiceHandler, opts ...connect.Handler
 			catalogServicePublishCatalogHandler.ServeHTTP(w, r)
 		case CatalogServiceGetCatalogProcedure:
 			catalogServiceGetCatalogHandler.ServeHTTP(w, r)
+		case CatalogServiceRollbackCatalogProcedure:
+			catalogServiceRollbackCatalogHandler.ServeHTTP(w, r)
 		case CatalogServiceListCatalogsProcedure:
 			catalogServiceListCatalogsHandler.ServeHTTP(w, r)
 		default:
@@ -217,6 +252,10 @@ func (UnimplementedCatalogServiceHandler) PublishCatalog(context.Context, *conne
 
 func (UnimplementedCatalogServiceHandler) GetCatalog(context.Context, *connect.Request[v1.GetCatalogRequest]) (*connect.Response[v1.GetCatalogResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.CatalogService.GetCatalog is not implemented"))
+}
+
+func (UnimplementedCatalogServiceHandler) RollbackCatalog(context.Context, *connect.Request[v1.RollbackCatalogRequest]) (*connect.Response[v1.RollbackCatalogResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.CatalogService.RollbackCatalog is not implemented"))
 }
 
 func (UnimplementedCatalogServiceHandler) ListCatalogs(context.Context, *connect.Request[v1.ListCatalogsRequest]) (*connect.Response[v1.ListCatalogsResponse], error) {
