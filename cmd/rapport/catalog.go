@@ -18,9 +18,13 @@ import (
 // catalogCmd checks, publishes and shows catalogues.
 type catalogCmd struct {
 	Validate catalogValidateCmd `cmd:"" help:"Check files and report every mistake."`
+	Lint     catalogLintCmd     `cmd:"" help:"Warn of what is legal and surely wrong."`
 	Publish  catalogPublishCmd  `cmd:"" help:"Make files the next version and put it to use."`
 	List     catalogListCmd     `cmd:"" help:"List the published versions."`
 	Get      catalogGetCmd      `cmd:"" help:"Show a version as it was published."`
+	Show     catalogShowCmd     `cmd:"" help:"Show what a version says, in tables."`
+	Diff     catalogDiffCmd     `cmd:"" help:"Show what changes between two versions, or with files."`
+	Rollback catalogRollbackCmd `cmd:"" help:"Put an earlier version to use again."`
 }
 
 // Help is shown by --help.
@@ -81,7 +85,8 @@ type catalogValidateCmd struct{ catalogFiles }
 // Help is shown by --help.
 func (catalogValidateCmd) Help() string {
 	return `The files are checked against the schema and the strategies of the server or data folder. Nothing
-changes. Mistakes are printed as FILE:LINE:COLUMN, and the exit code is then 1.
+changes. Mistakes are printed as FILE:LINE:COLUMN, and the exit code is then 1. Warnings are about what
+is legal and surely wrong (see "rapport catalog lint"); they change no exit code.
 
 Examples:
 
@@ -106,6 +111,7 @@ func (cmd *catalogValidateCmd) Run(ctx context.Context, a *app) error {
 			}
 		} else if len(r.Msg.GetProblems()) == 0 {
 			writef(a.out, "no mistakes in %s\n", plural(len(files), "file"))
+			a.printWarnings(a.err, r.Msg.GetWarnings())
 		} else {
 			a.printProblems(r.Msg.GetProblems())
 		}
@@ -182,8 +188,11 @@ func (cmd *catalogPublishCmd) Run(ctx context.Context, a *app) error {
 		case previous != 0:
 			what += fmt.Sprintf("; before, %d", previous)
 		}
-		_, err = fmt.Fprintln(a.out, what)
-		return err
+		if _, err = fmt.Fprintln(a.out, what); err != nil {
+			return err
+		}
+		a.printWarnings(a.err, r.Msg.GetWarnings())
+		return nil
 	})
 }
 

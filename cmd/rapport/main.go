@@ -17,6 +17,7 @@ import (
 	"os/signal"
 	"strconv"
 	"syscall"
+	_ "time/tzdata" // quiet hours are by the clocks of time zones, which not every machine has
 
 	"github.com/alecthomas/kong"
 
