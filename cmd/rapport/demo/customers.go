@@ -144,6 +144,9 @@ var sources = map[string][]column{
 		{"account_manager", func(p *person) string { return p.manager }},
 		{"do_not_disturb", func(p *person) string { return flag(p.noDisturb) }},
 		{"marketing_opt_out", func(p *person) string { return flag(p.optOut) }},
+		{"consent_message", func(p *person) string { return flag(p.consent.message) }},
+		{"consent_call", func(p *person) string { return flag(p.consent.call) }},
+		{"consent_email", func(p *person) string { return flag(p.consent.email) }},
 		{"home_province", func(p *person) string { return p.homeProv }},
 	},
 }

@@ -158,7 +158,7 @@ func value(t *testing.T, f profilestore.Field, text string) profilestore.Value {
 func TestCustomersAreDeterministic(t *testing.T) {
 	for source, want := range map[string]string{
 		"bi":             "d665972760bbaa18",
-		"service_centre": "d1b1506cafa690ef",
+		"service_centre": "75723528b420324a",
 	} {
 		content := write(t, source, 1000, seed)
 		sum := sha256.Sum256(content)
@@ -264,7 +264,7 @@ func TestTenThousandCustomers(t *testing.T) {
 func (o operator) testUse(t *testing.T, all []profile) {
 	moments := []map[string]profilestore.Value{
 		{},
-		{"staff_role": profilestore.Text("counter")},
+		{"role": profilestore.Text("counter")},
 		{"journey": profilestore.Text("cancel")},
 		{"waiting_minutes": profilestore.Number(6)},
 	}

@@ -74,6 +74,7 @@ type person struct {
 	bestHour    int
 	noDisturb   bool
 	optOut      bool
+	consent     consent
 	trips       []int // days before the data's moment on which journeys to Hong Kong or Macao began, ascending
 	firsts      firsts
 	homeProv    string
@@ -94,6 +95,9 @@ type household struct {
 type firsts struct {
 	longDistance, prefixed, inProvince, betweenProvinces int
 }
+
+// consent is by which ways a person agrees to hear of sales.
+type consent struct{ message, call, email bool }
 
 // owned are the products that a person has.
 type owned struct {
@@ -152,6 +156,7 @@ func drawAlone(seed uint64, index int) *person {
 	// What came later is drawn last, so that it changes nothing before.
 	p.drawHabits(d)
 	p.drawRelations(d, index)
+	p.drawConsent(d)
 	if index == 0 {
 		p.feature()
 	}
@@ -480,6 +485,14 @@ func (p *person) joinHousehold(seed uint64, index int) {
 	}
 }
 
+// drawConsent draws to what the customer agreed: messages are welcome, calls are not.
+func (p *person) drawConsent(d dice) {
+	p.consent = consent{message: d.chance(0.75), call: d.chance(0.4), email: d.chance(0.6)}
+	if p.optOut {
+		p.consent = consent{}
+	}
+}
+
 // feature makes the person the featured customer: a good one, who uses much, is
 // bound by nothing and has few of our services.
 func (p *person) feature() {
@@ -493,6 +506,7 @@ func (p *person) feature() {
 		scores: scores{data: 0.21, device: 0.11, contract: 0.06, valueAdded: 0.17},
 		churn:  0.27,
 
+		consent:    consent{message: true, call: true, email: true},
 		occupation: "employee", persona: "screen_user", bestHour: 19, follower: true, account: "a" + customerID(0),
 		products: []string{"smartphone"}, ringtones: []string{"artist_j/river", "artist_j/spring"}, trips: []int{12, 47},
 		firsts: firsts{longDistance: 41, inProvince: 9, betweenProvinces: 6}, homeProv: "hunan", workProv: "guangdong", traveller: true,
