@@ -79,7 +79,7 @@ func (d *Decider) Decide(ctx context.Context, r *Request, a *Answer) {
 	d.fill(s, t, r, a)
 	a.finish()
 	if len(a.Slate) == 0 {
-		d.fallback(t, r, a)
+		d.fallback(s, t, r, a)
 	}
 }
 
@@ -263,7 +263,7 @@ func (d *Decider) rank(ctx context.Context, s *scratch, t *catalog.Touchpoint, r
 
 // fallback answers with the scenario's fallback offer, unless that must not be
 // made without a profile.
-func (d *Decider) fallback(t *catalog.Touchpoint, r *Request, a *Answer) {
+func (d *Decider) fallback(s *scratch, t *catalog.Touchpoint, r *Request, a *Answer) {
 	c := t.Fallback
 	if c == nil {
 		return

@@ -248,7 +248,7 @@ func (m *many) fallback() {
 		if !x.competes || len(x.a.Slate) > 0 || f == nil || slices.Contains(m.chosen, f.Offer) || m.one && len(m.chosen) > 0 {
 			continue
 		}
-		m.d.fallback(x.t, &x.r, x.a)
+		m.d.fallback(x.s, x.t, &x.r, x.a)
 		if len(x.a.Slate) > 0 {
 			m.chosen = append(m.chosen, f.Offer)
 		}
