@@ -202,14 +202,10 @@ func (x *catalogTables) offers() *table {
 }
 
 func propensityText(p *rapportv1.Propensity) string {
-	text := fmt.Sprint(p.GetStart())
 	if p.GetField() != "" {
-		text = fmt.Sprintf("%s, else %g", p.GetField(), p.GetStart())
+		return fmt.Sprintf("%s, else %g", p.GetField(), p.GetStart())
 	}
-	if p.GetStartEvidence() > 0 {
-		text += fmt.Sprintf(" (of %g)", p.GetStartEvidence())
-	}
-	return text
+	return fmt.Sprint(p.GetStart())
 }
 
 func validity(o *rapportv1.Offer) string {

@@ -120,7 +120,6 @@ type linter struct {
 	competes map[int][]int    // the scenarios in which each offer can be shown
 	channel  map[[2]int]bool  // the scenarios and channels of touchpoints
 	rivals   map[[2]int]int   // how many offers compete in a scenario by their exclusive word
-	learning map[int]bool     // offers whose propensity is learned
 	byOffer  map[string][]int // the scenarios that name an offer
 	byGroup  map[string][]int // or its group
 	general  []int            // or neither, and so have all
@@ -282,7 +281,7 @@ func (x *ignore) wrong(customers bool) string {
 // reach notes what touchpoints can show.
 func (l *linter) reach() {
 	l.shown, l.competes, l.channel = make(map[[2]int]bool), make(map[int][]int), make(map[[2]int]bool)
-	l.rivals, l.learning = make(map[[2]int]int), make(map[int]bool)
+	l.rivals = make(map[[2]int]int)
 	l.byOffer, l.byGroup = make(map[string][]int), make(map[string][]int)
 	for n, m := range l.message.GetScenarios() {
 		for _, id := range append([]string{m.GetFallback()}, m.GetOffers()...) {
@@ -294,9 +293,6 @@ func (l *linter) reach() {
 		if len(m.GetOffers())+len(m.GetGroups()) == 0 {
 			l.general = append(l.general, n)
 		}
-	}
-	for _, m := range l.message.GetOffers() {
-		l.learning[l.offers[m.GetId()]] = m.GetPropensity().GetStartEvidence() > 0
 	}
 	for i := range l.out.Touchpoints {
 		t := &l.out.Touchpoints[i]

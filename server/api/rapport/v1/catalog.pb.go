@@ -1593,10 +1593,7 @@ type Propensity struct {
 	// `marketing.propensity_data`. Where it is unknown, start is used.
 	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
 	// The constant, or the value to start from.
-	Start float64 `protobuf:"fixed64,2,opt,name=start,proto3" json:"start,omitempty"`
-	// How many customers' worth the start counts for where the offer learns from
-	// outcomes; 0: it does not learn.
-	StartEvidence float64 `protobuf:"fixed64,3,opt,name=start_evidence,json=startEvidence,proto3" json:"start_evidence,omitempty"`
+	Start         float64 `protobuf:"fixed64,2,opt,name=start,proto3" json:"start,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1641,13 +1638,6 @@ func (x *Propensity) GetField() string {
 func (x *Propensity) GetStart() float64 {
 	if x != nil {
 		return x.Start
-	}
-	return 0
-}
-
-func (x *Propensity) GetStartEvidence() float64 {
-	if x != nil {
-		return x.StartEvidence
 	}
 	return 0
 }
@@ -2287,12 +2277,11 @@ const file_rapport_v1_catalog_proto_rawDesc = "" +
 	"\x06bundle\x18\x12 \x03(\tB\b\xbaH\x05\x92\x01\x02\x10\x14R\x06bundle\x1aU\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
-	"\x05value\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x05value:\x028\x01\"\x9a\x01\n" +
+	"\x05value\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x05value:\x028\x01\"Z\n" +
 	"\n" +
 	"Propensity\x12\x1d\n" +
 	"\x05field\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18PR\x05field\x12-\n" +
-	"\x05start\x18\x02 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00R\x05start\x12>\n" +
-	"\x0estart_evidence\x18\x03 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00e\xcd\xcdA)\x00\x00\x00\x00\x00\x00\x00\x00R\rstartEvidence\"\xbd\x01\n" +
+	"\x05start\x18\x02 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00R\x05start\"\xbd\x01\n" +
 	"\tTreatment\x12!\n" +
 	"\achannel\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\achannel\x12$\n" +
 	"\acontent\x18\x02 \x01(\tB\n" +
