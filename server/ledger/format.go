@@ -131,6 +131,12 @@ func (l *Ledger) appendClock(b []byte) []byte {
 	return binary.AppendVarint(binary.AppendVarint(b, l.clock), l.high)
 }
 
+// appendPeak encodes what the clock was before it stepped back in a write that failed.
+func (l *Ledger) appendPeak(b []byte) []byte {
+	b = append(b, byte(kindClock))
+	return binary.AppendVarint(binary.AppendVarint(b, l.peak), l.high)
+}
+
 func (k *poolKey) append(b []byte) []byte {
 	return append(appendText(b, k.capacity), k.period)
 }

@@ -231,6 +231,10 @@ func (h *Hold) Take(p Place, most int64) bool {
 func (h *Hold) Return(p Place) {
 	h.l.mu.Lock()
 	defer h.l.mu.Unlock()
+	h.giveBack(&p)
+}
+
+func (h *Hold) giveBack(p *Place) {
 	for i, x := range h.taken {
 		if p.sameAs(x) {
 			h.taken = slices.Delete(h.taken, i, i+1)
@@ -240,24 +244,25 @@ func (h *Hold) Return(p Place) {
 	}
 }
 
-// Reserve keeps what a decision promises, all of it or, with an error, nothing; then its
-// places are given back, now or at End. When it returns nil, the promise survives the end
-// of the process.
+// Reserve keeps what a decision promises, all of it or, with an error, nothing; then the
+// places are given back. When it returns nil, the promise survives the end of the process.
 //
 // If the context ends before that, its error is returned and the promise is taken back.
 // An error of the disk is ErrUnavailable with the cause.
 func (h *Hold) Reserve(ctx context.Context, reservations ...Reservation) error {
-	for i := range reservations {
-		if err := reservations[i].check(h.now); err != nil {
-			return fmt.Errorf("reservation %x: %w", reservations[i].ID, err)
-		}
-	}
 	if len(reservations) == 0 {
 		return nil
 	}
 	l := h.l
 	l.mu.Lock()
 	rs, b, err := h.reserve(reservations)
+	if err != nil {
+		for i := range reservations {
+			for k := range reservations[i].Taken {
+				h.giveBack(&reservations[i].Taken[k])
+			}
+		}
+	}
 	l.mu.Unlock()
 	if err != nil {
 		return err
@@ -275,6 +280,7 @@ func (h *Hold) reserve(reservations []Reservation) (rs []*reservation, b *batch,
 	if l.closed {
 		return nil, nil, ErrClosed
 	}
+	l.observe(h.now)
 	if err := l.log.refusal(); err != nil {
 		return nil, nil, err
 	}
@@ -282,6 +288,9 @@ func (h *Hold) reserve(reservations []Reservation) (rs []*reservation, b *batch,
 	moved := 0 // of h.taken, that reservations have
 	for i := range reservations {
 		x := &reservations[i]
+		if err := x.check(h.now); err != nil {
+			return nil, nil, fmt.Errorf("reservation %x: %w", x.ID, err)
+		}
 		if l.reservations[x.ID] != nil || slices.ContainsFunc(reservations[:i], func(y Reservation) bool { return y.ID == x.ID }) {
 			return nil, nil, fmt.Errorf("reservation %x: %w", x.ID, ErrExists)
 		}
@@ -307,7 +316,6 @@ func (h *Hold) reserve(reservations []Reservation) (rs []*reservation, b *batch,
 		rs[i] = r
 	}
 	h.taken = h.taken[moved:]
-	l.observe(h.now)
 	for i, r := range rs {
 		l.mark(h.now)
 		if r.expires <= l.clock {

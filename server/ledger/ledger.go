@@ -162,6 +162,7 @@ type Ledger struct {
 	clock        int64 // the latest time that was brought, since it stepped back
 	high         int64 // the latest ever
 	logged       int64 // what clock is for who reads the log
+	peak         int64 // what clock was before it stepped back, if that could not be written; else noPeak
 	customers    map[string]*customer
 	free         []*customer
 	reservations map[ID]*reservation
@@ -231,6 +232,8 @@ func (l *Ledger) Readings() []Reading {
 	return out
 }
 
+const noPeak = math.MinInt64
+
 // observe takes note of the time of a call.
 func (l *Ledger) observe(now int64) {
 	l.clock, l.high = max(l.clock, now), max(l.high, now)
@@ -239,6 +242,7 @@ func (l *Ledger) observe(now int64) {
 // stepBack makes the clock go back.
 func (l *Ledger) stepBack(now int64) {
 	l.sweep(math.MaxInt)
+	l.log.open.peak = max(l.log.open.peak, l.clock)
 	l.clock, l.logged = now, now
 	l.counts.StepsBack++
 }

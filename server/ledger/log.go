@@ -88,6 +88,7 @@ type segment struct {
 type batch struct {
 	buf     []byte
 	changes []change
+	peak    int64         // the latest that the clock was before it stepped back in here
 	done    chan struct{} // closed when err is final
 	err     error
 }
@@ -110,7 +111,7 @@ func (b *batch) isDone() bool {
 
 // begin makes a new open batch.
 func (g *log) begin() {
-	g.open = &batch{buf: g.spare, done: make(chan struct{})}
+	g.open = &batch{buf: g.spare, peak: noPeak, done: make(chan struct{})}
 	g.spare = nil
 }
 
@@ -144,6 +145,12 @@ func (g *log) enqueue(add func([]byte) []byte, c change) *batch {
 // say as much. Whatever depends on that something has expired is thus written after what
 // says so.
 func (l *Ledger) mark(now int64) {
+	if l.peak != noPeak {
+		l.log.enqueue(l.appendPeak, change{})
+		l.log.open.peak = max(l.log.open.peak, l.peak)
+		l.peak, l.logged = noPeak, math.MinInt64
+		now = math.MinInt64
+	}
 	if l.logged < l.clock && now < l.clock {
 		l.log.enqueue(l.appendClock, change{})
 	}
@@ -260,6 +267,7 @@ func (g *log) fail(b *batch, err error, stuck bool) {
 	open := g.open
 	g.begin()
 	for _, x := range []*batch{open, b} {
+		g.l.peak = max(g.l.peak, x.peak)
 		for i := len(x.changes) - 1; i >= 0; i-- {
 			if c := x.changes[i]; c.undo != nil {
 				c.undo()
@@ -436,6 +444,7 @@ func (g *log) switchTo(s *segment) error {
 	checkpoint := l.checkpoint(s.seq)
 	g.segments = append(g.segments, s)
 	g.begin()
+	g.open.peak, l.peak = l.peak, noPeak // in the checkpoint, as far as that is written
 	wasBroken := g.broken
 	g.broken = nil
 	l.mu.Unlock()
@@ -452,7 +461,7 @@ func (g *log) switchTo(s *segment) error {
 		g.segments = g.segments[:len(g.segments)-1]
 		if g.broken = wasBroken; err == nil {
 			g.finish(b, old, false, nil)
-			b = &batch{done: make(chan struct{})}
+			b = &batch{peak: noPeak, done: make(chan struct{})}
 		}
 		g.fail(b, errors.Join(err, err2), stuck)
 		return errors.Join(err, err2)
@@ -469,6 +478,9 @@ func (g *log) switchTo(s *segment) error {
 // checkpoint returns the beginning of a file.
 func (l *Ledger) checkpoint(seq uint64) []byte {
 	b := frame(nil, seq, func(b []byte) []byte { return appendHeader(b, seq) })
+	if l.peak != noPeak {
+		b = frame(b, seq, l.appendPeak)
+	}
 	b = frame(b, seq, l.appendClock)
 	for _, q := range l.pools {
 		b = frame(b, seq, q.append)

@@ -26,7 +26,7 @@ func (l *Ledger) Recovery() Recovery { return l.recovery }
 // and in the log. Nor is a full disk: then nothing can be reserved until there is room.
 func Open(dir string, o Options) (*Ledger, error) {
 	l := &Ledger{
-		o: o.withDefaults(), dir: dir,
+		o: o.withDefaults(), dir: dir, peak: noPeak,
 		customers: make(map[string]*customer), reservations: make(map[ID]*reservation), pools: make(map[poolKey]*pool),
 	}
 	g := &log{l: l, kick: make(chan struct{}, 1), stop: make(chan struct{})}
@@ -156,6 +156,7 @@ func (g *log) start() error {
 	if err != nil { // there has to be one
 		s = &segment{seq: g.seq, path: g.path(g.seq)}
 	}
+	g.open.peak = noPeak // of what was read, not of what will be written
 	g.segments = append(g.segments, s)
 	return err
 }
