@@ -12,7 +12,7 @@ import (
 //
 //	record  0  marker "\xf7LGR"
 //	        4  length of the payload, uint32, at most maxPayload
-//	        8  CRC32-C of (number of the file, uint64; length; payload)
+//	        8  CRC32-C of the payload, begun with the number of the file and the length
 //	       12  payload: a kind, and what belongs to it
 //
 // Each file begins with a header and a checkpoint: the clock, and how many places are
@@ -58,11 +58,10 @@ func frame(b []byte, seq uint64, add func([]byte) []byte) []byte {
 	return b
 }
 
+// checksum begins with the number of the file and the length, so that a record of another
+// file is none.
 func checksum(seq uint64, payload []byte) uint32 {
-	var head [12]byte
-	binary.LittleEndian.PutUint64(head[:], seq)
-	binary.LittleEndian.PutUint32(head[8:], uint32(len(payload)))
-	return crc32.Update(crc32.Checksum(head[:], castagnoli), castagnoli, payload)
+	return crc32.Update(uint32(seq)*0x9e3779b1^uint32(len(payload)), castagnoli, payload)
 }
 
 // record returns the payload of the record at the beginning of b, nil if there is none

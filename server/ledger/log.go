@@ -68,7 +68,8 @@ type log struct {
 	keeping sync.Mutex // held by who syncs, rotates or compacts
 	kick    chan struct{}
 	stop    chan struct{}
-	done    sync.WaitGroup
+	keeper  sync.WaitGroup
+	writer  sync.WaitGroup
 }
 
 // segment is a file of the log. The mutex of the ledger guards all but file.
@@ -494,6 +495,11 @@ func (l *Ledger) checkpoint(seq uint64) []byte {
 func (g *log) compact(all bool) error {
 	l := g.l
 	for {
+		select {
+		case <-g.stop:
+			return nil
+		default:
+		}
 		l.mu.Lock()
 		first := g.segments[0]
 		var total, live int64
@@ -606,11 +612,12 @@ func (g *log) addTo(s *Stats) {
 // close writes and syncs everything, and ends the goroutines.
 func (g *log) close() error {
 	close(g.stop)
+	g.keeper.Wait() // it may wait for the writer
 	g.l.mu.Lock()
 	g.closing = true
 	g.work.Signal()
 	g.l.mu.Unlock()
-	g.done.Wait()
+	g.writer.Wait()
 	err := g.sync()
 	if g.broken != nil {
 		err = errors.Join(err, g.broken)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -731,4 +732,28 @@ func (w *walk) step() {
 	default:
 		w.restart()
 	}
+}
+
+// stuckFS writes real files, once its gate is open.
+type stuckFS struct {
+	faultyFS
+	stuck atomic.Bool
+	gate  chan struct{}
+}
+
+func (f *stuckFS) Create(path string) (ledger.File, error) {
+	file, err := f.faultyFS.Create(path)
+	return &stuckFile{file, f}, err
+}
+
+type stuckFile struct {
+	ledger.File
+	fs *stuckFS
+}
+
+func (f *stuckFile) Write(b []byte) (int, error) {
+	if f.fs.stuck.Load() {
+		<-f.fs.gate
+	}
+	return f.File.Write(b)
 }

@@ -49,9 +49,9 @@ func Open(dir string, o Options) (*Ledger, error) {
 		g.failures++
 		l.o.Logger.Error("the ledger can't be written: nothing that is limited can be promised", "dir", dir, "error", err)
 	}
-	g.done.Go(g.write)
+	g.writer.Go(g.write)
 	if l.o.SyncEvery > 0 {
-		g.done.Go(g.keep)
+		g.keeper.Go(g.keep)
 	}
 	if len(l.recovery.Damage) > 0 && g.broken == nil {
 		for _, d := range l.recovery.Damage {
