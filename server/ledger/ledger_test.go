@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -133,7 +134,8 @@ func TestPlace(t *testing.T) {
 
 // A period that is forgotten gives no place; one without end is never forgotten.
 func TestForgottenPeriod(t *testing.T) {
-	l := open(t, t.TempDir(), ledger.Options{})
+	dir := t.TempDir()
+	l := open(t, dir, ledger.Options{SegmentBytes: 1})
 	h := begin(t, l, 1)
 	at := func(begin int64) ledger.Place { return ledger.Place{Capacity: "visits", Begin: begin} }
 	for begin := range int64(20) {
@@ -142,13 +144,24 @@ func TestForgottenPeriod(t *testing.T) {
 		}
 		h.Return(at(begin))
 	}
-	for begin, want := range map[int64]bool{0: true, 1: false, 11: false, 12: false, 13: true, 19: true, 20: true} {
-		if free := l.Free(at(begin), 10); free > 0 != want {
-			t.Errorf("period %d: %d free", begin, free)
+	for _, x := range []struct {
+		begin int64
+		want  bool
+	}{{0, true}, {1, false}, {11, false}, {12, false}, {13, true}, {19, true}, {20, true}, {13, true}, {12, false}} {
+		if free := l.Free(at(x.begin), 10); free > 0 != x.want {
+			t.Errorf("period %d: %d free", x.begin, free)
 		}
-		if got := h.Take(at(begin), 10); got != want {
-			t.Errorf("period %d: place given: %t", begin, got)
+		if got := h.Take(at(x.begin), 10); got != x.want { // and is remembered from now on
+			t.Errorf("period %d: place given: %t", x.begin, got)
 		}
+	}
+	h.End()
+	if err := errors.Join(l.Maintain(), l.Close()); err != nil { // begins a new file
+		t.Fatal(err)
+	}
+	h = begin(t, open(t, dir, ledger.Options{}), 1)
+	if h.Take(at(12), 10) || !h.Take(at(0), 10) || !h.Take(at(20), 10) {
+		t.Error("after a restart other periods are forgotten")
 	}
 }
 
@@ -254,6 +267,120 @@ func TestStuckDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		l = open(t, dir, ledger.Options{})
+	}
+}
+
+// An outcome that comes twice is not answered before it is written, and not with "it came
+// before" if that was undone.
+func TestOutcomeTwiceAtOnce(t *testing.T) {
+	fs := &stuckFS{gate: make(chan struct{})}
+	l := open(t, t.TempDir(), ledger.Options{FS: fs})
+	reserve(t, l, "ada", 100, reservation(1, 100, 200))
+	fs.stuck.Store(true)
+	commit := func(ctx context.Context) (ledger.Result, error) {
+		return l.Commit(ctx, ledger.ID{1}, ledger.Outcome{Name: "contact"}, 110)
+	}
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			if got, err := commit(context.Background()); !errors.Is(err, ledger.ErrUnavailable) {
+				t.Errorf("%v, %v", got, err)
+			}
+		})
+	}
+	for l.Stats().Pending > 0 {
+		runtime.Gosched()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	if got, err := commit(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, %v", got, err)
+	}
+	fs.set(true, false, false, false)
+	close(fs.gate)
+	wg.Wait()
+	if n := pending(t, l, 120, "ada"); n != 1 {
+		t.Errorf("%d pending after the outcome was undone", n)
+	}
+	fs.set(false, false, false, false)
+	if got, err := commit(context.Background()); got != ledger.Committed || err != nil {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// What has expired does not come back by a crash, also if the write that would have told
+// of it has failed.
+func TestExpiryIsWritten(t *testing.T) {
+	for name, x := range map[string]struct {
+		now, expires int64 // of the reservation that fails
+		rotate       bool
+	}{
+		"clock":              {1000, 5000, false},
+		"step back":          {1000, 1001, false},
+		"clock, new file":    {1000, 5000, true},
+		"step back, new one": {1000, 1001, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			fs := &faultyFS{}
+			l := open(t, dir, ledger.Options{FS: fs, SegmentBytes: 1})
+			reserve(t, l, "ada", 1000, reservation(1, 1000, 1001))
+			if n := pending(t, l, 1001, "ada"); n != 0 {
+				t.Fatal("it has not expired")
+			}
+			fs.set(true, false, false, false)
+			h := begin(t, l, x.now, "bob")
+			if err := h.Reserve(context.Background(), reservation(2, x.now, x.expires)); !errors.Is(err, ledger.ErrUnavailable) {
+				t.Fatal(err)
+			}
+			fs.set(false, false, false, false)
+			if x.rotate {
+				if err := l.Maintain(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			reserve(t, l, "cyd", 990, reservation(3, 990, 995))
+			to := filepath.Join(t.TempDir(), "copy")
+			copyDir(t, dir, to)
+			again := open(t, to, ledger.Options{})
+			if n := pending(t, again, 990, "ada"); n != 0 {
+				t.Error("it came back")
+			}
+			if n := pending(t, again, 990, "cyd"); n != 1 {
+				t.Error("the last one is lost")
+			}
+		})
+	}
+}
+
+// After a sync has failed nobody knows what is in the file: everything goes into a new one.
+func TestFailedSync(t *testing.T) {
+	dir := t.TempDir()
+	fs := &faultyFS{}
+	l := open(t, dir, ledger.Options{FS: fs})
+	reserve(t, l, "ada", 100, reservation(1, 100, 200))
+	fs.set(false, false, true, false)
+	for range 2 {
+		if err := l.Maintain(); err == nil {
+			t.Fatal("a sync that fails is no error")
+		}
+	}
+	reserve(t, l, "ada", 100, reservation(2, 100, 200))
+	fs.set(false, false, false, false)
+	if err := l.Maintain(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "00000001.log")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file is still there: %v", err)
+	}
+	if s := l.Stats(); s.Files != 1 || s.Compacted < 2 {
+		t.Errorf("%+v", s)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := pending(t, open(t, dir, ledger.Options{}), 101, "ada"); n != 2 {
+		t.Errorf("%d pending", n)
 	}
 }
 

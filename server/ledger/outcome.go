@@ -155,8 +155,7 @@ func (l *Ledger) undoCommit(r *reservation, took []int) func() {
 		for _, i := range took {
 			p := &places[i]
 			p.taken = false
-			p.period.reserved++
-			p.period.expiry.push(r)
+			p.period.reserved++ // it is still in the heap of the period
 			l.counts.Places++
 		}
 		if pending {
