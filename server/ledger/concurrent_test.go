@@ -53,8 +53,10 @@ type town struct {
 	people  []person
 	reached [16]atomic.Int64 // by kind of limit
 	counts  [8]atomic.Int64
-	used    sync.Map // modelPeriod → *atomic.Int64: places that outcomes took
-	serie   atomic.Uint64
+
+	mu    sync.Mutex
+	used  map[modelPeriod]int64 // places that outcomes took
+	serie atomic.Uint64
 }
 
 // person has a history as a profile has: what was reported.
@@ -221,8 +223,9 @@ func (c *town) report(t *testing.T, r *rand.Rand, x promised) {
 		}
 		p.mu.Unlock()
 		if place.TakenBy == "contact" || place.TakenBy == o.Name {
-			n, _ := c.used.LoadOrStore(periodOf(place), new(atomic.Int64))
-			n.(*atomic.Int64).Add(1)
+			c.mu.Lock()
+			c.used[periodOf(place)]++
+			c.mu.Unlock()
 		}
 	case result == ledger.Late:
 		c.counts[countLate].Add(1)
@@ -237,7 +240,7 @@ func (c *town) report(t *testing.T, r *rand.Rand, x promised) {
 func TestConcurrent(t *testing.T) {
 	const callers, phases = 64, 3
 	dir := filepath.Join(t.TempDir(), "0")
-	c := &town{people: make([]person, 8000)}
+	c := &town{people: make([]person, 8000), used: make(map[modelPeriod]int64)}
 	c.clock.Store(1_700_000_000 * second)
 	for phase := range phases {
 		l, err := ledger.Open(dir, ledger.Options{SyncEvery: 20 * time.Millisecond, SegmentBytes: 64 << 10, SlackBytes: 128 << 10})
@@ -340,20 +343,15 @@ func (c *town) checkEnd(t *testing.T) {
 			t.Errorf("%+v: %d of %d are free", x, free, most)
 		}
 	}
-	used := make(map[modelPeriod]int64)
-	c.used.Range(func(k, n any) bool {
-		used[k.(modelPeriod)] = n.(*atomic.Int64).Load()
-		return true
-	})
 	for k, n := range readings {
-		if n != used[k] {
-			t.Errorf("%v: %d taken, %d outcomes took one", k, n, used[k])
+		if n != c.used[k] {
+			t.Errorf("%v: %d taken, %d outcomes took one", k, n, c.used[k])
 		}
 	}
-	for k, n := range used {
+	for k, n := range c.used {
 		if most := capacityKinds[k.period].max; n > most {
 			t.Errorf("%v: %d taken of %d", k, n, most)
 		}
 	}
-	t.Logf("%d periods, of which %d are remembered: %v", len(used), len(readings), slices.Sorted(maps.Values(readings)))
+	t.Logf("%d periods, of which %d are remembered: %v", len(c.used), len(readings), slices.Sorted(maps.Values(readings)))
 }

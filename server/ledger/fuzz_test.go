@@ -47,7 +47,8 @@ func FuzzLog(f *testing.F) {
 			}
 			end = d.Offset + d.Bytes
 		}
-		if payload && records != 2 && len(b) < 1<<20 {
+		// Two headers of 12 bytes with nothing behind them are no records.
+		if payload && records != 2 && len(b) > 24 && len(b) < 1<<20 {
 			t.Fatalf("%d records", records)
 		}
 	})

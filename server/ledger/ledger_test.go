@@ -325,6 +325,7 @@ func TestExpiryIsWritten(t *testing.T) {
 			fs := &faultyFS{}
 			l := open(t, dir, ledger.Options{FS: fs, SegmentBytes: 1})
 			reserve(t, l, "ada", 1000, reservation(1, 1000, 1001))
+			reserve(t, l, "dan", 1000, reservation(4, 1000, 1<<40)) // keeps the file
 			if n := pending(t, l, 1001, "ada"); n != 0 {
 				t.Fatal("it has not expired")
 			}
@@ -627,7 +628,7 @@ func reserveUntilKilled(dir string) int {
 	say := func(format string, args ...any) {
 		mu.Lock()
 		defer mu.Unlock()
-		fmt.Fprintf(os.Stdout, format+"\n", args...)
+		_, _ = fmt.Fprintf(os.Stdout, format+"\n", args...)
 	}
 	place := ledger.Place{Capacity: "visits", TakenBy: "contact"}
 	for c := range 8 {

@@ -679,14 +679,11 @@ func copyDir(t interface{ Fatal(args ...any) }, from, to string) {
 
 // A ledger does what the model does, whatever happens to clock, disk and process.
 func TestModel(t *testing.T) {
-	seen := make(map[string]int)
+	seen, temp, cases := make(map[string]int), t.TempDir(), 0
 	rapid.Check(t, func(rt *rapid.T) {
-		root, err := os.MkdirTemp(t.TempDir(), "")
-		if err != nil {
-			rt.Fatal(err)
-		}
+		cases++
+		root, n := filepath.Join(temp, fmt.Sprint(cases)), 0
 		defer func() { _ = os.RemoveAll(root) }()
-		n := 0
 		w := &walk{T: rt, m: newModel(), fs: &faultyFS{}, now: 1_000_000, seen: seen}
 		w.temp = func() string { n++; return filepath.Join(root, fmt.Sprint(n)) }
 		w.dir = w.temp()

@@ -44,7 +44,9 @@ func (l *Ledger) add(r *reservation) {
 	for i := range r.places {
 		if p := &r.places[i]; !p.taken {
 			p.period.expiry.push(r)
-			_ = l.drainOne(p.period) && l.drainOne(p.period) // or it grows where a capacity is never full
+			for range 2 { // or it grows where a capacity is never full
+				l.drainOne(p.period)
+			}
 		}
 	}
 }
