@@ -126,14 +126,21 @@ func (s decisions) decideMany(ctx context.Context, m *rapportv1.DecideManyReques
 // DecideStream decides for a list of customers. Each waits for its turn like any other
 // decision, so a campaign takes no more than its share.
 func (s decisions) DecideStream(ctx context.Context, req *connect.Request[rapportv1.DecideStreamRequest], stream *connect.ServerStream[rapportv1.DecideStreamResponse]) error {
-	ask := req.Msg.GetQuestion()
+	return s.streamError(req.Spec().Procedure, s.decideStream(ctx, req.Msg, stream))
+}
+
+func (s decisions) decideStream(ctx context.Context, list *rapportv1.DecideStreamRequest, stream *connect.ServerStream[rapportv1.DecideStreamResponse]) error {
+	ask := list.GetQuestion()
 	if ask.GetCustomer() != "" {
 		return &argumentError{"question.customer", "leave it empty: the customers are in their list"}
 	}
 	if n := len(ask.GetAt()); n == 0 || n > 50 {
 		return &argumentError{"question.at", fmt.Sprintf("%d touchpoints: 1 to 50 are possible", n)}
 	}
-	for _, customer := range req.Msg.GetCustomers() {
+	if err := s.checkQuestion(ask); err != nil { // once, and not for each customer
+		return err
+	}
+	for _, customer := range list.GetCustomers() {
 		out := &rapportv1.DecideStreamResponse{Customer: customer}
 		m, ok := proto.Clone(ask).(*rapportv1.DecideManyRequest)
 		if !ok {
@@ -165,6 +172,20 @@ func (s decisions) DecideStream(ctx context.Context, req *connect.Request[rappor
 	return nil
 }
 
+// checkQuestion finds what would be wrong whoever the customer is.
+func (s decisions) checkQuestion(m *rapportv1.DecideManyRequest) error {
+	l := s.acquire()
+	if l == nil {
+		return errNoCatalog
+	}
+	defer s.release(l)
+	if _, err := findTouchpoints(l.compiled, m.GetAt()); err != nil {
+		return err
+	}
+	_, err := readContext(l.compiled, m.GetContext())
+	return err
+}
+
 // answer decides, and gives the decision to respond before it lets go of what it was
 // decided with.
 func (s decisions) answer(ctx context.Context, q *question, respond func(*decision)) (took time.Duration, err error) {
@@ -181,16 +202,9 @@ func (s decisions) answer(ctx context.Context, q *question, respond func(*decisi
 		return 0, errNoCatalog
 	}
 	defer s.release(l)
-	d := decision{live: l, at: make([]decide.At, len(q.at)), answers: make([]decide.Answer, len(q.at))}
-	for i, at := range q.at {
-		touchpoint, ok := l.compiled.Touchpoint(at.GetTouchpoint())
-		if !ok {
-			return 0, fmt.Errorf("%w: %q is not in catalogue version %d", errTouchpointNotFound, at.GetTouchpoint(), l.compiled.Version)
-		}
-		d.at[i] = decide.At{Touchpoint: touchpoint, Slots: int(at.GetSlots())}
-		if slices.ContainsFunc(d.at[:i], func(x decide.At) bool { return x.Touchpoint == touchpoint }) {
-			return 0, &argumentError{fmt.Sprintf("at[%d].touchpoint", i), "it is given twice"}
-		}
+	d := decision{live: l, answers: make([]decide.Answer, len(q.at))}
+	if d.at, err = findTouchpoints(l.compiled, q.at); err != nil {
+		return 0, err
 	}
 	if at := q.dry.GetTime(); at != nil && at.CheckValid() != nil {
 		return 0, &argumentError{"dry_run.time", "it is not a valid time"}
@@ -210,6 +224,23 @@ func (s decisions) answer(ctx context.Context, q *question, respond func(*decisi
 	took = time.Since(started)
 	s.note(&d, took)
 	return took, nil
+}
+
+// findTouchpoints returns the touchpoints that are asked for, which a catalogue must
+// have.
+func findTouchpoints(c *catalog.Compiled, asked []*rapportv1.DecideAt) ([]decide.At, error) {
+	at := make([]decide.At, len(asked))
+	for i, x := range asked {
+		touchpoint, ok := c.Touchpoint(x.GetTouchpoint())
+		if !ok {
+			return nil, fmt.Errorf("%w: %q is not in catalogue version %d", errTouchpointNotFound, x.GetTouchpoint(), c.Version)
+		}
+		if slices.ContainsFunc(at[:i], func(x decide.At) bool { return x.Touchpoint == touchpoint }) {
+			return nil, &argumentError{fmt.Sprintf("at[%d].touchpoint", i), "it is given twice"}
+		}
+		at[i] = decide.At{Touchpoint: touchpoint, Slots: int(x.GetSlots())}
+	}
+	return at, nil
 }
 
 // note counts a decision and logs what went wrong in it.

@@ -214,3 +214,17 @@ func (s *Server) errorInterceptor() connect.UnaryInterceptorFunc {
 		}
 	}
 }
+
+// streamError does for the end of a stream, nil for a good one, what the interceptor
+// does for unary calls, which are all that it sees.
+func (s *Server) streamError(procedure string, err error) error {
+	if err == nil {
+		return nil
+	}
+	e := apiError(err)
+	s.metrics.errors.WithLabelValues(procedure, e.Code().String()).Inc()
+	if e.Code() == connect.CodeInternal || e.Code() == connect.CodeDataLoss {
+		s.log.Error("request failed", "procedure", procedure, "error", err)
+	}
+	return e
+}

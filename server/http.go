@@ -20,7 +20,7 @@ import (
 
 const (
 	maxQuestionBytes = 64 << 10 // of what names things: decisions, profiles, snapshots
-	maxRequestBytes  = 4 << 20  // of events, and of schemas
+	maxRequestBytes  = 4 << 20  // of events and outcomes, of lists of customers, and of schemas
 	maxUploadBytes   = 32 << 20 // of catalogues and modules: base64 in JSON needs a third more than the module
 )
 
@@ -42,7 +42,14 @@ func (s *Server) newHandler() http.Handler {
 		)...)
 	}
 	mount := func(path string, h http.Handler) { mux.Handle(path, h) }
-	mount(rapportv1connect.NewDecisionServiceHandler(decisions{s}, options(maxQuestionBytes)))
+	path, decide := rapportv1connect.NewDecisionServiceHandler(decisions{s}, options(maxQuestionBytes), connect.WithConditionalHandlerOptions(func(spec connect.Spec) []connect.HandlerOption {
+		switch spec.Procedure {
+		case rapportv1connect.DecisionServiceRecordOutcomesProcedure, rapportv1connect.DecisionServiceDecideStreamProcedure:
+			return []connect.HandlerOption{connect.WithReadMaxBytes(maxRequestBytes)}
+		}
+		return nil
+	}))
+	mount(path, withoutDeadline(rapportv1connect.DecisionServiceDecideStreamProcedure, decide))
 	mount(rapportv1connect.NewProfileServiceHandler(profiles{s}, options(maxRequestBytes)))
 	mount(rapportv1connect.NewSnapshotServiceHandler(snapshots{s}, options(maxQuestionBytes)))
 	mount(rapportv1connect.NewTableServiceHandler(tables{s}, options(maxQuestionBytes)))

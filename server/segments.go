@@ -39,16 +39,7 @@ const progressEvery = 200 * time.Millisecond
 
 // CountSegments counts the customers in segments.
 func (s registers) CountSegments(ctx context.Context, req *connect.Request[rapportv1.CountSegmentsRequest], stream *connect.ServerStream[rapportv1.CountSegmentsResponse]) error {
-	err := s.countSegments(ctx, req.Msg, stream)
-	if err == nil {
-		return nil
-	}
-	e := apiError(err) // the interceptor sees unary calls only
-	s.metrics.errors.WithLabelValues(req.Spec().Procedure, e.Code().String()).Inc()
-	if e.Code() == connect.CodeInternal || e.Code() == connect.CodeDataLoss {
-		s.log.Error("request failed", "procedure", req.Spec().Procedure, "error", err)
-	}
-	return e
+	return s.streamError(req.Spec().Procedure, s.countSegments(ctx, req.Msg, stream))
 }
 
 func (s registers) countSegments(ctx context.Context, m *rapportv1.CountSegmentsRequest, stream *connect.ServerStream[rapportv1.CountSegmentsResponse]) error {
