@@ -61,6 +61,7 @@ func (s decisions) decide(ctx context.Context, q *question, d *decision) error {
 // runClosed decides where contacts can't be reserved: as where the profile can't be
 // read, what must be limited is not offered.
 func (s decisions) runClosed(ctx context.Context, q *question, d *decision, err error) error {
+	s.metrics.unreserved.Inc()
 	s.log.Error("contacts can't be reserved", "decision", d.id, "error", err)
 	r := &d.request
 	d.readErr, r.Profile, r.History, r.Pending, r.Places = errNoPlaces, nil, profilestore.History{}, nil, full{}

@@ -27,6 +27,8 @@ type metrics struct {
 	errors       *prometheus.CounterVec
 	identities   *prometheus.CounterVec
 	blocked      prometheus.Counter
+	outcomes     *prometheus.CounterVec
+	unreserved   prometheus.Counter
 }
 
 // latencyBuckets are for scrapers that do not take native histograms; they have
@@ -54,9 +56,11 @@ func newMetrics() *metrics {
 		syncEvents:   histogram("rapport_journal_group_events", "Events made durable by one fsync.", []float64{1, 2, 5, 10, 20, 50, 100, 200, 512}),
 		errors:       counters("rapport_rpc_errors_total", "Requests answered with an error, by procedure and code.", "procedure", "code"),
 		identities:   counters("rapport_identity_changes_total", "Changes of identities asked for, by operation and result: changed, unchanged (it was so already), or why it was refused.", "op", "result"),
+		outcomes:     counters("rapport_outcomes_total", "Reports of outcomes, by what became of them: accepted, duplicate, or why they were refused.", "result"),
+		unreserved:   prometheus.NewCounter(prometheus.CounterOpts{Name: "rapport_decisions_unreserved_total", Help: "Decisions that offered nothing that is limited, because contacts could not be reserved."}),
 		blocked:      prometheus.NewCounter(prometheus.CounterOpts{Name: "rapport_decisions_blocked_identity_total", Help: "Decisions for an identity that means nobody, made without a profile."}),
 	}
-	m.registry.MustRegister(m.decisions, m.decideTime, m.overBudget, m.degradations, m.candidates, m.syncTime, m.syncEvents, m.errors, m.identities, m.blocked,
+	m.registry.MustRegister(m.decisions, m.decideTime, m.overBudget, m.degradations, m.candidates, m.syncTime, m.syncEvents, m.errors, m.identities, m.blocked, m.outcomes, m.unreserved,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -80,7 +84,7 @@ func (m *metrics) decided(scenario string, a *decide.Answer, took time.Duration)
 
 // observe registers what is read from the rooms at each scrape.
 func (m *metrics) observe(s *Server) {
-	m.registry.MustRegister(strategyCollector{s.strategies})
+	m.registry.MustRegister(strategyCollector{s.strategies}, contactCollector{s})
 	counter := func(name, help string, labels prometheus.Labels, f func() float64) {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, f))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -26,6 +27,7 @@ func (s decisions) RecordOutcomes(ctx context.Context, req *connect.Request[rapp
 	var tokens []*token
 	var places []int
 	refuse := func(i int, reason, message string) {
+		s.metrics.outcomes.WithLabelValues(strings.ToLower(reason)).Inc()
 		res.Refused = append(res.Refused, &rapportv1.RefusedOutcome{Index: int32(i), Reason: reason, Message: message})
 	}
 	for i, m := range req.Msg.GetReports() {
@@ -66,8 +68,10 @@ func (s decisions) RecordOutcomes(ctx context.Context, req *connect.Request[rapp
 		switch outcome.Outcome {
 		case profilestore.Accepted:
 			res.Accepted++
+			s.metrics.outcomes.WithLabelValues("accepted").Inc()
 		case profilestore.Duplicate:
 			res.Duplicates++
+			s.metrics.outcomes.WithLabelValues("duplicate").Inc()
 		case profilestore.Refused:
 			refuse(places[k], "EVENT_REFUSED", outcome.Err.Error())
 			continue
