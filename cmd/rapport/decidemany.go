@@ -24,7 +24,8 @@ import (
 
 // manyCustomers are the flags of `rapport decide` for many customers.
 type manyCustomers struct {
-	Customers   string   `help:"Decide every customer of this file; - for standard input." placeholder:"FILE"`
+	Customers   string   `help:"Decide every customer of this file, and count who wins; - for standard input." placeholder:"FILE"`
+	List        string   `help:"Decide every customer of this file, and list what is offered; - for standard input." placeholder:"FILE"`
 	Column      string   `help:"The file is CSV, and this column holds the customer." placeholder:"NAME"`
 	CountBy     []string `help:"Profile fields by which to divide the counts, with commas between." placeholder:"FIELD"`
 	Concurrency int      `help:"Decisions to have under way at once." default:"8" placeholder:"N"`

@@ -88,7 +88,7 @@ func (cmd *ingestCmd) Run(ctx context.Context, a *app) error {
 		bar := a.progress("sending", in.size)
 		started := time.Now()
 		send := func(ctx context.Context, batch []eventLine) (ingested, error) { return sendEvents(ctx, c, batch) }
-		err := inOrder(ctx, cmd.Concurrency, eventBatches(in, cmd.File), send, func(b ingested) error {
+		err := inOrder(ctx, cmd.Concurrency, lineBatches(in, cmd.File, ingestBatch, parseEvent), send, func(b ingested) error {
 			bar.at(in.read())
 			total.Accepted += b.Accepted
 			total.Duplicates += b.Duplicates
@@ -129,12 +129,13 @@ func printIngested(a *app, file string, total *ingested, took time.Duration) err
 	return err
 }
 
-// eventBatches reads events and puts them together into requests. Lines that hold
-// no event are in the batches too, so that refusals come in the order of the file.
-func eventBatches(in io.Reader, file string) iter.Seq2[[]eventLine, error] {
-	return func(yield func([]eventLine, error) bool) {
+// lineBatches reads lines and puts what they hold together into requests, of at most
+// so many each. Lines that hold nothing of use are in the batches too, so that refusals
+// come in the order of the file; empty ones are passed over.
+func lineBatches[T any](in io.Reader, file string, most int, parse func(line int64, text []byte) T) iter.Seq2[[]T, error] {
+	return func(yield func([]T, error) bool) {
 		r := bufio.NewReaderSize(in, 64<<10)
-		var batch []eventLine
+		var batch []T
 		size := 0
 		for line := int64(1); ; line++ {
 			text, err := readLine(r)
@@ -143,11 +144,11 @@ func eventBatches(in io.Reader, file string) iter.Seq2[[]eventLine, error] {
 				return
 			}
 			if len(bytes.TrimSpace(text)) > 0 {
-				batch = append(batch, parseEvent(line, text))
+				batch = append(batch, parse(line, text))
 				size += len(text)
 			}
 			last := errors.Is(err, io.EOF)
-			if len(batch) >= ingestBatch || size >= maxBatchBytes-maxEventLine || last && len(batch) > 0 {
+			if len(batch) >= most || size >= maxBatchBytes-maxEventLine || last && len(batch) > 0 {
 				if !yield(batch, nil) {
 					return
 				}

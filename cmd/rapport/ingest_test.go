@@ -15,7 +15,7 @@ func TestEventBatches(t *testing.T) {
 	in.WriteString(`{"id":"last","type":"balance","identity":"c1","time":"2026-03-01T00:00:00Z"}`)
 	var sizes []int
 	var last eventLine
-	for batch, err := range eventBatches(strings.NewReader(in.String()), "events.ndjson") {
+	for batch, err := range lineBatches(strings.NewReader(in.String()), "events.ndjson", ingestBatch, parseEvent) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -32,7 +32,7 @@ func TestEventBatches(t *testing.T) {
 
 func TestEventBatchesLongLine(t *testing.T) {
 	in := "{}\n" + strings.Repeat("x", maxEventLine+1) + "\n"
-	for _, err := range eventBatches(strings.NewReader(in), "events.ndjson") {
+	for _, err := range lineBatches(strings.NewReader(in), "events.ndjson", ingestBatch, parseEvent) {
 		if err != nil {
 			if want := "events.ndjson:2: the line has more than"; !strings.HasPrefix(err.Error(), want) {
 				t.Errorf("got %v, want %s…", err, want)

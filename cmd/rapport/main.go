@@ -60,6 +60,8 @@ type cli struct {
 	Strategy strategyCmd `cmd:"" group:"decide" help:"Upload, sign, list and release strategies, and take them back."`
 	Plugin   pluginCmd   `cmd:"" group:"author" help:"Check a strategy while it is being written."`
 	Decide   decideCmd   `cmd:"" group:"decide" help:"Decide what to offer one customer, or many."`
+	Outcome  outcomeCmd  `cmd:"" group:"decide" help:"Report what came of offers."`
+	Channel  channelCmd  `cmd:"" group:"decide" help:"Say how full channels are."`
 	Audit    auditCmd    `cmd:"" group:"self" help:"Show who has changed what decisions are made from."`
 	Settings configCmd   `cmd:"" name:"config" group:"self" help:"Show each setting and where it comes from."`
 	Version  versionCmd  `cmd:"" group:"self" help:"Show the version."`

@@ -49,6 +49,7 @@ func TestMain(m *testing.M) {
 //	replace FILE OLD NEW replace every occurrence in a file
 //	thousand TEXT FILE   write a file of a thousand equal lines
 //	faulty NAME FILE     write the strategy of package faulty that is called so
+//	keep NAME PATTERN    keep what the first group of a pattern matches in the last output as $NAME
 //	same FILE N          check that a file has N lines, all equal
 //
 // $NAME.out and $NAME.err are files with what a started command has printed. The
@@ -69,7 +70,7 @@ func TestScript(t *testing.T) {
 			"start": startCmd, "signal": signalCmd, "finish": finishCmd,
 			"paste": pasteCmd, "get": getCmd, "until": untilCmd,
 			"await": awaitCmd, "append": appendCmd, "flip": flipCmd, "replace": replaceCmd, "thousand": thousandCmd, "same": sameCmd,
-			"faulty": faultyCmd, "nothing": nothingCmd,
+			"faulty": faultyCmd, "nothing": nothingCmd, "keep": keepCmd,
 		},
 	})
 }
@@ -351,6 +352,19 @@ func faultyCmd(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("no strategy is called %q, only %q", args[0], faulty.Names())
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), fault.Wasm, 0o600))
+}
+
+func keepCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: keep NAME PATTERN")
+	}
+	pattern, err := regexp.Compile("(?m)" + args[1])
+	ts.Check(err)
+	m := pattern.FindStringSubmatch(ts.ReadFile("stdout"))
+	if len(m) != 2 {
+		ts.Fatalf("%q does not match with one group", args[1])
+	}
+	ts.Setenv(args[0], m[1])
 }
 
 func sameCmd(ts *testscript.TestScript, _ bool, args []string) {
