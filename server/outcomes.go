@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,51 +20,63 @@ import (
 // A report is two events, of the customer by whom the decision was made: that the slate
 // was delivered, dated by the decision, and the outcome. Their ids follow from the
 // decision, the channel, the offer and the outcome, so whatever comes twice counts
-// once, and it does not matter which report of a slate comes first.
+// once, and it does not matter which report of a slate comes first. Ids are remembered
+// for profilestore.IDHorizon; who said yes three days after a message makes the contact
+// no second one, because what is older is looked for in the history.
 func (s decisions) RecordOutcomes(ctx context.Context, req *connect.Request[rapportv1.RecordOutcomesRequest]) (*connect.Response[rapportv1.RecordOutcomesResponse], error) {
 	res := &rapportv1.RecordOutcomesResponse{}
 	now := time.Now().UnixMicro()
-	var events []*profilestore.Event // two for each report that is not refused
-	var tokens []*token
-	var places []int
 	refuse := func(i int, reason, message string) {
 		s.metrics.outcomes.WithLabelValues(strings.ToLower(reason)).Inc()
 		res.Refused = append(res.Refused, &rapportv1.RefusedOutcome{Index: int32(i), Reason: reason, Message: message})
 	}
+	var events []*profilestore.Event
+	var reports []report
 	for i, m := range req.Msg.GetReports() {
-		t, err := s.tokens.open(m.GetToken(), now)
-		switch {
-		case errors.Is(err, errTokenForged):
-			refuse(i, "TOKEN_FORGED", err.Error())
-		case errors.Is(err, errTokenExpired):
-			refuse(i, "TOKEN_EXPIRED", err.Error())
-		case err != nil:
-			refuse(i, "TOKEN_MALFORMED", err.Error())
-		case m.GetTime() != nil && m.GetTime().CheckValid() != nil:
-			refuse(i, "EVENT_REFUSED", "the time is not valid")
-		}
-		if err != nil || m.GetTime() != nil && m.GetTime().CheckValid() != nil {
+		t, reason, err := s.readReport(m, now)
+		if err != nil {
+			refuse(i, reason, err.Error())
 			continue
 		}
-		at := now
-		if m.GetTime() != nil {
-			at = m.GetTime().AsTime().UnixMicro()
+		r := report{token: t, place: i, contact: -1, outcome: -1}
+		at, given := now, m.GetTime() != nil
+		if given {
+			at = max(m.GetTime().AsTime().UnixMicro(), t.time)
 		}
-		events = append(events, t.contact(), t.outcome(m.GetOutcome(), max(at, t.time)))
-		tokens, places = append(tokens, t), append(places, i)
+		contactKnown, outcomeKnown := false, false
+		if now-t.time > profilestore.IDHorizon.Microseconds()/2 { // half of it: clocks step
+			view, err := s.store.View(ctx, t.customer)
+			if err != nil {
+				return nil, err
+			}
+			history := view.At(now).History()
+			contactKnown = t.in(history, "", t.time)
+			outcomeKnown = given && t.in(history, m.GetOutcome(), at)
+		}
+		if !contactKnown {
+			r.contact = len(events)
+			events = append(events, t.contactEvent())
+		}
+		if !outcomeKnown {
+			r.outcome = len(events)
+			events = append(events, t.outcomeEvent(m.GetOutcome(), at))
+		}
+		reports = append(reports, r)
 	}
-	if len(events) == 0 {
-		return connect.NewResponse(res), nil
+	var results []profilestore.IngestResult
+	if len(events) > 0 {
+		var err error
+		if results, err = s.store.Ingest(ctx, events); err != nil {
+			return nil, err
+		}
 	}
-	results, err := s.store.Ingest(ctx, events)
-	if err != nil {
-		return nil, err
-	}
-	for k, t := range tokens {
-		report := req.Msg.GetReports()[places[k]]
-		outcome := results[2*k+1]
-		if contact := results[2*k]; contact.Outcome == profilestore.Refused {
-			outcome = contact
+	for _, r := range reports {
+		outcome := profilestore.IngestResult{Outcome: profilestore.Duplicate}
+		if r.outcome >= 0 {
+			outcome = results[r.outcome]
+		}
+		if r.contact >= 0 && results[r.contact].Outcome == profilestore.Refused {
+			outcome = results[r.contact]
 		}
 		switch outcome.Outcome {
 		case profilestore.Accepted:
@@ -73,22 +86,62 @@ func (s decisions) RecordOutcomes(ctx context.Context, req *connect.Request[rapp
 			res.Duplicates++
 			s.metrics.outcomes.WithLabelValues("duplicate").Inc()
 		case profilestore.Refused:
-			refuse(places[k], "EVENT_REFUSED", outcome.Err.Error())
+			refuse(r.place, "EVENT_REFUSED", outcome.Err.Error())
 			continue
 		}
 		// After the event: for a moment both count, never neither.
-		o := ledger.Outcome{Name: report.GetOutcome(), Offer: t.items[t.item].Offer, Expires: t.expires}
+		t := r.token
+		o := ledger.Outcome{Name: req.Msg.GetReports()[r.place].GetOutcome(), Offer: t.items[t.item].Offer, Expires: t.expires}
 		if _, err := s.ledger.Commit(ctx, ledgerID(t.decision, t.channel), o, now); err != nil {
 			// The event counts; what the ledger holds ends when it expires, unless the report
 			// is sent again, which it may be.
 			return nil, fmt.Errorf("the outcome is recorded, but its place could not be settled: %w", err)
 		}
 	}
+	slices.SortStableFunc(res.GetRefused(), func(a, b *rapportv1.RefusedOutcome) int { return int(a.GetIndex() - b.GetIndex()) })
 	return connect.NewResponse(res), nil
 }
 
-// contact is the event that the slate of a token was delivered.
-func (t *token) contact() *profilestore.Event {
+// report is one whose token is good.
+type report struct {
+	token            *token
+	place            int // in the request
+	contact, outcome int // which of the events they are, −1 where the history has them
+}
+
+// readReport checks a report; where there is an error, the reason is the API's.
+func (s decisions) readReport(m *rapportv1.OutcomeReport, now int64) (t *token, reason string, err error) {
+	t, err = s.tokens.open(m.GetToken(), now)
+	switch {
+	case errors.Is(err, errTokenForged):
+		return nil, "TOKEN_FORGED", err
+	case errors.Is(err, errTokenExpired):
+		return nil, "TOKEN_EXPIRED", err
+	case err != nil:
+		return nil, "TOKEN_MALFORMED", err
+	case m.GetTime() != nil && m.GetTime().CheckValid() != nil:
+		return nil, "EVENT_REFUSED", errors.New("the time is not valid")
+	}
+	return t, "", nil
+}
+
+// in reports whether the history has an outcome of the token's offer at a time, or the
+// contact if the outcome has no name.
+func (t *token) in(h profilestore.History, outcome string, at int64) bool {
+	f := profilestore.InteractionFilter{Type: profilestore.Contacts, Channel: t.channel, Touchpoint: t.touchpoint, Offer: t.items[t.item].Offer}
+	if outcome != "" {
+		f.Type, f.Outcome = profilestore.Outcomes, outcome
+	}
+	for x := range h.Recent(f) {
+		if x.Time <= at {
+			return x.Time == at
+		}
+	}
+	return false
+}
+
+// contactEvent is the event that the slate of a token was delivered.
+func (t *token) contactEvent() *profilestore.Event {
 	items := make([]any, len(t.items))
 	for i, x := range t.items {
 		items[i] = map[string]any{"offer": x.Offer, "group": x.Group, "class": x.Class}
@@ -99,8 +152,8 @@ func (t *token) contact() *profilestore.Event {
 	}
 }
 
-// outcome is the event of an outcome of the token's offer.
-func (t *token) outcome(name string, at int64) *profilestore.Event {
+// outcomeEvent is the event of an outcome of the token's offer.
+func (t *token) outcomeEvent(name string, at int64) *profilestore.Event {
 	x := t.items[t.item]
 	return &profilestore.Event{
 		ID: t.decision.String() + "/" + t.channel + "/" + x.Offer + "/" + name, Type: profilestore.OutcomeEvent, Identity: t.customer, Time: at,
