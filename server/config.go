@@ -8,7 +8,9 @@ import (
 	"runtime"
 	"time"
 
+	"rapport/profilestore"
 	"rapport/sdk/abi"
+	"rapport/server/ledger"
 	"rapport/server/sandbox"
 )
 
@@ -54,7 +56,11 @@ type Config struct {
 	Logger  *slog.Logger // slog.Default() if nil
 	Version string       // of the program, for people
 
-	now func() time.Time // the clock of the circuit breakers, in tests; nil: time.Now
+	// For tests: the clock of decisions, events and circuit breakers; what stands
+	// between the store and its engine; how the ledger writes. Nil: nothing else.
+	now      func() time.Time
+	engine   func(profilestore.Engine) profilestore.Engine
+	ledgerFS ledger.FS
 }
 
 // Defaults of Config.
@@ -95,6 +101,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
+	}
+	if c.now == nil {
+		c.now = time.Now
 	}
 	return c
 }

@@ -259,6 +259,9 @@ func (s decisions) note(d *decision, took time.Duration) {
 			}
 		}
 	}
+	if err := d.request.Unreserved; err != nil && (errors.Is(err, errReserve) || errors.Is(err, errReadAgain) && !errors.Is(err, errReadLate)) {
+		s.log.Warn("a contact could not be reserved", "decision", d.id, "error", err)
+	}
 	if d.readErr != nil && !errors.Is(d.readErr, errReadLate) {
 		s.log.Warn("a profile could not be read", "decision", d.id, "error", d.readErr)
 	}
@@ -298,8 +301,8 @@ func (s decisions) identify(identity string, r *decide.Request) (known, error) {
 func (s decisions) begin(ctx context.Context, started time.Time, q *question, identity string, r *decide.Request) ulid.ULID {
 	deadline, hasDeadline := ctx.Deadline()
 	dry := q.dry
+	r.Now = s.now().UnixMicro()
 	if dry == nil {
-		r.Now = started.UnixMicro()
 		id := ulid.Make()
 		sum := sha256.Sum256(id[:])
 		r.Seed = binary.LittleEndian.Uint64(sum[:8])
@@ -309,7 +312,6 @@ func (s decisions) begin(ctx context.Context, started time.Time, q *question, id
 		}
 		return id
 	}
-	r.Now = started.UnixMicro()
 	if dry.GetTime() != nil {
 		r.Now = dry.GetTime().AsTime().UnixMicro()
 	}
@@ -453,18 +455,31 @@ func (s decisions) touchpointDecision(q *question, d *decision, i int) *rapportv
 		switch {
 		case step.Err != nil:
 			detail = step.Err.Error()
-			if step.Step == decide.StepStrategyFailed {
+			switch step.Step {
+			case decide.StepStrategyFailed:
 				fault = faultKind(step.Err)
+			case decide.StepNotReserved:
+				detail = unreservedDetail(step.Err)
 			}
 		case step.Step == decide.StepProfileUnreadable && d.readErr != nil:
 			detail = "the profile could not be read"
-			if errors.Is(d.readErr, errReadLate) || errors.Is(d.readErr, errReadBusy) || errors.Is(d.readErr, errNoPlaces) {
+			if errors.Is(d.readErr, errReadLate) || errors.Is(d.readErr, errReadBusy) {
 				detail = d.readErr.Error()
 			}
 		}
 		res.Degradations = append(res.Degradations, &rapportv1.Degradation{Kind: rapportv1.DegradationKind(step.Step), Detail: detail, Fault: fault})
 	}
 	return res
+}
+
+// unreservedDetail says why contacts can't be reserved, without what only the log is for.
+func unreservedDetail(err error) string {
+	for _, why := range []error{errCustomerBusy, errReserveLate, errReadAgain, errReserve} {
+		if errors.Is(err, why) {
+			return why.Error()
+		}
+	}
+	return err.Error()
 }
 
 // card returns what staff see of the customer at a touchpoint: the fields of the first

@@ -1,9 +1,20 @@
 package server
 
-import "time"
+import (
+	"time"
 
-// SetClock sets the clock of the circuit breakers.
+	"rapport/profilestore"
+	"rapport/server/ledger"
+)
+
+// SetClock sets the clock of decisions, events and circuit breakers.
 func (c *Config) SetClock(now func() time.Time) { c.now = now }
+
+// SetEngine puts something between the store and its engine.
+func (c *Config) SetEngine(wrap func(profilestore.Engine) profilestore.Engine) { c.engine = wrap }
+
+// SetLedgerFS sets how the ledger writes.
+func (c *Config) SetLedgerFS(fs ledger.FS) { c.ledgerFS = fs }
 
 // HoldCounting makes the server look as if segments were being counted.
 func (s *Server) HoldCounting() (release func()) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"connectrpc.com/connect"
 
@@ -25,7 +24,7 @@ import (
 // no second one, because what is older is looked for in the history.
 func (s decisions) RecordOutcomes(ctx context.Context, req *connect.Request[rapportv1.RecordOutcomesRequest]) (*connect.Response[rapportv1.RecordOutcomesResponse], error) {
 	res := &rapportv1.RecordOutcomesResponse{}
-	now := time.Now().UnixMicro()
+	now := s.now().UnixMicro()
 	refuse := func(i int, reason, message string) {
 		s.metrics.outcomes.WithLabelValues(strings.ToLower(reason)).Inc()
 		res.Refused = append(res.Refused, &rapportv1.RefusedOutcome{Index: int32(i), Reason: reason, Message: message})

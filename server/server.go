@@ -91,7 +91,7 @@ func Open(ctx context.Context, config Config) (_ *Server, err error) {
 	if s.tokens, err = s.folder.openTokens(); err != nil {
 		return nil, err
 	}
-	if s.ledger, err = ledger.Open(s.folder.path("ledger"), ledger.Options{Logger: s.log}); err != nil {
+	if s.ledger, err = ledger.Open(s.folder.path("ledger"), ledger.Options{Logger: s.log, FS: config.ledgerFS}); err != nil {
 		return nil, err
 	}
 	if s.catalogs, err = catalog.OpenStore(s.folder.path("catalog")); err != nil {
@@ -148,12 +148,16 @@ func (s *Server) openStore(ctx context.Context) error {
 	} else if dropped {
 		s.log.Info("the schema has changed: the delta records are derived from the journal anew")
 	}
-	engine, err := badger.Open(s.folder.path("deltas"), badger.Options{Logger: s.log})
-	if err != nil {
+	var engine profilestore.Engine
+	if engine, err = badger.Open(s.folder.path("deltas"), badger.Options{Logger: s.log}); err != nil {
 		return err
+	}
+	if s.config.engine != nil {
+		engine = s.config.engine(engine)
 	}
 	s.store, err = profilestore.OpenStore(ctx, profilestore.Options{
 		Dir: s.config.Data, Schema: schema, Mapper: mapper, Engine: engine, TableSet: s.tables.Set,
+		Clock:        func() int64 { return s.now().UnixMicro() },
 		CacheEntries: s.config.CacheEntries, Logger: s.log,
 		OnSync: func(events, _ int, took time.Duration) {
 			s.metrics.syncTime.Observe(took.Seconds())
@@ -162,6 +166,9 @@ func (s *Server) openStore(ctx context.Context) error {
 	})
 	return err
 }
+
+// now is the time by which decisions are made and events are dated.
+func (s *Server) now() time.Time { return s.config.now() }
 
 // Handler returns the handler of everything that the server answers.
 func (s *Server) Handler() http.Handler { return s.handler }

@@ -98,6 +98,9 @@ func (d *Decider) compete(ctx context.Context, s *scratch, t *catalog.Touchpoint
 	if r.Profile == nil {
 		a.Degradations = append(a.Degradations, Degradation{Step: StepProfileUnreadable})
 	}
+	if r.Unreserved != nil {
+		a.Degradations = append(a.Degradations, Degradation{Step: StepNotReserved, Err: r.Unreserved})
+	}
 	d.qualify(s, t, r, a)
 	d.rank(ctx, s, t, r, a)
 	q := &s.ranking
@@ -149,6 +152,10 @@ func (d *Decider) qualify(s *scratch, t *catalog.Touchpoint, r *Request, a *Answ
 		}
 		if reason := s.rule(o, c, r.Now); reason != ReasonNone {
 			a.Reasons[place] = reason
+			continue
+		}
+		if r.Unreserved != nil && d.closed(o, c.Channel) {
+			a.Reasons[place] = ReasonNotReserved
 			continue
 		}
 		if reason := s.contact.check(s, o, c); reason != ReasonNone {
@@ -210,8 +217,9 @@ func fulfilled(t rules.Truth, no Reason) Reason {
 	return ReasonNone
 }
 
-// closed reports whether an offer must not be made without a profile: whether
-// the customer has opted out can't be known then.
+// closed reports whether an offer must not be made without a profile, or where contacts
+// can't be reserved: whether the customer has opted out, or has been contacted often
+// enough, can't be known then.
 func (d *Decider) closed(o *catalog.Offer, channel int) bool {
 	return d.catalog.Channels[channel].Outbound || o.Class != catalog.ClassService
 }
@@ -269,7 +277,7 @@ func (d *Decider) fallback(s *scratch, t *catalog.Touchpoint, r *Request, a *Ans
 		return
 	}
 	o := &d.catalog.Offers[c.Offer]
-	if r.Profile == nil && d.closed(o, c.Channel) {
+	if (r.Profile == nil || r.Unreserved != nil) && d.closed(o, c.Channel) {
 		return
 	}
 	content, _ := c.Content.Render(nil) // nothing is computed

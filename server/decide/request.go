@@ -34,6 +34,10 @@ type Request struct {
 	// Places are the capacities of the catalogue; nil: all have room.
 	Places Places
 
+	// Unreserved is why contacts can't be reserved, nil if they can. Then how often the
+	// customer is contacted can't be limited, and what must be is not offered.
+	Unreserved error
+
 	// Context holds the context fields of the catalogue, by their place in
 	// Compiled.Context, defaults filled in.
 	Context []profilestore.Value
@@ -91,6 +95,7 @@ const (
 	ReasonExcluded                 // something on the slate excludes it
 	ReasonBelowMinimum             // its score is too low
 	ReasonOtherTouchpoint          // the offer is made at another touchpoint of the channel
+	ReasonNotReserved              // failed closed, since contacts can't be reserved
 	reasonCount
 )
 
@@ -99,7 +104,7 @@ func (r Reason) stage() stage {
 	switch r {
 	case ReasonNotEligible, ReasonUnknown, ReasonRuleError, ReasonProfileUnreadable, ReasonOwned, ReasonNotValid, ReasonPrerequisite:
 		return stageRules
-	case ReasonDoNotDisturb, ReasonNoConsent, ReasonQuietDeferred, ReasonCapped, ReasonControlGroup:
+	case ReasonDoNotDisturb, ReasonNoConsent, ReasonQuietDeferred, ReasonCapped, ReasonControlGroup, ReasonNotReserved:
 		return stagePolicy
 	case ReasonVetoed:
 		return stageRanking
@@ -133,6 +138,7 @@ const (
 	StepProfileUnreadable      // decided without the profile
 	StepFallback               // nothing could be offered: the slate is the fallback
 	StepStrategySuspended      // it kept failing and was not called: the built-in arbitration ranked
+	StepNotReserved            // contacts could not be reserved: what must be limited is not offered
 )
 
 // Degradation is a step down that was taken, and why.

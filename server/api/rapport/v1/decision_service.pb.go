@@ -71,6 +71,9 @@ const (
 	Reason_REASON_BELOW_MINIMUM Reason = 19
 	// The offer is made at another touchpoint of this answer.
 	Reason_REASON_OTHER_TOUCHPOINT Reason = 20
+	// Contacts can't be reserved at present, so a limit could be passed: outbound
+	// channels offer nothing then, inbound ones only offers of class service.
+	Reason_REASON_NOT_RESERVED Reason = 21
 )
 
 // Enum value maps for Reason.
@@ -97,6 +100,7 @@ var (
 		18: "REASON_EXCLUDED",
 		19: "REASON_BELOW_MINIMUM",
 		20: "REASON_OTHER_TOUCHPOINT",
+		21: "REASON_NOT_RESERVED",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":        0,
@@ -120,6 +124,7 @@ var (
 		"REASON_EXCLUDED":           18,
 		"REASON_BELOW_MINIMUM":      19,
 		"REASON_OTHER_TOUCHPOINT":   20,
+		"REASON_NOT_RESERVED":       21,
 	}
 )
 
@@ -172,6 +177,9 @@ const (
 	// The strategy has failed so often that it isn't called for a while: the
 	// built-in arbitration ranked.
 	DegradationKind_DEGRADATION_KIND_STRATEGY_SUSPENDED DegradationKind = 6
+	// The contact could not be reserved, so what must be limited is not offered:
+	// `detail` says why.
+	DegradationKind_DEGRADATION_KIND_NOT_RESERVED DegradationKind = 7
 )
 
 // Enum value maps for DegradationKind.
@@ -184,6 +192,7 @@ var (
 		4: "DEGRADATION_KIND_PROFILE_UNREADABLE",
 		5: "DEGRADATION_KIND_FALLBACK",
 		6: "DEGRADATION_KIND_STRATEGY_SUSPENDED",
+		7: "DEGRADATION_KIND_NOT_RESERVED",
 	}
 	DegradationKind_value = map[string]int32{
 		"DEGRADATION_KIND_UNSPECIFIED":        0,
@@ -193,6 +202,7 @@ var (
 		"DEGRADATION_KIND_PROFILE_UNREADABLE": 4,
 		"DEGRADATION_KIND_FALLBACK":           5,
 		"DEGRADATION_KIND_STRATEGY_SUSPENDED": 6,
+		"DEGRADATION_KIND_NOT_RESERVED":       7,
 	}
 )
 
@@ -2361,7 +2371,7 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"\vDegradation\x12/\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1b.rapport.v1.DegradationKindR\x04kind\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x14\n" +
-	"\x05fault\x18\x03 \x01(\tR\x05fault*\xf9\x03\n" +
+	"\x05fault\x18\x03 \x01(\tR\x05fault*\x92\x04\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eREASON_OFFERED\x10\x01\x12\x17\n" +
@@ -2384,7 +2394,8 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"\x14REASON_OTHER_CHANNEL\x10\x11\x12\x13\n" +
 	"\x0fREASON_EXCLUDED\x10\x12\x12\x18\n" +
 	"\x14REASON_BELOW_MINIMUM\x10\x13\x12\x1b\n" +
-	"\x17REASON_OTHER_TOUCHPOINT\x10\x14*\x94\x02\n" +
+	"\x17REASON_OTHER_TOUCHPOINT\x10\x14\x12\x17\n" +
+	"\x13REASON_NOT_RESERVED\x10\x15*\xb7\x02\n" +
 	"\x0fDegradationKind\x12 \n" +
 	"\x1cDEGRADATION_KIND_UNSPECIFIED\x10\x00\x12$\n" +
 	" DEGRADATION_KIND_STRATEGY_FAILED\x10\x01\x12\"\n" +
@@ -2392,7 +2403,8 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	" DEGRADATION_KIND_NO_TIME_TO_RANK\x10\x03\x12'\n" +
 	"#DEGRADATION_KIND_PROFILE_UNREADABLE\x10\x04\x12\x1d\n" +
 	"\x19DEGRADATION_KIND_FALLBACK\x10\x05\x12'\n" +
-	"#DEGRADATION_KIND_STRATEGY_SUSPENDED\x10\x062\x9d\x03\n" +
+	"#DEGRADATION_KIND_STRATEGY_SUSPENDED\x10\x06\x12!\n" +
+	"\x1dDEGRADATION_KIND_NOT_RESERVED\x10\a2\x9d\x03\n" +
 	"\x0fDecisionService\x12?\n" +
 	"\x06Decide\x12\x19.rapport.v1.DecideRequest\x1a\x1a.rapport.v1.DecideResponse\x12K\n" +
 	"\n" +
