@@ -21,6 +21,7 @@ type decideCmd struct {
 	Time        string            `help:"Dry run: decide as of this time, without any effect." placeholder:"T"`
 	Seed        *uint64           `help:"Dry run: the seed of ties and random numbers." placeholder:"N"`
 	manyCustomers
+	summaryFlag
 }
 
 // Help is shown by --help.
@@ -40,6 +41,11 @@ with --count-by the counts.
 With --list every customer of a file is decided, and each offer is printed, as CSV or with --json as one
 object a line: customer, touchpoint, channel, offer, content, script, score, token, valid_until. Who
 gets nothing is not in it. All arguments are touchpoints then.
+
+With --list and --summary counts are printed instead: what is offered by group, offer and channel, with
+its expected value, and what is withheld by reason, policy and capacity. In a dry run each customer is
+decided as if there were no other, so no capacity is used up; without, with --concurrency 1, who comes
+first in the file gets the last place.
 
 The file has an id a line, or is CSV with --column; - is standard input.
 
@@ -65,6 +71,8 @@ func (cmd *decideCmd) Run(ctx context.Context, a *app) error {
 		switch {
 		case cmd.Customers != "":
 			return cmd.decideMany(ctx, a, c, alone(question))
+		case cmd.Summary:
+			return cmd.decideSummary(ctx, a, c, question)
 		case cmd.List != "":
 			return cmd.decideList(ctx, a, c, question)
 		case len(question.GetAt()) > 1 || cmd.OneContact:
@@ -106,6 +114,8 @@ func (cmd *decideCmd) where() (customer string, touchpoints []string, err error)
 		touchpoints = []string{cmd.At}
 	}
 	switch {
+	case cmd.Summary && cmd.List == "":
+		return "", nil, usagef("--summary needs --list FILE")
 	case cmd.Customers != "" && cmd.List != "":
 		return "", nil, usagef("--customers counts and --list lists: give one of them")
 	case cmd.Customers != "" && (cmd.Customer != "" || cmd.At == ""):
