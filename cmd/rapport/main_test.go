@@ -38,12 +38,7 @@ func leaves(n *kong.Node, path []string) [][]string {
 // Every command has a help text with examples, which are command lines that the
 // parser takes.
 func TestHelp(t *testing.T) {
-	var c cli
-	parser, err := newParser(t.Context(), &c, console{in: strings.NewReader(""), out: &strings.Builder{}, err: &strings.Builder{}}, newSettings(noEnvironment), func(int) {})
-	if err != nil {
-		t.Fatal(err)
-	}
-	commands := leaves(parser.Model.Node, nil)
+	commands := leaves(freshParser(t).Model.Node, nil)
 	if len(commands) < 20 {
 		t.Fatalf("only %d commands", len(commands))
 	}
@@ -60,7 +55,7 @@ func TestHelp(t *testing.T) {
 			examples, _, _ = strings.Cut(examples, "\n\n")
 			own := 0
 			for line := range strings.Lines(examples) {
-				if parseExample(t, parser, strings.TrimSpace(line)) == words[0] {
+				if parseExample(t, strings.TrimSpace(line)) == words[0] {
 					own++
 				}
 			}
@@ -71,9 +66,20 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+// freshParser returns a parser: one remembers which flags it has seen.
+func freshParser(t *testing.T) *kong.Kong {
+	t.Helper()
+	var c cli
+	parser, err := newParser(t.Context(), &c, console{in: strings.NewReader(""), out: &strings.Builder{}, err: &strings.Builder{}}, newSettings(noEnvironment), func(int) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parser
+}
+
 // parseExample checks that a line of an example is a command line, and returns
 // the first word of its command.
-func parseExample(t *testing.T, parser *kong.Kong, line string) string {
+func parseExample(t *testing.T, line string) string {
 	t.Helper()
 	at := strings.Index(line, "rapport ")
 	if at < 0 {
@@ -81,7 +87,7 @@ func parseExample(t *testing.T, parser *kong.Kong, line string) string {
 		return ""
 	}
 	words := strings.Fields(line[at:])[1:]
-	if _, err := parser.Parse(words); err != nil && !strings.Contains(err.Error(), "no such file") {
+	if _, err := freshParser(t).Parse(words); err != nil && !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("%s: %v", line, err)
 	}
 	return words[0]
@@ -105,6 +111,11 @@ func TestUsage(t *testing.T) {
 		{"one and many", []string{"decide", "c1", "--customers", "f", "--touchpoint", "b"}, 2, "no single customer"},
 		{"count one", []string{"decide", "c1", "a", "--count-by", "general.x"}, 2, "need --customers"},
 		{"time without offset", []string{"decide", "c1", "a", "--time", "2026-03-01T10:00:00"}, 2, "is not a time"},
+		{"an outcome of nothing", []string{"outcome", "token"}, 2, "give a token and an outcome"},
+		{"an outcome and a file", []string{"outcome", "token", "--file", "f"}, 2, "with --file FILE"},
+		{"a list with counts", []string{"decide", "--list", "f", "a", "--count-by", "general.x"}, 2, "need --customers"},
+		{"count one contact", []string{"decide", "--customers", "f", "--touchpoint", "a", "--one-contact"}, 2, "use --list FILE"},
+		{"a load below nothing", []string{"channel", "load", "web", "--", "-1"}, 2, "a load of -1 is out of range"},
 		{"server and data", []string{"decide", "c1", "a", "--server", "http://x", "--data", "d"}, 2, "exclude each other"},
 		{"no URL", []string{"decide", "c1", "a", "--server", "ftp://x"}, 2, "is not the URL of a server"},
 		{"no folder", []string{"serve"}, 2, "give --data DIR"},
