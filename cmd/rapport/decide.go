@@ -58,7 +58,7 @@ Examples:
 	rapport decide 7590-VHVEG web.home --time 2026-03-01T10:00:00Z --seed 7 --json
 	rapport decide --customers ids.txt --touchpoint web.home
 	rapport decide --customers customers.csv --column customerID --touchpoint web.home --seed 1 --count-by general.contract,general.churned
-	rapport decide --list ids.txt sms.push call.out --one-contact > contacts.csv`
+	rapport decide --list ids.txt sms.push call.out --one-contact --json`
 }
 
 // Run decides.
