@@ -32,6 +32,10 @@ const serverTimeHeader = "Rapport-Server-Time-Us"
 // could still be answered.
 const dryRunDeadline = 10 * time.Second
 
+// listDeadline is how long a decision of a list may take: nobody is waiting in a channel,
+// and a customer who is left out because a disk was slow is one who is not reached.
+const listDeadline = time.Second
+
 // maxSlowReads is how many profiles may be read from disk at once on behalf of
 // decisions that may no longer wait for them.
 const maxSlowReads = 256
@@ -51,6 +55,7 @@ type question struct {
 	customer string
 	at       []*rapportv1.DecideAt
 	one      bool // a single contact
+	list     bool // one of a list of customers, none of whom is waiting
 	context  map[string]*structpb.Value
 	dry      *rapportv1.DryRun
 
@@ -96,7 +101,7 @@ func (s decisions) Decide(ctx context.Context, req *connect.Request[rapportv1.De
 
 // DecideMany makes one decision for several touchpoints.
 func (s decisions) DecideMany(ctx context.Context, req *connect.Request[rapportv1.DecideManyRequest]) (*connect.Response[rapportv1.DecideManyResponse], error) {
-	res, took, err := s.decideMany(ctx, req.Msg, req.Msg.GetCustomer())
+	res, took, err := s.decideMany(ctx, req.Msg, false)
 	if err != nil {
 		return nil, err
 	}
@@ -105,9 +110,9 @@ func (s decisions) DecideMany(ctx context.Context, req *connect.Request[rapportv
 	return out, nil
 }
 
-func (s decisions) decideMany(ctx context.Context, m *rapportv1.DecideManyRequest, customer string) (res *rapportv1.DecideManyResponse, took time.Duration, err error) {
+func (s decisions) decideMany(ctx context.Context, m *rapportv1.DecideManyRequest, list bool) (res *rapportv1.DecideManyResponse, took time.Duration, err error) {
 	q := question{
-		message: m, customer: customer, at: m.GetAt(), one: m.GetOneContact(),
+		message: m, customer: m.GetCustomer(), at: m.GetAt(), one: m.GetOneContact(), list: list,
 		context: m.GetContext(), dry: m.GetDryRun(), omitWithheld: m.GetOmitWithheld(),
 	}
 	took, err = s.answer(ctx, &q, func(d *decision) {
@@ -148,7 +153,7 @@ func (s decisions) decideStream(ctx context.Context, list *rapportv1.DecideStrea
 		}
 		m.Customer = customer
 		for {
-			res, _, err := s.decideMany(ctx, m, customer)
+			res, _, err := s.decideMany(ctx, m, true)
 			if errors.Is(err, errOverloaded) && ctx.Err() == nil { // there is no hurry
 				select {
 				case <-time.After(retryAfter):
@@ -307,6 +312,9 @@ func (s decisions) begin(ctx context.Context, started time.Time, q *question, id
 		sum := sha256.Sum256(id[:])
 		r.Seed = binary.LittleEndian.Uint64(sum[:8])
 		r.Deadline = started.Add(s.config.Deadline)
+		if q.list {
+			r.Deadline = started.Add(max(s.config.Deadline, listDeadline))
+		}
 		if hasDeadline && deadline.Before(r.Deadline) {
 			r.Deadline = deadline
 		}

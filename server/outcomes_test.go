@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"rapport/profilestore"
+	"rapport/server"
 	rapportv1 "rapport/server/api/rapport/v1"
 )
 
@@ -94,5 +95,35 @@ func TestManyOutcomes(t *testing.T) {
 		if int(x.GetIndex()) != 100*i+99 {
 			t.Errorf("refused %d is report %d", i, x.GetIndex())
 		}
+	}
+}
+
+// TestListsAreInNoHurry: a deadline that is too short for a profile on disk is one for
+// somebody who waits in a channel, and not for a list.
+func TestListsAreInNoHurry(t *testing.T) {
+	h := newLimits(t)
+	h.stop()
+	h = open(t, h.dir, func(c *server.Config) { c.Deadline = time.Microsecond })
+	if res := h.insist(t, "1", "web.home"); len(res.GetDegradations()) == 0 {
+		t.Fatalf("a microsecond was enough: %v", res)
+	}
+	stream, err := h.decisions().DecideStream(context.Background(), connect.NewRequest(&rapportv1.DecideStreamRequest{
+		Customers: []string{"1", "2"}, Question: &rapportv1.DecideManyRequest{At: []*rapportv1.DecideAt{{Touchpoint: "sms.push"}}},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stream.Close() }()
+	reached := 0
+	for stream.Receive() {
+		for _, d := range stream.Msg().GetDecision().GetDecisions() {
+			reached += len(d.GetSlate())
+			if len(d.GetDegradations()) > 0 {
+				t.Errorf("customer %s: %v", stream.Msg().GetCustomer(), d.GetDegradations())
+			}
+		}
+	}
+	if err := stream.Err(); err != nil || reached != 2 {
+		t.Errorf("%d were reached: %v", reached, err)
 	}
 }

@@ -71,12 +71,16 @@ type DecisionServiceClient interface {
 	DecideMany(context.Context, *connect.Request[v1.DecideManyRequest]) (*connect.Response[v1.DecideManyResponse], error)
 	// DecideStream does so for a list of customers, one after the other, as for
 	// an outbound campaign. A customer that can't be decided for has an error in
-	// its place; the others go on.
+	// its place; the others go on. Nobody waits in a channel, so each may take a
+	// second where the server's own deadline is shorter.
+	//
+	// Errors: as for Decide, if the question is wrong whoever the customer is.
 	DecideStream(context.Context, *connect.Request[v1.DecideStreamRequest]) (*connect.ServerStreamForClient[v1.DecideStreamResponse], error)
 	// RecordOutcomes takes what came of offers, by the tokens of their placements.
 	// The first report of a slate, whichever outcome it is, counts as a contact; so
 	// contact policies see both at once. Reports may come in any order, late and
-	// more than once: each counts once. When it returns, what it counts is on disk.
+	// more than once: each counts once (one that is sent again after 48 hours, if it
+	// has its `time`). When it returns, what it counts is on disk.
 	//
 	// Errors: as for ProfileService.IngestEvents.
 	RecordOutcomes(context.Context, *connect.Request[v1.RecordOutcomesRequest]) (*connect.Response[v1.RecordOutcomesResponse], error)
@@ -185,12 +189,16 @@ type DecisionServiceHandler interface {
 	DecideMany(context.Context, *connect.Request[v1.DecideManyRequest]) (*connect.Response[v1.DecideManyResponse], error)
 	// DecideStream does so for a list of customers, one after the other, as for
 	// an outbound campaign. A customer that can't be decided for has an error in
-	// its place; the others go on.
+	// its place; the others go on. Nobody waits in a channel, so each may take a
+	// second where the server's own deadline is shorter.
+	//
+	// Errors: as for Decide, if the question is wrong whoever the customer is.
 	DecideStream(context.Context, *connect.Request[v1.DecideStreamRequest], *connect.ServerStream[v1.DecideStreamResponse]) error
 	// RecordOutcomes takes what came of offers, by the tokens of their placements.
 	// The first report of a slate, whichever outcome it is, counts as a contact; so
 	// contact policies see both at once. Reports may come in any order, late and
-	// more than once: each counts once. When it returns, what it counts is on disk.
+	// more than once: each counts once (one that is sent again after 48 hours, if it
+	// has its `time`). When it returns, what it counts is on disk.
 	//
 	// Errors: as for ProfileService.IngestEvents.
 	RecordOutcomes(context.Context, *connect.Request[v1.RecordOutcomesRequest]) (*connect.Response[v1.RecordOutcomesResponse], error)
