@@ -2249,10 +2249,9 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"\bdecision\x18\x02 \x01(\v2\x1e.rapport.v1.DecideManyResponseR\bdecision\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\"Y\n" +
 	"\x15RecordOutcomesRequest\x12@\n" +
-	"\areports\x18\x01 \x03(\v2\x19.rapport.v1.OutcomeReportB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\areports\"\x9a\x01\n" +
-	"\rOutcomeReport\x12 \n" +
-	"\x05token\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80@R\x05token\x127\n" +
+	"\areports\x18\x01 \x03(\v2\x19.rapport.v1.OutcomeReportB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\areports\"\x9b\x01\n" +
+	"\rOutcomeReport\x12!\n" +
+	"\x05token\x18\x01 \x01(\tB\v\xbaH\br\x06\x10\x01\x18\x80\x80\x02R\x05token\x127\n" +
 	"\aoutcome\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\aoutcome\x12.\n" +
 	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\x8a\x01\n" +
 	"\x16RecordOutcomesResponse\x12\x1a\n" +
