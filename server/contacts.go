@@ -48,12 +48,12 @@ func (s decisions) decide(ctx context.Context, q *question, d *decision) error {
 		r.Places = &places{catalog: c, now: r.Now, free: s.ledger.Free}
 		return s.run(ctx, q, d)
 	}
-	held, err := s.hold(ctx, d)
+	held, pending, err := s.hold(ctx, d)
 	if err != nil {
 		return s.runClosed(ctx, q, d, err)
 	}
 	defer func() { held.End() }()
-	d.met(held.Pending())
+	d.met(pending)
 	taking := &places{catalog: c, now: r.Now, hold: held}
 	r.Places = taking
 	if err := s.run(ctx, q, d); err != nil {
@@ -129,35 +129,37 @@ func (k known) names() []string {
 	return names
 }
 
-// hold takes the customer's lock and reads the profile again, which may have changed
-// since, and with it who the customer is. For the lock it waits half of what is left of
+// hold takes the customer's lock, then reads what is pending, and only then the profile
+// again, which may have changed since, and with it who the customer is: what is reported
+// between the two is in both, and would be in neither the other way round. For the lock it waits half of what is left of
 // the deadline; the other half is for the answer.
-func (s decisions) hold(ctx context.Context, d *decision) (*ledger.Hold, error) {
+func (s decisions) hold(ctx context.Context, d *decision) (held *ledger.Hold, pending []ledger.Contact, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Until(d.request.Deadline)/2)
 	defer cancel()
 	for {
 		known := d.who.names()
-		held, err := s.ledger.Begin(ctx, d.request.Now, known...)
+		held, err = s.ledger.Begin(ctx, d.request.Now, known...)
 		switch {
 		case err != nil && ctx.Err() != nil:
-			return nil, errCustomerBusy
+			return nil, nil, errCustomerBusy
 		case err != nil:
-			return nil, fmt.Errorf("%w: %w", errReserve, err)
+			return nil, nil, fmt.Errorf("%w: %w", errReserve, err)
 		case known == nil:
-			return held, nil
+			return held, nil, nil
 		}
+		pending = held.Pending()
 		view := s.store.CachedView(d.who.identity)
 		if view == nil {
 			// Not from the cache: it is read while others wait who ask for the same customer.
 			// With what was read before a contact could be missed that was reported since.
 			if view, err = s.readProfile(d.who.identity, d.request.Deadline); err != nil {
 				held.End()
-				return nil, fmt.Errorf("%w: %w", errReadAgain, err)
+				return nil, nil, fmt.Errorf("%w: %w", errReadAgain, err)
 			}
 		}
 		d.who.view, d.request.Customer, d.request.Profile = view, customerHash(view.Customer()), view.At(d.request.Now)
 		if slices.Equal(d.who.names(), known) {
-			return held, nil
+			return held, pending, nil
 		}
 		held.End()
 	}

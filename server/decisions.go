@@ -463,7 +463,7 @@ func (s decisions) touchpointDecision(q *question, d *decision, i int) *rapportv
 		switch {
 		case step.Err != nil:
 			detail = step.Err.Error()
-			switch step.Step {
+			switch step.Step { //nolint:exhaustive // the error says all of the others
 			case decide.StepStrategyFailed:
 				fault = faultKind(step.Err)
 			case decide.StepNotReserved:

@@ -76,7 +76,8 @@ type faults struct {
 	unreadable, unwritable atomic.Bool
 	slow                   atomic.Pointer[chan struct{}] // who reads waits for it
 	stuck                  atomic.Pointer[chan struct{}] // who writes waits for it
-	reads, writes          atomic.Int64
+	reads                  atomic.Int64
+	writing                chan struct{} // somebody waits to write
 }
 
 // block makes who reads, or who writes, wait until the function is called.
@@ -131,7 +132,12 @@ func (faultyFS) SyncDir(string) error         { return nil }
 
 // Write writes, late or never.
 func (f faultyFile) Write(b []byte) (int, error) {
-	f.writes.Add(1)
+	if f.stuck.Load() != nil {
+		select {
+		case f.writing <- struct{}{}:
+		default:
+		}
+	}
 	wait(&f.stuck)
 	if f.unwritable.Load() {
 		return 0, &os.PathError{Op: "write", Path: f.Name(), Err: syscall.ENOSPC}
@@ -143,7 +149,7 @@ func (f faultyFile) Write(b []byte) (int, error) {
 // of 5 it is not known; all have a low balance.
 func newFaulty(t testing.TB, change func(*server.Config)) (*house, *faults) {
 	t.Helper()
-	f := new(faults)
+	f := &faults{writing: make(chan struct{}, 1)}
 	h := open(t, newDataOf(t, consentSchemaYAML), func(c *server.Config) {
 		c.Deadline = 30 * time.Second // a busy machine is no reason to degrade
 		c.SetEngine(func(e profilestore.Engine) profilestore.Engine { return faultyEngine{e, f} })
@@ -364,7 +370,6 @@ func TestDegradesLedger(t *testing.T) {
 				if time.Now().After(deadline) {
 					t.Fatal("it does not recover")
 				}
-				time.Sleep(time.Millisecond)
 			}
 			for range 2 { // two of three are left
 				if r := h.insist(t, "1", "sms.push"); slate(r) != wholeAnswer["sms.push"] {
@@ -381,11 +386,9 @@ func TestDegradesLedger(t *testing.T) {
 func TestDegradesBusyCustomer(t *testing.T) {
 	h, f := newFaulty(t, func(c *server.Config) { c.MaxConcurrent = 16 })
 	release := block(&f.stuck)
-	done, before := make(chan *rapportv1.DecideResponse, 1), f.writes.Load()
+	done := make(chan *rapportv1.DecideResponse, 1)
 	go func() { done <- h.insist(t, "1", "sms.push") }()
-	for f.writes.Load() == before {
-		time.Sleep(time.Millisecond)
-	}
+	<-f.writing
 	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 	defer cancel()
 	r, err := h.decisions().Decide(ctx, connect.NewRequest(&rapportv1.DecideRequest{Customer: "1", Touchpoint: "web.home"}))
