@@ -280,6 +280,9 @@ func (d *Decider) fallback(s *scratch, t *catalog.Touchpoint, r *Request, a *Ans
 	if (r.Profile == nil || r.Unreserved != nil) && d.closed(o, c.Channel) {
 		return
 	}
+	if s.contact.check(s, o, c) != ReasonNone {
+		return // what binds contacts binds this one too
+	}
 	content, _ := c.Content.Render(nil) // nothing is computed
 	a.Slate = append(a.Slate, Placement{
 		Offer: c.Offer, Channel: c.Channel, Content: content,
