@@ -293,8 +293,10 @@ func (s *schedule) identities() {
 	if err != nil {
 		s.Fatal(err)
 	}
+	recycled := false
 	for i, c := range changes {
 		changed, kind, refused := s.change(c)
+		recycled = recycled || changed && c.Op == profilestore.OpRecycle
 		s.linked = s.linked || changed
 		got := results[i]
 		refusal, isRefused := errors.AsType[*profilestore.LinkError](got.Err)
@@ -307,6 +309,9 @@ func (s *schedule) identities() {
 				s.Fatalf("change %d, %+v: group %v, want %v", i, c, members, want)
 			}
 		}
+	}
+	if recycled && rapid.IntRange(0, 2).Draw(s.T, "and a crash") == 0 {
+		s.reopen(true, false) // whose replay meets events of before the handover
 	}
 }
 

@@ -2240,10 +2240,10 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"\fdegradations\x18\a \x03(\v2\x17.rapport.v1.DegradationR\fdegradations\x12)\n" +
 	"\x04card\x18\b \x03(\v2\x15.rapport.v1.CardFieldR\x04card\x12;\n" +
 	"\vvalid_until\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"validUntil\"\x87\x01\n" +
+	"validUntil\"\x84\x01\n" +
 	"\x13DecideStreamRequest\x12*\n" +
-	"\tcustomers\x18\x01 \x03(\tB\f\xbaH\t\x92\x01\x06\b\x01\x10\xa0\x8d\x06R\tcustomers\x12D\n" +
-	"\bquestion\x18\x02 \x01(\v2\x1d.rapport.v1.DecideManyRequestB\t\xbaH\x06\xc8\x01\x01\xd8\x01\x03R\bquestion\"\x84\x01\n" +
+	"\tcustomers\x18\x01 \x03(\tB\f\xbaH\t\x92\x01\x06\b\x01\x10\xa0\x8d\x06R\tcustomers\x12A\n" +
+	"\bquestion\x18\x02 \x01(\v2\x1d.rapport.v1.DecideManyRequestB\x06\xbaH\x03\xd8\x01\x03R\bquestion\"\x84\x01\n" +
 	"\x14DecideStreamResponse\x12\x1a\n" +
 	"\bcustomer\x18\x01 \x01(\tR\bcustomer\x12:\n" +
 	"\bdecision\x18\x02 \x01(\v2\x1e.rapport.v1.DecideManyResponseR\bdecision\x12\x14\n" +
