@@ -30,9 +30,7 @@ type contactRules struct {
 	profile rules.Profile
 	met     bool // the customer has met anything before
 
-	minute int // of the day by the customer's clock; −1: not looked at
-	local  time.Time
-
+	channel  channelState
 	policies []policyState             // as a whole, by their place in Compiled.Policies
 	keys     map[policyKey]policyState // by what they count by itself
 	times    []int64
@@ -40,6 +38,16 @@ type contactRules struct {
 	// Of the last check that withheld.
 	by    string
 	until int64
+}
+
+// channelState is what holds for every offer in the touchpoint's channel.
+type channelState struct {
+	known        bool
+	doNotDisturb bool
+	noConsent    bool
+	waits        bool
+	by           string // what it waits for
+	until        int64  // 0 if it waits for ever
 }
 
 // policyState is what a policy says; until is 0 where it does not withhold.
@@ -51,7 +59,7 @@ type policyState struct {
 type policyKey struct{ policy, key int }
 
 func (x *contactRules) reset(d *Decider, t *catalog.Touchpoint, r *Request, profile rules.Profile) {
-	x.d, x.t, x.r, x.profile, x.minute = d, t, r, profile, -1
+	x.d, x.t, x.r, x.profile, x.channel = d, t, r, profile, channelState{}
 	x.met = len(r.Pending) > 0 || !r.History.Empty()
 	x.policies = resize(x.policies, len(d.catalog.Policies))
 	clear(x.keys)
@@ -60,28 +68,24 @@ func (x *contactRules) reset(d *Decider, t *catalog.Touchpoint, r *Request, prof
 // release drops what it refers to.
 func (x *contactRules) release() { x.r, x.t, x.profile = nil, nil, nil }
 
-// check returns why a candidate is withheld, ReasonNone if it is not. by and until then
-// say more.
+// check returns why a candidate of the touchpoint is withheld, ReasonNone if it is not.
+// by and until then say more.
 func (x *contactRules) check(s *scratch, o *catalog.Offer, c *catalog.Candidate) Reason {
 	x.by, x.until = "", 0
 	if o.Class == catalog.ClassService {
 		return ReasonNone
 	}
-	ch := &x.d.catalog.Channels[c.Channel]
-	if ch.DoNotDisturb >= 0 {
-		if v := x.profile.Get(ch.DoNotDisturb); v.Known() && v.Flag() || !v.Known() && ch.Outbound {
-			return ReasonDoNotDisturb
-		}
+	if !x.channel.known {
+		x.ask(s)
 	}
-	if o.Class == catalog.ClassMarketing && ch.Consent >= 0 {
-		if v := x.profile.Get(ch.Consent); !v.Known() || !v.Flag() {
-			return ReasonNoConsent
-		}
-	}
-	if ch.Outbound && (ch.QuietHours != nil || len(ch.ContactHours) > 0) {
-		if x.hours(s, ch); x.until != 0 {
-			return ReasonQuietDeferred
-		}
+	switch ch := &x.channel; {
+	case ch.doNotDisturb:
+		return ReasonDoNotDisturb
+	case ch.noConsent && o.Class == catalog.ClassMarketing:
+		return ReasonNoConsent
+	case ch.waits:
+		x.by, x.until = ch.by, ch.until
+		return ReasonQuietDeferred
 	}
 	for _, i := range c.Policies {
 		if until := x.policy(int(i), o, c); until != 0 {
@@ -95,35 +99,62 @@ func (x *contactRules) check(s *scratch, o *catalog.Offer, c *catalog.Candidate)
 	return ReasonNone
 }
 
-// hours sets until when a channel waits, if it does, and what for.
-func (x *contactRules) hours(s *scratch, ch *catalog.Channel) {
-	if x.minute < 0 {
-		x.local = time.UnixMicro(x.r.Now).In(x.d.zone(x.profile))
-		x.minute = x.local.Hour()*60 + x.local.Minute()
+// ask finds out what the customer wants of the channel.
+func (x *contactRules) ask(s *scratch) {
+	ch := &x.d.catalog.Channels[x.t.Channel]
+	x.channel.known = true
+	if ch.DoNotDisturb >= 0 {
+		v := x.profile.Get(ch.DoNotDisturb)
+		x.channel.doNotDisturb = v.Known() && v.Flag() || !v.Known() && ch.Outbound
 	}
-	own := slices.IndexFunc(ch.ContactHours, func(h catalog.ContactHours) bool { return s.rules.Evaluate(h.When) == rules.True })
-	// The end of one wait may lie in the other, which is then what is waited for.
-	at, minute := x.local, x.minute
-	for range 4 {
-		switch {
-		case ch.QuietHours != nil && ch.QuietHours.Contains(minute):
-			x.by, at = "quiet_hours", next(at, ch.QuietHours.Until)
-		case own >= 0 && !ch.ContactHours[own].Hours.Contains(minute):
-			x.by, at = ch.ContactHours[own].ID, next(at, ch.ContactHours[own].Hours.From)
-		default:
-			return
-		}
-		x.until = at.UnixMicro()
-		minute = at.Hour()*60 + at.Minute()
+	if ch.Consent >= 0 {
+		v := x.profile.Get(ch.Consent)
+		x.channel.noConsent = !v.Known() || !v.Flag()
+	}
+	if ch.Outbound && (ch.QuietHours != nil || len(ch.ContactHours) > 0) {
+		x.hours(s, ch)
 	}
 }
 
-// next returns when it is next so many minutes after midnight, by the clock of at.
+// maxWaits is how many ends of hours are looked at, each of which may lie in other hours.
+// More than three are the same ones on another day, but for a change of the clock.
+const maxWaits = 6
+
+// hours says until when a channel waits, if it does, and what for.
+func (x *contactRules) hours(s *scratch, ch *catalog.Channel) {
+	own := slices.IndexFunc(ch.ContactHours, func(h catalog.ContactHours) bool { return s.rules.Evaluate(h.When) == rules.True })
+	// The end of one wait may lie in the other, which is then what is waited for.
+	at := time.UnixMicro(x.r.Now).In(x.d.zone(x.profile))
+	w := &x.channel
+	for range maxWaits {
+		minute := at.Hour()*60 + at.Minute()
+		switch {
+		case ch.QuietHours != nil && ch.QuietHours.Contains(minute):
+			w.waits, w.by, at = true, "quiet_hours", next(at, ch.QuietHours.Until)
+		case own >= 0 && !ch.ContactHours[own].Hours.Contains(minute):
+			w.waits, w.by, at = true, ch.ContactHours[own].ID, next(at, ch.ContactHours[own].Hours.From)
+		default:
+			if w.waits {
+				w.until = at.UnixMicro()
+			}
+			return
+		}
+	}
+	if own >= 0 {
+		w.by = ch.ContactHours[own].ID // they lie in quiet hours
+	}
+}
+
+// next returns when it is next so many minutes after midnight, by the clock of at, or
+// when that clock is changed, if that is sooner.
 func next(at time.Time, minute int) time.Time {
-	year, month, day := at.Date()
-	t := time.Date(year, month, day, minute/60, minute%60, 0, 0, at.Location())
-	if !t.After(at) {
-		t = time.Date(year, month, day+1, minute/60, minute%60, 0, 0, at.Location())
+	wait := minute - at.Hour()*60 - at.Minute()
+	if wait <= 0 {
+		wait += 24 * 60
+	}
+	t := at.Truncate(time.Minute).Add(time.Duration(wait) * time.Minute)
+	if _, end := at.ZoneBounds(); !end.IsZero() && end.Before(t) {
+		return end
 	}
 	return t
 }
@@ -154,7 +185,7 @@ func (x *contactRules) policy(i int, o *catalog.Offer, c *catalog.Candidate) int
 		key.key = int(o.Class)
 	case catalog.PerChannel:
 		key.key = c.Channel
-	case catalog.PerTouchpoint: // this decision's
+	case catalog.PerTouchpoint: // the one
 	case catalog.PerPolicy:
 	}
 	state, ok := x.keys[key]
