@@ -269,19 +269,16 @@ func (d *Decider) rank(ctx context.Context, s *scratch, t *catalog.Touchpoint, r
 	_ = Arbitration{}.Rank(ctx, q) // it never fails
 }
 
-// fallback answers with the scenario's fallback offer, unless that must not be
-// made without a profile.
+// fallback answers with the scenario's fallback offer, unless that must not be made
+// either: care is bound by contact rules, and without a profile by what is not known.
 func (d *Decider) fallback(s *scratch, t *catalog.Touchpoint, r *Request, a *Answer) {
 	c := t.Fallback
 	if c == nil {
 		return
 	}
 	o := &d.catalog.Offers[c.Offer]
-	if (r.Profile == nil || r.Unreserved != nil) && d.closed(o, c.Channel) {
+	if (r.Profile == nil || r.Unreserved != nil) && d.closed(o, c.Channel) || s.contact.check(s, o, c) != ReasonNone {
 		return
-	}
-	if s.contact.check(s, o, c) != ReasonNone {
-		return // what binds contacts binds this one too
 	}
 	content, _ := c.Content.Render(nil) // nothing is computed
 	a.Slate = append(a.Slate, Placement{

@@ -27,7 +27,9 @@ func (d *Decider) fill(s *scratch, t *catalog.Touchpoint, r *Request, a *Answer)
 		}
 		return
 	}
-	queue := d.queue(s, scenario, a)
+	s.best = d.contenders(s, scenario, scenario.ClassOrder, a, s.best[:0])
+	queue := candidateHeap(s.best)
+	heap.Init(&queue)
 	s.chosen = s.chosen[:0]
 	for len(queue) > 0 && len(a.Slate) < q.Slots {
 		x, _ := heap.Pop(&queue).(ranked)
@@ -57,16 +59,8 @@ func (a *Answer) withhold(place int, reason Reason, by string) {
 	a.Details = append(a.Details, Detail{Place: place, By: by})
 }
 
-// queue returns the candidates that may come on the slate, as a heap.
-func (d *Decider) queue(s *scratch, scenario *catalog.Scenario, a *Answer) candidateHeap {
-	s.best = d.contenders(s, scenario, a, s.best[:0])
-	queue := candidateHeap(s.best)
-	heap.Init(&queue)
-	return queue
-}
-
 // contenders appends to queue the candidates that may come on the slate.
-func (d *Decider) contenders(s *scratch, scenario *catalog.Scenario, a *Answer, queue []ranked) []ranked {
+func (d *Decider) contenders(s *scratch, scenario *catalog.Scenario, classOrder bool, a *Answer, queue []ranked) []ranked {
 	q := &s.ranking
 	for i, index := range q.Candidates {
 		if q.Veto[i] {
@@ -78,7 +72,7 @@ func (d *Decider) contenders(s *scratch, scenario *catalog.Scenario, a *Answer, 
 			continue
 		}
 		x := ranked{place: i, score: q.Score[i], tie: mix(q.Seed, uint64(scenario.Candidates[index].Offer))}
-		if scenario.ClassOrder {
+		if classOrder {
 			x.class = o.Class
 		}
 		queue = append(queue, x)
