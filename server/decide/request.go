@@ -99,6 +99,15 @@ const (
 	reasonCount
 )
 
+var reasonNames = [...]string{
+	"NONE", "OFFERED", "NOT_ELIGIBLE", "UNKNOWN", "RULE_ERROR", "PROFILE_UNREADABLE", "VETOED", "RANKED_BELOW", "OWNED",
+	"NOT_VALID", "PREREQUISITE", "DO_NOT_DISTURB", "NO_CONSENT", "QUIET_DEFERRED", "CAPPED", "CAPACITY", "CONTROL_GROUP",
+	"OTHER_CHANNEL", "EXCLUDED", "BELOW_MINIMUM", "OTHER_TOUCHPOINT",
+}
+
+// String returns the name of the reason as the API spells it, without REASON_.
+func (r Reason) String() string { return reasonNames[r] }
+
 // stage says how far a candidate with a reason came.
 func (r Reason) stage() stage {
 	switch r {
