@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"iter"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -56,7 +55,6 @@ var Lints = []struct{ Name, Finds string }{
 	{lintRuleConstant, "a rule, or a part of one, that is always true or always false"},
 	{lintRuleContradiction, "conditions that contradict each other, in a rule or between those that have to hold together"},
 	{lintRuleUnfulfilled, "a rule that is false for every customer it was tried on"},
-	{lintRuleUnknown, "a flag that only events fill, after !: it is unknown until the first event"},
 	{lintScriptUnseen, "a script for staff in a channel where no touchpoint is for staff"},
 	{lintTouchpointUnused, "a touchpoint that no scenario answers for"},
 	{lintTreatmentUnreachable, "a treatment that no touchpoint can show, of an offer that others can"},
@@ -83,7 +81,6 @@ const (
 	lintPolicyUnused         = "policy-unused"
 	lintRuleConstant         = "rule-constant"
 	lintRuleContradiction    = "rule-contradiction"
-	lintRuleUnknown          = "rule-unknown"
 	lintRuleUnfulfilled      = "rule-unfulfilled"
 	lintScriptUnseen         = "script-unseen"
 	lintTouchpointUnused     = "touchpoint-unused"
@@ -335,17 +332,4 @@ func (l *linter) rule(list string, i int, below, condition string) {
 		}
 		l.warnAt(name, list, i, below, f.Line, f.Column, f.Message)
 	}
-	for _, m := range negated.FindAllStringSubmatchIndex(condition, -1) {
-		field := condition[m[2]:m[3]]
-		slot, ok := l.schema.Lookup(field)
-		if !ok || l.schema.Fields()[slot].Batch != "" || strings.Contains(condition, "has(profile."+field+")") {
-			continue
-		}
-		before := condition[:m[0]]
-		l.warnAt(lintRuleUnknown, list, i, below, 1+strings.Count(before, "\n"), 1+len([]rune(before[strings.LastIndexByte(before, '\n')+1:])),
-			fmt.Sprintf("only events fill %s: until the first one it is unknown, and so is the rule; write !(has(profile.%s) && profile.%s)", field, field, field))
-	}
 }
-
-// negated finds fields after a !.
-var negated = regexp.MustCompile(`!\s*profile\.([a-z]+\.[a-z0-9_]+)`)
