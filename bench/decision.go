@@ -29,20 +29,27 @@ type Decision struct {
 	byName string // of the native ranker
 	dir    string
 
+	percent, eligible int // of the candidates
+
 	request decide.Request
 	answer  decide.Answer
 }
 
-// NewDecision sets up one customer who is eligible for all of so many candidates,
-// each with a rule, ranked by a strategy.
-func NewDecision(ctx context.Context, g *Guest, candidates int) (_ *Decision, err error) {
-	d := &Decision{guest: g}
+// NewDecision sets up one customer and so many candidates, each with a rule, of which the
+// customer is eligible for so many in a hundred; they are ranked by a strategy.
+func NewDecision(ctx context.Context, g *Guest, candidates, percent int) (_ *Decision, err error) {
+	d := &Decision{guest: g, percent: percent}
+	for i := range candidates {
+		if eligible(i, percent) {
+			d.eligible++
+		}
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
 		}
 	}()
-	if d.scene, err = newScene(g, candidates); err != nil {
+	if d.scene, err = newSceneOf(g, candidates, percent); err != nil {
 		return nil, err
 	}
 	if d.dir, err = os.MkdirTemp("", "rapport-bench"); err != nil {
@@ -112,7 +119,7 @@ func (d *Decision) openStore(ctx context.Context, schema *profilestore.Schema) e
 // is the limit, and with the Wasm strategy.
 func (d *Decision) Subjects(ctx context.Context) (native, wasm Subject) {
 	candidates := len(d.scene.scenario.Candidates)
-	return Subject{Name: fmt.Sprintf("decision of %d, %s natively", candidates, d.guest.Name), Run: d.decide(ctx, d.native, d.byName)},
+	return Subject{Name: fmt.Sprintf("decision of %d, %d eligible, %s natively", candidates, d.eligible, d.guest.Name), Run: d.decide(ctx, d.native, d.byName)},
 		Subject{Name: "in the sandbox", Run: d.decide(ctx, d.wasm, d.ranker.Info().Name), Settle: settle(d.ranker), Goal: d.goal(candidates)}
 }
 
@@ -120,6 +127,7 @@ func (d *Decision) Subjects(ctx context.Context) (native, wasm Subject) {
 func (d *Decision) goal(candidates int) Goal {
 	small := d.guest.Name == "pvcl"
 	switch {
+	case d.percent < 100: // the curve
 	case candidates == 100 && small:
 		return Goal{Ratio: 2}
 	case candidates == 100:
@@ -140,7 +148,7 @@ func (d *Decision) decide(ctx context.Context, by *decide.Decider, rankedBy stri
 		}
 		d.request.Profile = view.At(d.request.Now)
 		by.Decide(ctx, &d.request, &d.answer)
-		if len(d.answer.Degradations) > 0 || d.answer.RankedBy.Name != rankedBy || len(d.answer.Slate) != 3 {
+		if len(d.answer.Degradations) > 0 || d.answer.RankedBy.Name != rankedBy || len(d.answer.Slate) != min(3, d.eligible) {
 			return fmt.Errorf("a degraded decision: ranked by %s, %d offers, %v", d.answer.RankedBy.Name, len(d.answer.Slate), d.answer.Degradations)
 		}
 		return nil

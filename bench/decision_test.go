@@ -13,10 +13,14 @@ import (
 // the same with the native one.
 func BenchmarkDecision(b *testing.B) {
 	for _, guest := range shared.get(b).All() {
-		for _, candidates := range sizes {
-			b.Run(fmt.Sprintf("%s/candidates=%d", guest.Name, candidates), func(b *testing.B) {
+		for i := range 3 * len(sizes) {
+			candidates, percent := sizes[i/3], shares[i%3]
+			if percent < 100 && guest.Name != "pvcl" {
+				continue
+			}
+			b.Run(fmt.Sprintf("%s/candidates=%d/eligible=%d%%", guest.Name, candidates, percent), func(b *testing.B) {
 				ctx := context.Background()
-				d, err := bench.NewDecision(ctx, guest, candidates)
+				d, err := bench.NewDecision(ctx, guest, candidates, percent)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -42,13 +46,16 @@ func BenchmarkDecision(b *testing.B) {
 // sizes are the numbers of candidates that are measured.
 var sizes = []int{10, 100, 1000, 10_000}
 
+// shares are how many percent of the candidates the customer is eligible for.
+var shares = []int{100, 10, 1}
+
 // TestDecisionLayer runs the layer a few times, so that it can't rot between
 // benchmark runs, and holds strategies to their budget of allocations: none that
 // the same decision without Wasm does not make.
 func TestDecisionLayer(t *testing.T) {
 	ctx := context.Background()
 	for _, guest := range shared.get(t).All() {
-		d, err := bench.NewDecision(ctx, guest, 100)
+		d, err := bench.NewDecision(ctx, guest, 100, 100)
 		if err != nil {
 			t.Fatal(err)
 		}

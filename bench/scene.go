@@ -36,12 +36,16 @@ const (
 		"1,40,yes,private,2020-01-01T00:00:00Z,4000.5,0.07\n"
 )
 
-func newScene(g *Guest, candidates int) (*scene, error) {
+func newScene(g *Guest, candidates int) (*scene, error) { return newSceneOf(g, candidates, 100) }
+
+// newSceneOf returns a scene in which the customer is eligible for so many of a hundred
+// candidates.
+func newSceneOf(g *Guest, candidates, percent int) (*scene, error) {
 	schema, problems := catalog.ReadSchema("schema.yaml", []byte(sceneSchema))
 	if len(problems) > 0 {
 		return nil, fmt.Errorf("bench: schema: %v", problems)
 	}
-	compiled, _, problems := catalog.Compile([]catalog.File{{Name: "catalog.yaml", Content: []byte(sceneCatalog(g.Name, candidates))}}, schema, nil)
+	compiled, _, problems := catalog.Compile([]catalog.File{{Name: "catalog.yaml", Content: []byte(sceneCatalog(g.Name, candidates, percent))}}, schema, nil)
 	if len(problems) > 0 {
 		return nil, fmt.Errorf("bench: catalogue: %v", problems)
 	}
@@ -50,7 +54,7 @@ func newScene(g *Guest, candidates int) (*scene, error) {
 
 // sceneCatalog is of offers priced 10 to 99, every fifth of which has no price, and
 // every second of which is for those who use much data.
-func sceneCatalog(strategy string, candidates int) string {
+func sceneCatalog(strategy string, candidates, percent int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "channels: [{id: web, direction: inbound, cost: 0.01}]\n"+
 		"touchpoints: [{id: web.home, channel: web, slots: 3}]\n"+
@@ -60,12 +64,20 @@ func sceneCatalog(strategy string, candidates int) string {
 		if i%5 != 4 {
 			attributes = fmt.Sprintf("attributes: {price: %d, data: %t}, ", 10+i%90, i%2 == 0)
 		}
+		arpu := i % 20
+		if !eligible(i, percent) {
+			arpu += 40 // what the customer spends
+		}
 		fmt.Fprintf(&b, "  - {id: offer%d, group: g%d, class: marketing, value: %d, boost: %d, propensity: {field: marketing.propensity, start: 0.05}, "+
 			"eligible: 'profile.value.arpu > %d && profile.usage.data_mb > %d', %streatments: [{channel: web, content: text%d}]}\n",
-			i, i%7, 5+i%40, i%50, i%20, 10*(i%30), attributes, i)
+			i, i%7, 5+i%40, i%50, arpu, 10*(i%30), attributes, i)
 	}
 	return b.String()
 }
+
+// eligible reports whether the customer is eligible for a candidate of a scene where
+// that is so for so many of a hundred, which are spread over all.
+func eligible(i, percent int) bool { return i*37%100 < percent }
 
 // values are a customer's, by slot.
 type values []profilestore.Value
