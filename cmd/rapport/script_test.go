@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -22,6 +23,8 @@ import (
 	"rapport/server/sandbox"
 	"rapport/server/sandbox/abitest/faulty"
 )
+
+var update = flag.Bool("update", false, "rewrite what transcripts compare output with")
 
 func TestMain(m *testing.M) {
 	if sandbox.IsCompiler() { // of a server in the process of the tests
@@ -59,6 +62,7 @@ func TestScript(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		UpdateScripts:       *update,
 		Setup:               setupScript,
 		Condition: func(name string) (bool, error) {
 			if name == "shared" {
