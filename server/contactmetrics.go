@@ -18,8 +18,8 @@ func contactMetric(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	ledgerPending      = contactMetric("rapport_ledger_pending_contacts", "Contacts that decisions have promised and of which nothing was reported yet, as far as anybody has looked.")
-	ledgerReservations = contactMetric("rapport_ledger_reservations", "Reservations that have not expired, as far as anybody has looked.")
+	ledgerPending      = contactMetric("rapport_ledger_pending_contacts", "Contacts that decisions have promised and of which nothing was reported yet.")
+	ledgerReservations = contactMetric("rapport_ledger_reservations", "Reservations that have not expired.")
 	ledgerCustomers    = contactMetric("rapport_ledger_customers", "Customers with pending contacts, or being decided for.")
 	ledgerPlaces       = contactMetric("rapport_ledger_reserved_places", "Places of capacities that are reserved.")
 	ledgerReserved     = contactMetric("rapport_ledger_reserved_total", "Reservations made.")
@@ -30,7 +30,7 @@ var (
 	ledgerFailures     = contactMetric("rapport_ledger_write_failures_total", "Writes and syncs of the ledger that failed.")
 	ledgerWritable     = contactMetric("rapport_ledger_writable", "0 while the ledger can't be written, and nothing that is limited is offered.")
 	ledgerBytes        = contactMetric("rapport_ledger_bytes", "Bytes in the files of the ledger, and of them those that are needed.", "what")
-	capacityPlaces     = contactMetric("rapport_capacity_places", "Places in the present period of each capacity of the catalogue in service: free, reserved as far as anybody has looked, and taken for good.", "capacity", "state")
+	capacityPlaces     = contactMetric("rapport_capacity_places", "Places in the present period of each capacity of the catalogue in service: free, reserved (as of the last second), and taken for good.", "capacity", "state")
 	channelLoad        = contactMetric("rapport_channel_load", "The load of a channel, as it was reported last; 0 where no report holds.", "channel")
 )
 

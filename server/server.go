@@ -37,6 +37,7 @@ type Server struct {
 	counting   sync.Mutex // held while segments are counted
 	tokens     *tokens
 	ledger     *ledger.Ledger
+	ledgerTime ledgerTime
 	loads      loads
 	metrics    *metrics
 	handler    http.Handler
@@ -94,6 +95,7 @@ func Open(ctx context.Context, config Config) (_ *Server, err error) {
 	if s.ledger, err = ledger.Open(s.folder.path("ledger"), ledger.Options{Logger: s.log, FS: config.ledgerFS}); err != nil {
 		return nil, err
 	}
+	s.ledgerTime.start(s.ledger, s.now)
 	if s.catalogs, err = catalog.OpenStore(s.folder.path("catalog")); err != nil {
 		return nil, err
 	}
@@ -236,6 +238,7 @@ func (s *Server) Close() error {
 	ctx := context.WithoutCancel(s.ctx)
 	s.swap(nil)
 	s.background.Wait()
+	s.ledgerTime.end()
 	var errs []error
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
