@@ -131,8 +131,8 @@ func (k known) names() []string {
 
 // hold takes the customer's lock, then reads what is pending, and only then the profile
 // again, which may have changed since, and with it who the customer is: what is reported
-// between the two is in both, and would be in neither the other way round. For the lock it waits half of what is left of
-// the deadline; the other half is for the answer.
+// between the two is in both, and would be in neither the other way round. For the lock it
+// waits half of what is left of the deadline; the other half is for the answer.
 func (s decisions) hold(ctx context.Context, d *decision) (held *ledger.Hold, pending []ledger.Contact, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Until(d.request.Deadline)/2)
 	defer cancel()
