@@ -296,9 +296,15 @@ func TestConcurrent(t *testing.T) {
 	for i, name := range []string{"reserved", "committed", "late", "again", "given up", "steps back", "never reported"} {
 		t.Logf("%6d %s", c.counts[i].Load(), name)
 	}
+	// How often depends on how the callers are scheduled, so the short form, which runs in
+	// CI, asks for a tenth of what the long one does.
+	enough := int64(100)
+	if *callsFlag >= 6000 {
+		enough = 1000
+	}
 	if *callsFlag >= 1500 {
 		for i := range len(limitKinds) + len(capacityKinds) {
-			if c.reached[i].Load() < 1000 {
+			if c.reached[i].Load() < enough {
 				t.Errorf("limit %d was reached %d times only", i, c.reached[i].Load())
 			}
 		}
