@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -671,9 +672,21 @@ func newest(t *walk, dir string) (string, int64) {
 	return "", 0
 }
 
+// copyDir copies the files of a ledger as a crash would leave them, from the first to the
+// last. Where one is gone before its turn, what was alive in it is at the end of another,
+// and the copy begins anew.
 func copyDir(t interface{ Fatal(args ...any) }, from, to string) {
-	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
-		t.Fatal(err)
+	for {
+		err := os.CopyFS(to, os.DirFS(from))
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		if err := os.RemoveAll(to); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
