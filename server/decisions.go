@@ -215,7 +215,7 @@ func (s decisions) answer(ctx context.Context, q *question, respond func(*decisi
 		return 0, &argumentError{"dry_run.time", "it is not a valid time"}
 	}
 	r := &d.request
-	r.Touchpoint, r.Slots = d.at[0].Touchpoint, d.at[0].Slots
+	r.At = d.at[0]
 	if r.Context, err = readContext(l.compiled, q.context); err != nil {
 		return 0, err
 	}

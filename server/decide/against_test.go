@@ -207,7 +207,7 @@ func put(d *decide.Decider, r decide.Request, ats []decide.At, many, one bool, l
 		d.DecideMany(context.Background(), &r, ats, one, answers)
 		return places.left
 	}
-	r.Touchpoint, r.Slots = ats[0].Touchpoint, ats[0].Slots
+	r.At = ats[0]
 	d.Decide(context.Background(), &r, &answers[0])
 	return places.left
 }

@@ -64,7 +64,7 @@ offers:
 		at, _ := compiled.Touchpoint(x.touchpoint)
 		places := &counted{}
 		var a decide.Answer
-		d.Decide(context.Background(), &decide.Request{Touchpoint: at, Profile: x.profile, Places: places}, &a)
+		d.Decide(context.Background(), &decide.Request{At: decide.At{Touchpoint: at}, Profile: x.profile, Places: places}, &a)
 		var slate, without []string
 		for _, p := range a.Slate {
 			slate = append(slate, compiled.Offers[p.Offer].ID+": "+p.Content+" / "+p.Script)

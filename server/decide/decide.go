@@ -76,6 +76,7 @@ func (d *Decider) Decide(ctx context.Context, r *Request, a *Answer) {
 	if !d.compete(ctx, s, t, r, a) {
 		return
 	}
+	s.observe(r, 0)
 	d.fill(s, t, r, a)
 	a.finish()
 	if len(a.Slate) == 0 {
@@ -111,6 +112,13 @@ func (d *Decider) compete(ctx context.Context, s *scratch, t *catalog.Touchpoint
 		}
 	}
 	return true
+}
+
+// observe shows what was ranked to who wants to see it.
+func (s *scratch) observe(r *Request, at int) {
+	if r.Observe != nil {
+		r.Observe(at, &s.ranking, s.places)
+	}
 }
 
 // finish counts the candidates by reason.
@@ -241,7 +249,10 @@ func (d *Decider) rank(ctx context.Context, s *scratch, t *catalog.Touchpoint, r
 	q := &s.ranking
 	n := len(q.Candidates)
 	q.Score, q.Reason, q.Veto = resize(q.Score, n), resize(q.Reason, n), resize(q.Veto, n)
-	ranker := d.rankers[t.Scenario]
+	ranker := r.Ranker
+	if ranker == nil {
+		ranker = d.rankers[t.Scenario]
+	}
 	if c, ok := ranker.(Chooser); ok {
 		ranker = c.Choose(r.Customer)
 	}

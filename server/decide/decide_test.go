@@ -333,7 +333,7 @@ func TestSlateIsTheAnswer(t *testing.T) {
 		}
 		var a decide.Answer
 		d.Decide(context.Background(), &decide.Request{
-			Seed: rapid.Uint64().Draw(t, "seed"), Slots: rapid.IntRange(0, 3).Draw(t, "asked"),
+			At: decide.At{Slots: rapid.IntRange(0, 3).Draw(t, "asked")}, Seed: rapid.Uint64().Draw(t, "seed"),
 			Profile: profile{profilestore.Number(rapid.SampledFrom([]float64{10, 60}).Draw(t, "arpu")), {}, {}},
 		}, &a)
 		offered := []int32{}

@@ -10,12 +10,6 @@ import (
 	"rapport/server/catalog"
 )
 
-// At is a touchpoint that a question names.
-type At struct {
-	Touchpoint int // in Compiled.Touchpoints
-	Slots      int // at most so many offers; 0: as many as the touchpoint has
-}
-
 // DecideMany answers for several touchpoints at once, as if one slate were divided
 // among them: no offer is made twice, and what excludes another does so wherever it is.
 // An offer that competes in several channels keeps one, by the scenario's channel choice;
@@ -28,7 +22,7 @@ type At struct {
 //
 // If the scenario of any of the touchpoints orders by class, all do.
 //
-// r.Touchpoint and r.Slots are not looked at. answers has one answer for each of ats.
+// r.At is not looked at. answers has one answer for each of ats.
 func (d *Decider) DecideMany(ctx context.Context, r *Request, ats []At, one bool, answers []Answer) {
 	m := many{d: d, r: r, one: one, channel: -1, sides: make([]side, len(ats)), rivals: make(map[int][]contender)}
 	for i, at := range ats {
@@ -36,8 +30,9 @@ func (d *Decider) DecideMany(ctx context.Context, r *Request, ats []At, one bool
 		side.t, side.a, side.s = &d.catalog.Touchpoints[at.Touchpoint], &answers[i], d.acquire()
 		defer d.release(side.s)
 		side.r = *r
-		side.r.Touchpoint, side.r.Slots = at.Touchpoint, at.Slots
+		side.r.At = at
 		side.competes = d.compete(ctx, side.s, side.t, &side.r, side.a)
+		side.s.observe(r, i)
 		if side.competes {
 			m.classOrder = m.classOrder || d.catalog.Scenarios[side.t.Scenario].ClassOrder
 		}

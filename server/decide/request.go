@@ -11,11 +11,10 @@ import (
 // rankers. The decision is a function of it: the same request gives the same
 // answer, as long as no deadline cuts it short.
 type Request struct {
-	Now        int64  // microseconds since the Unix epoch
-	Seed       uint64 // decides ties, and the strategy's random numbers
-	Customer   uint64 // a hash of who it is; for Chooser.Choose
-	Touchpoint int    // in Compiled.Touchpoints
-	Slots      int    // at most so many offers; 0: as many as the touchpoint has
+	At              // what Decide answers; DecideMany is told by its own arguments
+	Now      int64  // microseconds since the Unix epoch
+	Seed     uint64 // decides ties, and the strategy's random numbers
+	Customer uint64 // a hash of who it is; for Chooser.Choose
 
 	// Profile is the customer's profile; nil if it could not be read. Of a
 	// customer of whom nothing is known it is a profile of unknown values.
@@ -45,11 +44,26 @@ type Request struct {
 	// Deadline is when the answer must be there; zero: never.
 	Deadline time.Time
 
-	// Fuel is the most that the strategy may use; 0: what its limit and the
-	// deadline allow. It is what Answer.FuelLimit was, for a replay.
-	Fuel int64
-
 	Dry bool // a dry run: it has no effect on any other decision
+
+	// Observe, if not nil, is called for each touchpoint whose candidates have been
+	// ranked, with its place in the question, for those who explain: the ranking is
+	// filled and its candidates stand at places in Touchpoint.Candidates. Nothing of
+	// the two may be changed, or kept after the call.
+	Observe func(at int, q *Ranking, places []int32)
+}
+
+// At is a touchpoint that a question names, and how it is to be answered.
+type At struct {
+	Touchpoint int // in Compiled.Touchpoints
+	Slots      int // at most so many offers; 0: as many as the touchpoint has
+
+	// Ranker ranks in place of the scenario's; nil: the scenario's. A replay gives
+	// who ranked then.
+	Ranker Ranker
+	// Fuel is the most that the strategy may use; 0: what its limit and the
+	// deadline allow. A replay gives what Answer.FuelLimit was.
+	Fuel int64
 }
 
 // Contact is one slate in one channel.

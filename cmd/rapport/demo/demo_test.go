@@ -338,7 +338,7 @@ func TestFeaturedCustomer(t *testing.T) {
 	for _, now := range []time.Time{saturday, saturday.AddDate(0, 0, 3), saturday.AddDate(5, 2, 0)} {
 		var a decide.Answer
 		d.Decide(context.Background(), &decide.Request{
-			Now: now.UnixMicro(), Seed: 1, Touchpoint: place, Profile: p, Context: o.context(nil),
+			At: decide.At{Touchpoint: place}, Now: now.UnixMicro(), Seed: 1, Profile: p, Context: o.context(nil),
 		}, &a)
 		groups, classes := make(map[string]bool), make(map[catalog.Class]bool)
 		for _, x := range a.Slate {
