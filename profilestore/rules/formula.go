@@ -23,6 +23,8 @@ type Formula struct {
 	kind profilestore.Kind
 	run  func(*frame) (profilestore.Value, state) // nil: only cel-go can evaluate it
 	prog cel.Program
+
+	reads Reads
 }
 
 // CompileValue compiles an expression whose value is of a kind: a number (also a whole
@@ -52,7 +54,7 @@ func (e *Env) CompileValue(expr string, kind profilestore.Kind) (*Formula, error
 	if f.prog, err = e.lang.program(tree, part); err != nil {
 		return nil, wholeError(expr, "%v", err)
 	}
-	f.run = e.lang.newCompiler(tree, part).value(part)
+	f.run, f.reads = e.lang.newCompiler(tree, part).value(part), e.lang.reads(part)
 	return f, nil
 }
 

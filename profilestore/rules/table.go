@@ -30,9 +30,10 @@ type Table struct {
 
 // atom is an atomic condition.
 type atom struct {
-	text string
-	prog cel.Program
-	code code // nil: only cel-go can evaluate it
+	text  string
+	prog  cel.Program
+	code  code // nil: only cel-go can evaluate it
+	reads Reads
 }
 
 // Conditions returns how many different atomic conditions there are.
@@ -145,7 +146,7 @@ func (c *conditions) add(tree *ast.AST, parts []ast.Expr) (Rule, error) {
 		if a.prog, err = c.lang.program(tree, p); err != nil {
 			return Rule{}, fmt.Errorf("%s: %w", a.text, err)
 		}
-		a.code = c.lang.newCompiler(tree, p).condition(p)
+		a.code, a.reads = c.lang.newCompiler(tree, p).condition(p), c.lang.reads(p)
 	}
 	r := Rule{atoms: make([]int32, 0, len(found))}
 	used := make(map[int32]bool, len(found))

@@ -1,0 +1,57 @@
+package rules
+
+import (
+	"slices"
+
+	"cel.dev/cel-go/common/ast"
+)
+
+// Reads are what an expression may read, whether it does for a given customer or not:
+// also what stands behind an && that was decided before. What is only asked for with
+// has(…) is among it. The lists are ascending and without repetitions; do not modify
+// them.
+type Reads struct {
+	Slots   []int // of fields of the profile
+	Context []int // inputs of [NewEnv], by their places
+	Tables  []int // reference tables, by their places in the schema
+	Now     bool  // the time of the decision
+}
+
+// Reads returns what an atomic condition reads.
+func (t *Table) Reads(i int) Reads { return t.atoms[i].reads }
+
+// Reads returns what a formula reads.
+func (f *Formula) Reads() Reads { return f.reads }
+
+// Reads returns what an expression that is shown to people reads.
+func (t *Text) Reads() Reads { return t.formula.reads }
+
+// reads returns what a part of a checked tree reads.
+func (l *language) reads(part ast.Expr) Reads {
+	var r Reads
+	ast.PreOrderVisit(part, ast.NewExprVisitor(func(e ast.Expr) {
+		switch e.Kind() {
+		case ast.SelectKind:
+			// No variable of a comprehension has the name of a root: see walkComprehension.
+			c := compiler{lang: l}
+			switch slot, input, ok := c.place(e); {
+			case ok && slot >= 0:
+				r.Slots = append(r.Slots, slot)
+			case ok:
+				r.Context = append(r.Context, input)
+			}
+		case ast.IdentKind:
+			r.Now = r.Now || e.AsIdent() == "now"
+		case ast.CallKind:
+			if i := slices.Index(l.tables, e.AsCall().FunctionName()); i >= 0 {
+				r.Tables = append(r.Tables, i)
+			}
+		case ast.LiteralKind, ast.ListKind, ast.MapKind, ast.StructKind, ast.ComprehensionKind, ast.UnspecifiedExprKind:
+		}
+	}))
+	for _, list := range []*[]int{&r.Slots, &r.Context, &r.Tables} {
+		slices.Sort(*list)
+		*list = slices.Clip(slices.Compact(*list))
+	}
+	return r
+}
