@@ -2,8 +2,49 @@ package profilestore
 
 import (
 	"encoding/binary"
+	"errors"
 	"math"
 )
+
+// AppendBinary appends the history in a form that [DecodeHistory] reads: one byte where
+// there is none. It implements encoding.BinaryAppender.
+func (h History) AppendBinary(dst []byte) ([]byte, error) {
+	n := 0
+	for _, m := range h.members {
+		if m != nil {
+			n++
+		}
+	}
+	dst = append(dst, byte(n))
+	for _, m := range h.members {
+		if m != nil {
+			dst = m.append(dst)
+		}
+	}
+	return dst, nil
+}
+
+// DecodeHistory reads a history that [History.AppendBinary] wrote, as it is at a moment,
+// microseconds since the Unix epoch, and returns what follows it. It keeps nothing of b.
+func DecodeHistory(b []byte, now int64) (h History, rest []byte, err error) {
+	r := reader{b: b}
+	h.now = now
+	n := int(r.byte())
+	if n > len(h.members) {
+		return History{}, nil, errNotAHistory
+	}
+	for i := range n {
+		if h.members[i] = r.history(); h.members[i] == nil {
+			return History{}, nil, errNotAHistory
+		}
+	}
+	if r.bad {
+		return History{}, nil, errNotAHistory
+	}
+	return h, r.b, nil
+}
+
+var errNotAHistory = errors.New("profilestore: not an encoded history")
 
 // append appends the record's section of the history: one byte where there is none.
 func (h *history) append(dst []byte) []byte {

@@ -257,6 +257,7 @@ func (d *Decider) rank(ctx context.Context, s *scratch, t *catalog.Touchpoint, r
 		ranker = c.Choose(r.Customer)
 	}
 	a.RankedBy = ranker.Info()
+	a.Strategy = a.RankedBy
 	if n == 0 {
 		return
 	}
@@ -295,7 +296,7 @@ func (d *Decider) fallback(s *scratch, t *catalog.Touchpoint, r *Request, a *Ans
 	a.Slate = append(a.Slate, Placement{
 		Offer: c.Offer, Channel: c.Channel, Content: content,
 		Propensity: o.Propensity.Start, Value: o.Value, Weight: c.Weight, Lever: o.Lever,
-		Fallback: true,
+		Probability: 1, Fallback: true,
 	})
 	a.Degradations = append(a.Degradations, Degradation{Step: StepFallback})
 }

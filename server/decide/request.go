@@ -122,6 +122,18 @@ var reasonNames = [...]string{
 // String returns the name of the reason as the API spells it, without REASON_.
 func (r Reason) String() string { return reasonNames[r] }
 
+// Valid reports whether it is one of the reasons.
+func (r Reason) Valid() bool { return r < reasonCount }
+
+// Reasons returns all reasons that there are, ReasonNone first.
+func Reasons() []Reason {
+	out := make([]Reason, reasonCount)
+	for i := range out {
+		out[i] = Reason(i)
+	}
+	return out
+}
+
 // stage says how far a candidate with a reason came.
 func (r Reason) stage() stage {
 	switch r {
@@ -182,8 +194,9 @@ type Answer struct {
 	// Details say more of some candidates that were withheld, ascending by place.
 	Details []Detail
 
-	RankedBy     RankerInfo
-	Degradations []Degradation
+	// Strategy is who was to rank, RankedBy who did.
+	Strategy, RankedBy RankerInfo
+	Degradations       []Degradation
 
 	// What the strategy was given and what it used, also if it failed.
 	FuelLimit, FuelUsed int64
@@ -230,6 +243,10 @@ type Placement struct {
 
 	// The parts of standard arbitration.
 	Propensity, Value, Weight, Lever float64
+
+	// Probability is with which the place was filled with this offer: less than 1
+	// where a draw by the seed decided.
+	Probability float64
 
 	Fallback bool // it is the scenario's fallback
 }

@@ -141,6 +141,7 @@ func (d *Decider) place(s *scratch, i int, candidates []catalog.Candidate, a *An
 	p := Placement{
 		Offer: c.Offer, Channel: c.Channel, Content: s.content, Script: s.script, Score: q.Score[i],
 		Propensity: q.Propensity[i], Value: q.Value[i], Weight: q.Weight[i], Lever: q.Lever[i],
+		Probability: 1,
 	}
 	if code := q.Reason[i]; int(code) < len(a.RankedBy.Reasons) {
 		p.Reason = a.RankedBy.Reasons[code]
