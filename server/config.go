@@ -10,6 +10,7 @@ import (
 
 	"rapport/profilestore"
 	"rapport/sdk/abi"
+	"rapport/server/decisionlog"
 	"rapport/server/ledger"
 	"rapport/server/sandbox"
 )
@@ -57,10 +58,12 @@ type Config struct {
 	Version string       // of the program, for people
 
 	// For tests: the clock of decisions, events and circuit breakers; what stands
-	// between the store and its engine; how the ledger writes. Nil: nothing else.
+	// between the store and its engine; how the ledger writes; who sees the decisions.
+	// Nil: nothing else.
 	now      func() time.Time
 	engine   func(profilestore.Engine) profilestore.Engine
 	ledgerFS ledger.FS
+	decided  func(*decisionlog.Record)
 }
 
 // Defaults of Config.

@@ -15,6 +15,7 @@ import (
 	rapportv1 "rapport/server/api/rapport/v1"
 	"rapport/server/catalog"
 	"rapport/server/decide"
+	"rapport/server/decisionlog"
 	"rapport/server/ledger"
 )
 
@@ -96,12 +97,10 @@ func (s decisions) runClosed(ctx context.Context, q *question, d *decision, err 
 
 // met gives the decision what the customer met, and what others have promised.
 func (d *decision) met(pending []ledger.Contact) {
+	d.metRead = true
 	for i := range pending {
 		p := &pending[i]
 		d.request.Pending = append(d.request.Pending, decide.Contact{Time: p.Time, Channel: p.Channel, Touchpoint: p.Touchpoint, Items: p.Items})
-	}
-	if d.who.view != nil {
-		d.request.History = d.who.view.At(d.request.Now).History()
 	}
 }
 
@@ -157,7 +156,8 @@ func (s decisions) hold(ctx context.Context, d *decision) (held *ledger.Hold, pe
 				return nil, nil, fmt.Errorf("%w: %w", errReadAgain, err)
 			}
 		}
-		d.who.view, d.request.Customer, d.request.Profile = view, customerHash(view.Customer()), view.At(d.request.Now)
+		d.who.view = view
+		meet(view, &d.request)
 		if slices.Equal(d.who.names(), known) {
 			return held, pending, nil
 		}
@@ -266,6 +266,7 @@ type places struct {
 	hold    *ledger.Hold                    // what is taken is the hold's; or, for a dry run:
 	free    func(ledger.Place, int64) int64 // how many are left
 	taken   []taken
+	asked   []decisionlog.PlaceAsked
 }
 
 // taken is a place that a decision took, for one offer or, where a contact takes one
@@ -288,6 +289,15 @@ func (p *places) find(capacity, offer, channel int) *taken {
 
 // Take implements decide.Places.
 func (p *places) Take(capacity, offer, channel int) bool {
+	ok := p.take(capacity, offer, channel)
+	c := p.catalog
+	p.asked = append(p.asked, decisionlog.PlaceAsked{
+		Capacity: c.Capacities[capacity].ID, Offer: c.Offers[offer].ID, Channel: c.Channels[channel].ID, Taken: ok,
+	})
+	return ok
+}
+
+func (p *places) take(capacity, offer, channel int) bool {
 	if t := p.find(capacity, offer, channel); t != nil {
 		t.uses++
 		return true

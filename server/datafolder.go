@@ -82,7 +82,7 @@ func openDataFolder(dir string) (_ *dataFolder, err error) {
 	}
 	for sub, mode := range map[string]os.FileMode{
 		"snapshots": 0o750, "deltas": 0o750, "journal": 0o750, "catalog": 0o750, "strategies": 0o750,
-		"audit": 0o750, "tables": 0o750, "ledger": 0o750, "wasm-cache": 0o700, "keys": 0o700,
+		"audit": 0o750, "tables": 0o750, "ledger": 0o750, "decisions": 0o750, "wasm-cache": 0o700, "keys": 0o700,
 	} {
 		if err := os.MkdirAll(d.path(sub), mode); err != nil {
 			return nil, fmt.Errorf("data folder: %w", err)

@@ -70,6 +70,7 @@ type decision struct {
 	request  decide.Request
 	answers  []decide.Answer // by at
 	contacts []contact       // that the answers make
+	metRead  bool            // what others have promised was read
 	who      known
 	readErr  error // why the profile could not be read
 }
@@ -228,6 +229,7 @@ func (s decisions) answer(ctx context.Context, q *question, respond func(*decisi
 	respond(&d)
 	took = time.Since(started)
 	s.note(&d, took)
+	s.remember(q, &d, took)
 	return took, nil
 }
 
@@ -296,8 +298,14 @@ func (s decisions) identify(identity string, r *decide.Request) (known, error) {
 		r.Customer = customerHash(identity)
 		return known{identity: identity}, err
 	}
-	r.Customer, r.Profile = customerHash(view.Customer()), view.At(r.Now)
+	meet(view, r)
 	return known{identity: identity, view: view}, err
+}
+
+// meet gives a decision what is known of a customer.
+func meet(view *profilestore.View, r *decide.Request) {
+	reading := view.At(r.Now)
+	r.Customer, r.Profile, r.History = customerHash(view.Customer()), reading, reading.History()
 }
 
 // begin sets the decision's time, seed and deadline and returns its id. A real
@@ -459,23 +467,13 @@ func (s decisions) touchpointDecision(q *question, d *decision, i int) *rapportv
 		res.Withheld = withheld(c, t, a)
 	}
 	for _, step := range a.Degradations {
-		detail, fault := "", ""
-		switch {
-		case step.Err != nil:
-			detail = step.Err.Error()
-			switch step.Step { //nolint:exhaustive // the error says all of the others
-			case decide.StepStrategyFailed:
-				fault = faultKind(step.Err)
-			case decide.StepNotReserved:
-				detail = unreservedDetail(step.Err)
-			}
-		case step.Step == decide.StepProfileUnreadable && d.readErr != nil:
-			detail = "the profile could not be read"
-			if errors.Is(d.readErr, errReadLate) || errors.Is(d.readErr, errReadBusy) {
-				detail = d.readErr.Error()
-			}
+		fault := ""
+		if step.Step == decide.StepStrategyFailed {
+			fault = faultKind(step.Err)
 		}
-		res.Degradations = append(res.Degradations, &rapportv1.Degradation{Kind: rapportv1.DegradationKind(step.Step), Detail: detail, Fault: fault})
+		res.Degradations = append(res.Degradations, &rapportv1.Degradation{
+			Kind: rapportv1.DegradationKind(step.Step), Detail: degradationDetail(step, d.readErr), Fault: fault,
+		})
 	}
 	return res
 }

@@ -1,9 +1,11 @@
 package server
 
 import (
+	"context"
 	"time"
 
 	"rapport/profilestore"
+	"rapport/server/decisionlog"
 	"rapport/server/ledger"
 )
 
@@ -12,6 +14,14 @@ func (c *Config) SetClock(now func() time.Time) { c.now = now }
 
 // SetEngine puts something between the store and its engine.
 func (c *Config) SetEngine(wrap func(profilestore.Engine) profilestore.Engine) { c.engine = wrap }
+
+// SetDecided sets who sees each decision as it is kept.
+func (c *Config) SetDecided(f func(*decisionlog.Record)) { c.decided = f }
+
+// Replay makes a decision again.
+func (s *Server) Replay(ctx context.Context, r *decisionlog.Record, w decisionlog.With) (*decisionlog.Replay, error) {
+	return decisionlog.Replayer{Sources: s.replays}.Replay(ctx, r, w)
+}
 
 // SetLedgerFS sets how the ledger writes.
 func (c *Config) SetLedgerFS(fs ledger.FS) { c.ledgerFS = fs }

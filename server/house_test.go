@@ -136,10 +136,12 @@ func open(t testing.TB, dir string, change func(*server.Config)) *house {
 	if change != nil {
 		change(&config)
 	}
+	r := replayAll(t, &config)
 	s, err := server.Open(context.Background(), config)
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.server.Store(s)
 	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 
 	"rapport/server/catalog"
 	"rapport/server/decide"
+	"rapport/server/decisionlog"
 	"rapport/server/sandbox"
 )
 
@@ -21,8 +22,9 @@ type live struct {
 	version  *catalog.Version
 	compiled *catalog.Compiled
 	decider  *decide.Decider
-	bindings []*binding      // all that rank, of all scenarios
-	shadows  *shadows        // nil if nothing is in shadow
+	bindings []*binding // all that rank, of all scenarios
+	shadows  *shadows   // nil if nothing is in shadow
+	reads    *decisionlog.Reads
 	follows  map[string]bool // names of which scenarios use the live version
 
 	// problems say which strategies are in service and can't be used; what is
@@ -41,7 +43,7 @@ type live struct {
 // caller to see to, before. But that a candidate does not fit that is new in changed
 // is an error.
 func (s *Server) newLive(ctx context.Context, v *catalog.Version, c *catalog.Compiled, changed map[string]release) (_ *live, err error) {
-	l := &live{version: v, compiled: c, follows: make(map[string]bool)}
+	l := &live{version: v, compiled: c, reads: s.readsOf(c), follows: make(map[string]bool)}
 	l.uses.Store(1)
 	defer func() {
 		if err != nil {

@@ -37,6 +37,7 @@ type Server struct {
 	counting   sync.Mutex // held while segments are counted
 	tokens     *tokens
 	ledger     *ledger.Ledger
+	replays    *replaySources
 	ledgerTime ledgerTime
 	loads      loads
 	metrics    *metrics
@@ -109,6 +110,8 @@ func Open(ctx context.Context, config Config) (_ *Server, err error) {
 	if s.strategies, err = openStrategies(ctx, s.folder.path("strategies"), s.runtime, trusted, s.log); err != nil {
 		return nil, err
 	}
+	s.replays = newReplaySources(s)
+	s.replays.keep()
 	if err := s.serveCurrentCatalog(ctx); err != nil {
 		return nil, err
 	}
@@ -245,6 +248,9 @@ func (s *Server) Close() error {
 	}
 	if s.ledger != nil {
 		errs = append(errs, s.ledger.Close())
+	}
+	if s.replays != nil {
+		errs = append(errs, s.replays.close(ctx))
 	}
 	if s.strategies != nil {
 		errs = append(errs, s.strategies.close(ctx))

@@ -272,6 +272,8 @@ func (d *Decider) rank(ctx context.Context, s *scratch, t *catalog.Touchpoint, r
 			step = StepStrategyBusy
 		case errors.Is(err, ErrSuspended):
 			step = StepStrategySuspended
+		case errors.Is(err, ErrNoTime):
+			step = StepNoTimeToRank
 		default:
 			step = StepStrategyFailed
 		}

@@ -15,8 +15,8 @@ type Ranker interface {
 	// Rank reads the inputs of r and fills its outputs for every candidate. It
 	// returns by the deadline of r, without regard to whether it could rank: an
 	// error wrapping ErrBusy when it could not begin in time, one wrapping
-	// ErrSuspended when it was not called since it has failed too often, any other
-	// error when it failed; outputs are then meaningless, but for those of fuel.
+	// ErrSuspended when it was not called since it has failed too often, ErrNoTime when
+	// it was not called since it could not have ended, any other error when it failed; outputs are then meaningless, but for those of fuel.
 	// Nothing of r is kept.
 	Rank(ctx context.Context, r *Ranking) error
 
@@ -39,6 +39,9 @@ var ErrBusy = errors.New("no instance free in time")
 
 // ErrSuspended means that a ranker is not called for a while, as it kept failing.
 var ErrSuspended = errors.New("suspended")
+
+// ErrNoTime means that a ranker was not called, as too little time was left for it.
+var ErrNoTime = errors.New("too little time left to rank")
 
 // RankerInfo identifies a ranker.
 type RankerInfo struct {

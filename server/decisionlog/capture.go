@@ -23,6 +23,7 @@ type Decision struct {
 	Tables  []Version
 
 	Request *decide.Request
+	Met     bool // what others had promised was read
 	Many    bool // it is DecideMany's
 	One     bool // its one
 	At      []decide.At
@@ -59,15 +60,15 @@ func NewReads(c *catalog.Compiled, set []bool) *Reads {
 // Names returns the names of the fields, in the order of the schema. Do not modify.
 func (r *Reads) Names() []string { return r.names }
 
-// record fills r with what is to be kept of a decision. It shares memory with both.
-func (d *Decision) record(r *Record) {
+// Record fills r with what is to be kept of a decision. It shares memory with both.
+func (d *Decision) Record(r *Record) {
 	q := d.Request
 	*r = Record{
 		ID: d.ID, Pipeline: Pipeline, Time: q.Now, Took: d.Took, Seed: q.Seed,
 		Identity: d.Identity, Customer: d.Identity, Hash: q.Customer, Blocked: d.Blocked,
 		Catalog: d.Catalog.Version, Schema: d.Catalog.Schema.ID(), Tables: d.Tables,
 		Fields: d.Reads.names, Values: r.Values[:0], History: q.History,
-		Pending: q.Pending, ContextFields: d.Reads.context, Context: q.Context, Loads: r.Loads[:0], Places: d.Places,
+		Pending: q.Pending, PendingRead: d.Met, ContextFields: d.Reads.context, Context: q.Context, Loads: r.Loads[:0], Places: d.Places,
 		Many: d.Many, OneContact: d.One, At: r.At[:0],
 	}
 	if d.View != nil && !d.Blocked {

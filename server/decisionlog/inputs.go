@@ -28,8 +28,9 @@ type Inputs struct {
 	// Places has what came of asking for a place, by what was asked, in order.
 	Places map[PlaceKey][]bool
 
-	missing map[string]bool // what was asked for and is not in the record
-	asked   map[PlaceKey]int
+	pendingRead bool
+	missing     map[string]bool // what was asked for and is not in the record
+	asked       map[PlaceKey]int
 }
 
 // PlaceKey is a place of a capacity that is asked for, by their ids.
@@ -44,7 +45,8 @@ func (r *Record) Inputs(c *catalog.Compiled) (*Inputs, error) {
 		Request: decide.Request{
 			Now: r.Time, Seed: r.Seed, Customer: r.Hash, History: r.History, Pending: r.Pending, Dry: true,
 		},
-		Places: make(map[PlaceKey][]bool),
+		Places:      make(map[PlaceKey][]bool),
+		pendingRead: r.PendingRead,
 	}
 	for i := range r.At {
 		x := &r.At[i]
@@ -121,6 +123,9 @@ func (in *Inputs) Clone() *Inputs {
 // it the answers are not what would have been answered.
 func (in *Inputs) Decide(ctx context.Context, d *decide.Decider) (answers []decide.Answer, missing []string) {
 	in.missing, in.asked = nil, make(map[PlaceKey]int)
+	if len(in.Catalog.Policies) > 0 && !in.pendingRead && in.Request.Unreserved == nil {
+		in.miss("the contacts that other decisions had promised")
+	}
 	r := in.Request
 	if in.Values != nil {
 		r.Profile = (*keptProfile)(in)

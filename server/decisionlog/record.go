@@ -41,7 +41,10 @@ type Record struct {
 	Values  []profilestore.Value // one for each of Fields; none where the profile could not be read
 	History profilestore.History
 
+	// Pending are the contacts that others had promised, if PendingRead: where a catalogue
+	// bounds nothing they are not looked at.
 	Pending       []decide.Contact
+	PendingRead   bool
 	ContextFields []string             // the context fields of the catalogue, by name
 	Context       []profilestore.Value // one for each of ContextFields
 	Loads         []Load               // of channels that are not at 0

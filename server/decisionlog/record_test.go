@@ -56,7 +56,7 @@ func drawRecord(t *rapid.T, fields []string, contexts []string) *decisionlog.Rec
 		Time:     rapid.Int64().Draw(t, "time"), Took: rapid.Int64Range(0, 1e7).Draw(t, "took"), Seed: rapid.Uint64().Draw(t, "seed"),
 		Identity: text("identity"), Hash: rapid.Uint64().Draw(t, "hash"), Blocked: rapid.Bool().Draw(t, "blocked"),
 		Catalog: rapid.Int64().Draw(t, "catalog"), Schema: n(), Fields: fields, ContextFields: contexts,
-		Many: rapid.Bool().Draw(t, "many"), OneContact: rapid.Bool().Draw(t, "one"),
+		Many: rapid.Bool().Draw(t, "many"), OneContact: rapid.Bool().Draw(t, "one"), PendingRead: rapid.Bool().Draw(t, "read"),
 	}
 	copy(r.ID[:], rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "id"))
 	if r.Customer = r.Identity; rapid.Bool().Draw(t, "named") {

@@ -141,7 +141,7 @@ func packed(flags []bool) (b byte) {
 func (e *encoder) record(r *Record) {
 	e.b = append(e.b, r.ID[:]...)
 	e.uint64(r.Hash)
-	e.flags(r.Blocked, r.Many, r.OneContact, r.Profile != nil, r.Unreserved != "", r.Customer != r.Identity)
+	e.flags(r.Blocked, r.Many, r.OneContact, r.Profile != nil, r.Unreserved != "", r.Customer != r.Identity, r.PendingRead)
 	e.number(r.Pipeline)
 	e.varint(r.Time)
 	e.varint(r.Took)
@@ -429,7 +429,7 @@ func (d *decoder) record(r *Record, lists [][]string) {
 	copy(r.ID[:], d.bytes(len(r.ID)))
 	r.Hash = d.uint64()
 	var profile, unreserved, named bool
-	d.flags(&r.Blocked, &r.Many, &r.OneContact, &profile, &unreserved, &named)
+	d.flags(&r.Blocked, &r.Many, &r.OneContact, &profile, &unreserved, &named, &r.PendingRead)
 	r.Pipeline = d.small()
 	r.Time, r.Took, r.Seed = d.varint(), d.varint(), d.uint64()
 	r.Identity = d.text()

@@ -32,6 +32,10 @@ type PoolOptions struct {
 	// faults of theirs don't keep the module from being called where it counts: the
 	// strategy has a circuit breaker of its own.
 	Aside bool
+
+	// Logger is told what goes wrong in calls, and what strategies say; nil: the
+	// runtime's.
+	Logger *slog.Logger
 }
 
 // Strategy is a module bound to a scenario of a catalogue: a decide.Ranker. It is
@@ -129,6 +133,9 @@ func (m *Module) Bind(ctx context.Context, c *catalog.Compiled, sc *catalog.Scen
 		closing: make(chan struct{}),
 		missing: size,
 		restore: o.Restore,
+	}
+	if o.Logger != nil {
+		s.log = o.Logger
 	}
 	s.guestLog = newLogLimit(s.log)
 	if o.Aside {

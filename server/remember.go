@@ -1,0 +1,89 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"rapport/server/catalog"
+	"rapport/server/decide"
+	"rapport/server/decisionlog"
+)
+
+// remember hands a decision over to be kept. A dry run is none: whoever asked can ask it
+// again.
+func (s decisions) remember(q *question, d *decision, took time.Duration) {
+	if d.request.Dry || s.config.decided == nil {
+		return
+	}
+	r := new(decisionlog.Record)
+	d.kept(q, took).Record(r)
+	s.config.decided(r)
+}
+
+// kept is the decision as the log keeps it.
+func (d *decision) kept(q *question, took time.Duration) *decisionlog.Decision {
+	return &decisionlog.Decision{
+		ID: d.id, Identity: d.who.identity, View: d.who.view, Blocked: d.who.blocked, Took: took.Microseconds(),
+		Catalog: d.live.compiled, Reads: d.live.reads,
+		Request: &d.request, Met: d.metRead, Many: len(d.at) > 1 || q.one, One: q.one, At: d.at, Answers: d.answers, Places: d.asked(),
+		Detail: func(_ int, x decide.Degradation) string { return degradationDetail(x, d.readErr) },
+	}
+}
+
+// rehearse makes a decision that has no effect and returns it as the log would keep it.
+func (s decisions) rehearse(ctx context.Context, q *question) (*decisionlog.Record, error) {
+	if q.dry == nil {
+		return nil, errors.New("a rehearsal is a dry run")
+	}
+	r := new(decisionlog.Record)
+	_, err := s.answer(ctx, q, func(d *decision) { d.kept(q, 0).Record(r) })
+	return r, err
+}
+
+// asked returns what places the decision asked for.
+func (d *decision) asked() []decisionlog.PlaceAsked {
+	p, ok := d.request.Places.(*places)
+	if !ok {
+		return nil
+	}
+	return p.asked
+}
+
+// degradationDetail says why a step down was taken, without what only the log is for.
+func degradationDetail(step decide.Degradation, readErr error) string {
+	switch {
+	case step.Err != nil && step.Step == decide.StepNotReserved:
+		return unreservedDetail(step.Err)
+	case step.Err != nil:
+		return step.Err.Error()
+	case step.Step == decide.StepProfileUnreadable && (errors.Is(readErr, errReadLate) || errors.Is(readErr, errReadBusy)):
+		return readErr.Error()
+	case step.Step == decide.StepProfileUnreadable && readErr != nil:
+		return "the profile could not be read"
+	}
+	return ""
+}
+
+// readsOf returns which profile fields decisions of a catalogue can read: those of its
+// rules, and those of every version of the strategies of its scenarios, so that what was
+// decided can be replayed with another.
+func (s *Server) readsOf(c *catalog.Compiled) *decisionlog.Reads {
+	set := c.Reads()
+	for _, scenario := range c.Scenarios {
+		if scenario.Strategy == nil {
+			continue
+		}
+		for _, v := range s.strategies.list(scenario.Strategy.Name) {
+			if v.module == nil {
+				continue
+			}
+			for _, in := range v.module.Manifest().Profile {
+				if slot, ok := c.Schema.Lookup(in.Name); ok {
+					set[slot] = true
+				}
+			}
+		}
+	}
+	return decisionlog.NewReads(c, set)
+}

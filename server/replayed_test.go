@@ -1,0 +1,69 @@
+package server_test
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"rapport/server"
+	"rapport/server/decisionlog"
+)
+
+// replayed replays every decision of a server as soon as it was made, from the bytes that
+// the log would write, and compares each bit.
+type replayed struct {
+	t      testing.TB
+	server atomic.Pointer[server.Server]
+	n      atomic.Int64
+
+	mu     sync.Mutex
+	blocks *decisionlog.BlockWriter
+}
+
+// replayAll has every decision of a server that is opened with config replayed. What it
+// returns is to be told the server.
+func replayAll(t testing.TB, config *server.Config) *replayed {
+	r := &replayed{t: t, blocks: decisionlog.NewBlockWriter()}
+	config.SetDecided(r.check)
+	return r
+}
+
+func (r *replayed) check(was *decisionlog.Record) {
+	s := r.server.Load()
+	if s == nil {
+		r.t.Error("a decision before the server is open")
+		return
+	}
+	kept := r.reread(was)
+	if kept == nil {
+		return
+	}
+	again, err := s.Replay(context.Background(), kept, decisionlog.With{})
+	if err != nil {
+		r.t.Errorf("decision %s: %v", was.ID, err)
+		return
+	}
+	for _, d := range append(kept.Differences(again), again.Missing...) {
+		r.t.Errorf("decision %s: %s", was.ID, d)
+	}
+	r.n.Add(1)
+}
+
+// reread writes a record and reads it.
+func (r *replayed) reread(was *decisionlog.Record) *decisionlog.Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.blocks.Reset()
+	r.blocks.Add(was)
+	b, err := decisionlog.ReadBlock(r.blocks.AppendTo(nil))
+	kept := new(decisionlog.Record)
+	if err == nil {
+		err = b.Record(0, kept)
+	}
+	if err != nil {
+		r.t.Errorf("decision %s: %v", was.ID, err)
+		return nil
+	}
+	return kept
+}
