@@ -46,6 +46,12 @@ type Config struct {
 	// With any, only strategies that one of them has signed are taken and run,
 	// besides those that ship with the server; see SignStrategy.
 	TrustedKeys []string
+	// KeepDecisions is how long the decision log keeps a decision, and
+	// DecisionLogBytes how large it may be before the oldest go sooner;
+	// DefaultKeepDecisions and DefaultDecisionLogBytes if 0. With a negative
+	// KeepDecisions there is none.
+	KeepDecisions    time.Duration
+	DecisionLogBytes int64
 	// Compiler is the command of the process that compiles strategies, as in
 	// sandbox.Options. If it is empty, it is this program itself, whose main
 	// function must begin as sandbox.CompilerCommand says.
@@ -64,6 +70,8 @@ type Config struct {
 	engine   func(profilestore.Engine) profilestore.Engine
 	ledgerFS ledger.FS
 	decided  func(*decisionlog.Record)
+
+	decisionFS decisionlog.FS
 }
 
 // Defaults of Config.
@@ -71,6 +79,9 @@ const (
 	DefaultListen       = "127.0.0.1:8080"
 	DefaultDeadline     = 5 * time.Millisecond
 	DefaultCacheEntries = 200_000
+
+	DefaultKeepDecisions    = 30 * 24 * time.Hour
+	DefaultDecisionLogBytes = 10 << 30
 )
 
 // maxMemoryPages is the most that StrategyMemoryPages may be: 2 GiB.
@@ -89,6 +100,12 @@ func (c Config) withDefaults() Config {
 		c.CacheEntries = DefaultCacheEntries
 	case c.CacheEntries < 0:
 		c.CacheEntries = 0
+	}
+	if c.KeepDecisions == 0 {
+		c.KeepDecisions = DefaultKeepDecisions
+	}
+	if c.DecisionLogBytes == 0 {
+		c.DecisionLogBytes = DefaultDecisionLogBytes
 	}
 	if c.MaxConcurrent == 0 {
 		c.MaxConcurrent = max(1, runtime.GOMAXPROCS(0)-1)

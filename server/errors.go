@@ -16,6 +16,7 @@ import (
 	"rapport/profilestore/journal"
 	"rapport/profilestore/reftable"
 	"rapport/server/catalog"
+	"rapport/server/decisionlog"
 	"rapport/server/ledger"
 	"rapport/server/sandbox"
 )
@@ -48,6 +49,8 @@ var mappings = []mapping{
 	{sentinel(errOverloaded), connect.CodeResourceExhausted, "OVERLOADED"},
 	{sentinel(errNoCatalog), connect.CodeFailedPrecondition, "NO_CATALOG"},
 	{sentinel(errTouchpointNotFound), connect.CodeNotFound, "TOUCHPOINT_NOT_FOUND"},
+	{sentinel(errNoDecisionLog), connect.CodeFailedPrecondition, "NO_DECISION_LOG"},
+	{kind[*decisionlog.NotFoundError](), connect.CodeNotFound, "DECISION_NOT_FOUND"},
 	{kind[*argumentError](), connect.CodeInvalidArgument, "INVALID_ARGUMENT"},
 	{sentinel(errCountRunning), connect.CodeResourceExhausted, "COUNT_RUNNING"},
 	{sentinel(profilestore.ErrWalkOvertaken), connect.CodeAborted, "COUNT_OVERTAKEN"},

@@ -93,6 +93,9 @@ func (m *metrics) observe(s *Server) {
 	}
 	counter("rapport_admission_refused_total", "Decisions refused because the server was overloaded.", nil, func() float64 { return float64(s.admission.refused.Load()) })
 	gauge("rapport_admission_waiting", "Decisions that wait to be made.", nil, func() float64 { return float64(s.admission.waiting.Load()) })
+	if s.decisionLog != nil {
+		observeDecisionLog(s.decisionLog, counter, gauge)
+	}
 	const events = "rapport_events_total"
 	counter(events, "Events received, by outcome.", prometheus.Labels{"outcome": "accepted"}, func() float64 { return float64(s.store.Stats().Accepted) })
 	counter(events, "Events received, by outcome.", prometheus.Labels{"outcome": "duplicate"}, func() float64 { return float64(s.store.Stats().Duplicates) })

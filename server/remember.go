@@ -10,15 +10,34 @@ import (
 	"rapport/server/decisionlog"
 )
 
+// openDecisionLog opens the log, if there is to be one. It opens also where its files
+// can't be used: decisions go on without, and its metrics say so.
+func (s *Server) openDecisionLog() (err error) {
+	if s.config.KeepDecisions < 0 {
+		return nil
+	}
+	s.decisionLog, err = decisionlog.Open(decisionlog.Options{
+		Dir: s.folder.path("decisions"), Keep: s.config.KeepDecisions, MaxBytes: s.config.DecisionLogBytes, Logger: s.log, FS: s.config.decisionFS,
+	})
+	return err
+}
+
+// errNoDecisionLog is what asks of it get.
+var errNoDecisionLog = errors.New("no decisions are kept: the server was started with --keep-decisions -1s")
+
 // remember hands a decision over to be kept. A dry run is none: whoever asked can ask it
 // again.
 func (s decisions) remember(q *question, d *decision, took time.Duration) {
-	if d.request.Dry || s.config.decided == nil {
+	if d.request.Dry || s.decisionLog == nil {
 		return
 	}
-	r := new(decisionlog.Record)
-	d.kept(q, took).Record(r)
-	s.config.decided(r)
+	kept := d.kept(q, took)
+	s.decisionLog.Add(kept)
+	if s.config.decided != nil {
+		r := new(decisionlog.Record)
+		kept.Record(r)
+		s.config.decided(r)
+	}
 }
 
 // kept is the decision as the log keeps it.

@@ -16,6 +16,7 @@ import (
 	"rapport/profilestore/reftable"
 	"rapport/profilestore/rules"
 	"rapport/server/catalog"
+	"rapport/server/decisionlog"
 	"rapport/server/ledger"
 	"rapport/server/sandbox"
 )
@@ -23,25 +24,26 @@ import (
 // Server is an open data folder and everything that answers from it. It is safe
 // for concurrent use.
 type Server struct {
-	config     Config
-	log        *slog.Logger
-	folder     *dataFolder
-	store      *profilestore.Store
-	tables     *reftable.Tables
-	catalogs   *catalog.Store
-	runtime    *sandbox.Runtime
-	strategies *strategies
-	audit      *auditLog
-	admission  *admission
-	slowReads  chan struct{}
-	counting   sync.Mutex // held while segments are counted
-	tokens     *tokens
-	ledger     *ledger.Ledger
-	replays    *replaySources
-	ledgerTime ledgerTime
-	loads      loads
-	metrics    *metrics
-	handler    http.Handler
+	config      Config
+	log         *slog.Logger
+	folder      *dataFolder
+	store       *profilestore.Store
+	tables      *reftable.Tables
+	catalogs    *catalog.Store
+	runtime     *sandbox.Runtime
+	strategies  *strategies
+	audit       *auditLog
+	admission   *admission
+	slowReads   chan struct{}
+	counting    sync.Mutex // held while segments are counted
+	tokens      *tokens
+	ledger      *ledger.Ledger
+	decisionLog *decisionlog.Log // nil: no decision is kept
+	replays     *replaySources
+	ledgerTime  ledgerTime
+	loads       loads
+	metrics     *metrics
+	handler     http.Handler
 
 	live       atomic.Pointer[live]
 	changing   sync.Mutex // held while what is in service changes
@@ -108,6 +110,9 @@ func Open(ctx context.Context, config Config) (_ *Server, err error) {
 		return nil, err
 	}
 	if s.strategies, err = openStrategies(ctx, s.folder.path("strategies"), s.runtime, trusted, s.log); err != nil {
+		return nil, err
+	}
+	if err := s.openDecisionLog(); err != nil {
 		return nil, err
 	}
 	s.replays = newReplaySources(s)
@@ -248,6 +253,9 @@ func (s *Server) Close() error {
 	}
 	if s.ledger != nil {
 		errs = append(errs, s.ledger.Close())
+	}
+	if s.decisionLog != nil {
+		errs = append(errs, s.decisionLog.Close())
 	}
 	if s.replays != nil {
 		errs = append(errs, s.replays.close(ctx))

@@ -60,6 +60,7 @@ type cli struct {
 	Strategy strategyCmd `cmd:"" group:"decide" help:"Upload, sign, list and release strategies, and take them back."`
 	Plugin   pluginCmd   `cmd:"" group:"author" help:"Check a strategy while it is being written."`
 	Decide   decideCmd   `cmd:"" group:"decide" help:"Decide what to offer one customer, or many."`
+	Replay   replayCmd   `cmd:"" group:"decide" help:"Make past decisions again."`
 	Outcome  outcomeCmd  `cmd:"" group:"decide" help:"Report what came of offers."`
 	Channel  channelCmd  `cmd:"" group:"decide" help:"Say how full channels are."`
 	Audit    auditCmd    `cmd:"" group:"self" help:"Show who has changed what decisions are made from."`
@@ -136,6 +137,8 @@ func newParser(ctx context.Context, c *cli, con console, set *settings, exit fun
 		kong.Vars{
 			"listen":             server.DefaultListen,
 			"deadline":           server.DefaultDeadline.String(),
+			"keep_decisions":     server.DefaultKeepDecisions.String(),
+			"decision_log_bytes": strconv.Itoa(server.DefaultDecisionLogBytes),
 			"cache_entries":      strconv.Itoa(server.DefaultCacheEntries),
 			"fuel":               strconv.FormatInt(abi.DefaultFuel().Base, 10),
 			"fuel_per_candidate": strconv.FormatInt(abi.DefaultFuel().PerCandidate, 10),

@@ -22,6 +22,8 @@ type serverFlags struct {
 	MaxConcurrent     int           `help:"Decisions that run at once; 0: one fewer than the processors." default:"0" placeholder:"N" setting:""`
 	StrategyInstances int           `help:"Instances of a strategy for each scenario; 0: one more than run at once." default:"0" placeholder:"N" setting:""`
 	DrainDelay        time.Duration `help:"Pause between readiness going off and the listener closing." default:"1s" placeholder:"TIME" setting:""`
+	KeepDecisions     time.Duration `help:"How long the decision log keeps a decision; negative: no log." default:"${keep_decisions}" placeholder:"TIME" setting:""`
+	DecisionLogBytes  int64         `help:"Bytes that the decision log may have before the oldest decisions go sooner." default:"${decision_log_bytes}" placeholder:"N" setting:""`
 	LogFormat         string        `help:"Form of the log on stderr: text or json." enum:"text,json" default:"text" placeholder:"FORM" setting:""`
 	LogLevel          string        `help:"Least level to log: debug, info, warn or error." enum:"debug,info,warn,error" default:"info" placeholder:"LEVEL" setting:""`
 }
@@ -46,6 +48,8 @@ func (f *serverFlags) config(data string, strategies *strategyFlags, logTo io.Wr
 		MaxConcurrent:     f.MaxConcurrent,
 		StrategyInstances: f.StrategyInstances,
 		DrainDelay:        f.DrainDelay,
+		KeepDecisions:     f.KeepDecisions,
+		DecisionLogBytes:  f.DecisionLogBytes,
 		Logger:            slog.New(handler),
 		Version:           programVersion(),
 	}

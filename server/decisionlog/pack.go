@@ -127,7 +127,7 @@ func (p *packer) add(x *item) {
 	r := x.r
 	if r == nil {
 		r = &p.r
-		x.d.record(r)
+		x.d.Record(r)
 	}
 	p.w.Add(r)
 	p.hashes = binary.LittleEndian.AppendUint32(p.hashes, shortHash(r.Hash))

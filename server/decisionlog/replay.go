@@ -121,8 +121,8 @@ func (p Replayer) chooseRanker(ctx context.Context, in *Inputs, i int, then *Tou
 	case names.Name != who.Name: // another catalogue names another
 		who, at.Fuel = names, 0
 	default:
-		if why := then.notRanked(); why != nil {
-			at.Ranker, at.Fuel = absent{who, why}, 0
+		if a := (absent{who, then.notRanked()}); a.why != nil {
+			at.Ranker, at.Fuel = a, 0
 			return none, nil
 		}
 	}
@@ -156,11 +156,11 @@ func (t *Touchpoint) notRanked() error {
 // absent is a ranker that was not called.
 type absent struct {
 	who Ranker
-	err error
+	why error
 }
 
 // Rank fails as it did.
-func (a absent) Rank(context.Context, *decide.Ranking) error { return a.err }
+func (a absent) Rank(context.Context, *decide.Ranking) error { return a.why }
 
 // Info says who did not rank.
 func (a absent) Info() decide.RankerInfo {

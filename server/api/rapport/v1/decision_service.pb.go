@@ -2200,7 +2200,7 @@ var File_rapport_v1_decision_service_proto protoreflect.FileDescriptor
 const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"\n" +
 	"!rapport/v1/decision_service.proto\x12\n" +
-	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8a\x03\n" +
+	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17rapport/v1/replay.proto\"\x8a\x03\n" +
 	"\x11DecideManyRequest\x12&\n" +
 	"\bcustomer\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05 \x01(\x80\x02R\bcustomer\x120\n" +
@@ -2403,14 +2403,15 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"#DEGRADATION_KIND_PROFILE_UNREADABLE\x10\x04\x12\x1d\n" +
 	"\x19DEGRADATION_KIND_FALLBACK\x10\x05\x12'\n" +
 	"#DEGRADATION_KIND_STRATEGY_SUSPENDED\x10\x06\x12!\n" +
-	"\x1dDEGRADATION_KIND_NOT_RESERVED\x10\a2\x9d\x03\n" +
+	"\x1dDEGRADATION_KIND_NOT_RESERVED\x10\a2\xfb\x03\n" +
 	"\x0fDecisionService\x12?\n" +
 	"\x06Decide\x12\x19.rapport.v1.DecideRequest\x1a\x1a.rapport.v1.DecideResponse\x12K\n" +
 	"\n" +
 	"DecideMany\x12\x1d.rapport.v1.DecideManyRequest\x1a\x1e.rapport.v1.DecideManyResponse\x12S\n" +
 	"\fDecideStream\x12\x1f.rapport.v1.DecideStreamRequest\x1a .rapport.v1.DecideStreamResponse0\x01\x12W\n" +
 	"\x0eRecordOutcomes\x12!.rapport.v1.RecordOutcomesRequest\x1a\".rapport.v1.RecordOutcomesResponse\x12N\n" +
-	"\vReportLoads\x12\x1e.rapport.v1.ReportLoadsRequest\x1a\x1f.rapport.v1.ReportLoadsResponseB)Z'rapport/server/api/rapport/v1;rapportv1b\x06proto3"
+	"\vReportLoads\x12\x1e.rapport.v1.ReportLoadsRequest\x1a\x1f.rapport.v1.ReportLoadsResponse\x12\\\n" +
+	"\x0fReplayDecisions\x12\".rapport.v1.ReplayDecisionsRequest\x1a#.rapport.v1.ReplayDecisionsResponse0\x01B)Z'rapport/server/api/rapport/v1;rapportv1b\x06proto3"
 
 var (
 	file_rapport_v1_decision_service_proto_rawDescOnce sync.Once
@@ -2427,38 +2428,40 @@ func file_rapport_v1_decision_service_proto_rawDescGZIP() []byte {
 var file_rapport_v1_decision_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_rapport_v1_decision_service_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_rapport_v1_decision_service_proto_goTypes = []any{
-	(Reason)(0),                    // 0: rapport.v1.Reason
-	(DegradationKind)(0),           // 1: rapport.v1.DegradationKind
-	(*DecideManyRequest)(nil),      // 2: rapport.v1.DecideManyRequest
-	(*DecideAt)(nil),               // 3: rapport.v1.DecideAt
-	(*DecideManyResponse)(nil),     // 4: rapport.v1.DecideManyResponse
-	(*TouchpointDecision)(nil),     // 5: rapport.v1.TouchpointDecision
-	(*DecideStreamRequest)(nil),    // 6: rapport.v1.DecideStreamRequest
-	(*DecideStreamResponse)(nil),   // 7: rapport.v1.DecideStreamResponse
-	(*RecordOutcomesRequest)(nil),  // 8: rapport.v1.RecordOutcomesRequest
-	(*OutcomeReport)(nil),          // 9: rapport.v1.OutcomeReport
-	(*RecordOutcomesResponse)(nil), // 10: rapport.v1.RecordOutcomesResponse
-	(*RefusedOutcome)(nil),         // 11: rapport.v1.RefusedOutcome
-	(*ReportLoadsRequest)(nil),     // 12: rapport.v1.ReportLoadsRequest
-	(*ChannelLoad)(nil),            // 13: rapport.v1.ChannelLoad
-	(*ReportLoadsResponse)(nil),    // 14: rapport.v1.ReportLoadsResponse
-	(*CardField)(nil),              // 15: rapport.v1.CardField
-	(*DecideRequest)(nil),          // 16: rapport.v1.DecideRequest
-	(*DryRun)(nil),                 // 17: rapport.v1.DryRun
-	(*DecideResponse)(nil),         // 18: rapport.v1.DecideResponse
-	(*Placement)(nil),              // 19: rapport.v1.Placement
-	(*ScoreParts)(nil),             // 20: rapport.v1.ScoreParts
-	(*Withheld)(nil),               // 21: rapport.v1.Withheld
-	(*WithheldDetail)(nil),         // 22: rapport.v1.WithheldDetail
-	(*Funnel)(nil),                 // 23: rapport.v1.Funnel
-	(*ProfileUse)(nil),             // 24: rapport.v1.ProfileUse
-	(*SnapshotRef)(nil),            // 25: rapport.v1.SnapshotRef
-	(*RankedBy)(nil),               // 26: rapport.v1.RankedBy
-	(*Degradation)(nil),            // 27: rapport.v1.Degradation
-	nil,                            // 28: rapport.v1.DecideManyRequest.ContextEntry
-	nil,                            // 29: rapport.v1.DecideRequest.ContextEntry
-	(*timestamppb.Timestamp)(nil),  // 30: google.protobuf.Timestamp
-	(*structpb.Value)(nil),         // 31: google.protobuf.Value
+	(Reason)(0),                     // 0: rapport.v1.Reason
+	(DegradationKind)(0),            // 1: rapport.v1.DegradationKind
+	(*DecideManyRequest)(nil),       // 2: rapport.v1.DecideManyRequest
+	(*DecideAt)(nil),                // 3: rapport.v1.DecideAt
+	(*DecideManyResponse)(nil),      // 4: rapport.v1.DecideManyResponse
+	(*TouchpointDecision)(nil),      // 5: rapport.v1.TouchpointDecision
+	(*DecideStreamRequest)(nil),     // 6: rapport.v1.DecideStreamRequest
+	(*DecideStreamResponse)(nil),    // 7: rapport.v1.DecideStreamResponse
+	(*RecordOutcomesRequest)(nil),   // 8: rapport.v1.RecordOutcomesRequest
+	(*OutcomeReport)(nil),           // 9: rapport.v1.OutcomeReport
+	(*RecordOutcomesResponse)(nil),  // 10: rapport.v1.RecordOutcomesResponse
+	(*RefusedOutcome)(nil),          // 11: rapport.v1.RefusedOutcome
+	(*ReportLoadsRequest)(nil),      // 12: rapport.v1.ReportLoadsRequest
+	(*ChannelLoad)(nil),             // 13: rapport.v1.ChannelLoad
+	(*ReportLoadsResponse)(nil),     // 14: rapport.v1.ReportLoadsResponse
+	(*CardField)(nil),               // 15: rapport.v1.CardField
+	(*DecideRequest)(nil),           // 16: rapport.v1.DecideRequest
+	(*DryRun)(nil),                  // 17: rapport.v1.DryRun
+	(*DecideResponse)(nil),          // 18: rapport.v1.DecideResponse
+	(*Placement)(nil),               // 19: rapport.v1.Placement
+	(*ScoreParts)(nil),              // 20: rapport.v1.ScoreParts
+	(*Withheld)(nil),                // 21: rapport.v1.Withheld
+	(*WithheldDetail)(nil),          // 22: rapport.v1.WithheldDetail
+	(*Funnel)(nil),                  // 23: rapport.v1.Funnel
+	(*ProfileUse)(nil),              // 24: rapport.v1.ProfileUse
+	(*SnapshotRef)(nil),             // 25: rapport.v1.SnapshotRef
+	(*RankedBy)(nil),                // 26: rapport.v1.RankedBy
+	(*Degradation)(nil),             // 27: rapport.v1.Degradation
+	nil,                             // 28: rapport.v1.DecideManyRequest.ContextEntry
+	nil,                             // 29: rapport.v1.DecideRequest.ContextEntry
+	(*timestamppb.Timestamp)(nil),   // 30: google.protobuf.Timestamp
+	(*structpb.Value)(nil),          // 31: google.protobuf.Value
+	(*ReplayDecisionsRequest)(nil),  // 32: rapport.v1.ReplayDecisionsRequest
+	(*ReplayDecisionsResponse)(nil), // 33: rapport.v1.ReplayDecisionsResponse
 }
 var file_rapport_v1_decision_service_proto_depIdxs = []int32{
 	3,  // 0: rapport.v1.DecideManyRequest.at:type_name -> rapport.v1.DecideAt
@@ -2505,13 +2508,15 @@ var file_rapport_v1_decision_service_proto_depIdxs = []int32{
 	6,  // 41: rapport.v1.DecisionService.DecideStream:input_type -> rapport.v1.DecideStreamRequest
 	8,  // 42: rapport.v1.DecisionService.RecordOutcomes:input_type -> rapport.v1.RecordOutcomesRequest
 	12, // 43: rapport.v1.DecisionService.ReportLoads:input_type -> rapport.v1.ReportLoadsRequest
-	18, // 44: rapport.v1.DecisionService.Decide:output_type -> rapport.v1.DecideResponse
-	4,  // 45: rapport.v1.DecisionService.DecideMany:output_type -> rapport.v1.DecideManyResponse
-	7,  // 46: rapport.v1.DecisionService.DecideStream:output_type -> rapport.v1.DecideStreamResponse
-	10, // 47: rapport.v1.DecisionService.RecordOutcomes:output_type -> rapport.v1.RecordOutcomesResponse
-	14, // 48: rapport.v1.DecisionService.ReportLoads:output_type -> rapport.v1.ReportLoadsResponse
-	44, // [44:49] is the sub-list for method output_type
-	39, // [39:44] is the sub-list for method input_type
+	32, // 44: rapport.v1.DecisionService.ReplayDecisions:input_type -> rapport.v1.ReplayDecisionsRequest
+	18, // 45: rapport.v1.DecisionService.Decide:output_type -> rapport.v1.DecideResponse
+	4,  // 46: rapport.v1.DecisionService.DecideMany:output_type -> rapport.v1.DecideManyResponse
+	7,  // 47: rapport.v1.DecisionService.DecideStream:output_type -> rapport.v1.DecideStreamResponse
+	10, // 48: rapport.v1.DecisionService.RecordOutcomes:output_type -> rapport.v1.RecordOutcomesResponse
+	14, // 49: rapport.v1.DecisionService.ReportLoads:output_type -> rapport.v1.ReportLoadsResponse
+	33, // 50: rapport.v1.DecisionService.ReplayDecisions:output_type -> rapport.v1.ReplayDecisionsResponse
+	45, // [45:51] is the sub-list for method output_type
+	39, // [39:45] is the sub-list for method input_type
 	39, // [39:39] is the sub-list for extension type_name
 	39, // [39:39] is the sub-list for extension extendee
 	0,  // [0:39] is the sub-list for field type_name
@@ -2522,6 +2527,7 @@ func file_rapport_v1_decision_service_proto_init() {
 	if File_rapport_v1_decision_service_proto != nil {
 		return
 	}
+	file_rapport_v1_replay_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

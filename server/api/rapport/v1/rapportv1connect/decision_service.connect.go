@@ -47,6 +47,9 @@ const (
 	// DecisionServiceReportLoadsProcedure is the fully-qualified name of the DecisionService's
 	// ReportLoads RPC.
 	DecisionServiceReportLoadsProcedure = "/rapport.v1.DecisionService/ReportLoads"
+	// DecisionServiceReplayDecisionsProcedure is the fully-qualified name of the DecisionService's
+	// ReplayDecisions RPC.
+	DecisionServiceReplayDecisionsProcedure = "/rapport.v1.DecisionService/ReplayDecisions"
 )
 
 // DecisionServiceClient is a client for the rapport.v1.DecisionService service.
@@ -87,6 +90,17 @@ type DecisionServiceClient interface {
 	// ReportLoads tells how full channels are, as their `pressure` in the catalogue
 	// and strategies take it. A report holds until the next, at most for its time.
 	ReportLoads(context.Context, *connect.Request[v1.ReportLoadsRequest]) (*connect.Response[v1.ReportLoadsResponse], error)
+	// ReplayDecisions makes decisions of the log again and compares every bit; or,
+	// with another strategy or catalogue, says what would have been decided. It has
+	// no effect. A decision that can't be made again as it was is counted with the
+	// reason, and not guessed at.
+	//
+	// It works beside decisions, with what is left of the machine, and tells how far
+	// it is.
+	//
+	// Errors: NOT_FOUND with reason DECISION_NOT_FOUND; NOT_FOUND for a strategy or
+	// catalogue version that there is not.
+	ReplayDecisions(context.Context, *connect.Request[v1.ReplayDecisionsRequest]) (*connect.ServerStreamForClient[v1.ReplayDecisionsResponse], error)
 }
 
 // NewDecisionServiceClient constructs a client for the rapport.v1.DecisionService service. By
@@ -130,16 +144,23 @@ func NewDecisionServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(decisionServiceMethods.ByName("ReportLoads")),
 			connect.WithClientOptions(opts...),
 		),
+		replayDecisions: connect.NewClient[v1.ReplayDecisionsRequest, v1.ReplayDecisionsResponse](
+			httpClient,
+			baseURL+DecisionServiceReplayDecisionsProcedure,
+			connect.WithSchema(decisionServiceMethods.ByName("ReplayDecisions")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // decisionServiceClient implements DecisionServiceClient.
 type decisionServiceClient struct {
-	decide         *connect.Client[v1.DecideRequest, v1.DecideResponse]
-	decideMany     *connect.Client[v1.DecideManyRequest, v1.DecideManyResponse]
-	decideStream   *connect.Client[v1.DecideStreamRequest, v1.DecideStreamResponse]
-	recordOutcomes *connect.Client[v1.RecordOutcomesRequest, v1.RecordOutcomesResponse]
-	reportLoads    *connect.Client[v1.ReportLoadsRequest, v1.ReportLoadsResponse]
+	decide          *connect.Client[v1.DecideRequest, v1.DecideResponse]
+	decideMany      *connect.Client[v1.DecideManyRequest, v1.DecideManyResponse]
+	decideStream    *connect.Client[v1.DecideStreamRequest, v1.DecideStreamResponse]
+	recordOutcomes  *connect.Client[v1.RecordOutcomesRequest, v1.RecordOutcomesResponse]
+	reportLoads     *connect.Client[v1.ReportLoadsRequest, v1.ReportLoadsResponse]
+	replayDecisions *connect.Client[v1.ReplayDecisionsRequest, v1.ReplayDecisionsResponse]
 }
 
 // Decide calls rapport.v1.DecisionService.Decide.
@@ -165,6 +186,11 @@ func (c *decisionServiceClient) RecordOutcomes(ctx context.Context, req *connect
 // ReportLoads calls rapport.v1.DecisionService.ReportLoads.
 func (c *decisionServiceClient) ReportLoads(ctx context.Context, req *connect.Request[v1.ReportLoadsRequest]) (*connect.Response[v1.ReportLoadsResponse], error) {
 	return c.reportLoads.CallUnary(ctx, req)
+}
+
+// ReplayDecisions calls rapport.v1.DecisionService.ReplayDecisions.
+func (c *decisionServiceClient) ReplayDecisions(ctx context.Context, req *connect.Request[v1.ReplayDecisionsRequest]) (*connect.ServerStreamForClient[v1.ReplayDecisionsResponse], error) {
+	return c.replayDecisions.CallServerStream(ctx, req)
 }
 
 // DecisionServiceHandler is an implementation of the rapport.v1.DecisionService service.
@@ -205,6 +231,17 @@ type DecisionServiceHandler interface {
 	// ReportLoads tells how full channels are, as their `pressure` in the catalogue
 	// and strategies take it. A report holds until the next, at most for its time.
 	ReportLoads(context.Context, *connect.Request[v1.ReportLoadsRequest]) (*connect.Response[v1.ReportLoadsResponse], error)
+	// ReplayDecisions makes decisions of the log again and compares every bit; or,
+	// with another strategy or catalogue, says what would have been decided. It has
+	// no effect. A decision that can't be made again as it was is counted with the
+	// reason, and not guessed at.
+	//
+	// It works beside decisions, with what is left of the machine, and tells how far
+	// it is.
+	//
+	// Errors: NOT_FOUND with reason DECISION_NOT_FOUND; NOT_FOUND for a strategy or
+	// catalogue version that there is not.
+	ReplayDecisions(context.Context, *connect.Request[v1.ReplayDecisionsRequest], *connect.ServerStream[v1.ReplayDecisionsResponse]) error
 }
 
 // NewDecisionServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -244,6 +281,12 @@ func NewDecisionServiceHandler(svc DecisionServiceHandler, opts ...connect.Handl
 		connect.WithSchema(decisionServiceMethods.ByName("ReportLoads")),
 		connect.WithHandlerOptions(opts...),
 	)
+	decisionServiceReplayDecisionsHandler := connect.NewServerStreamHandler(
+		DecisionServiceReplayDecisionsProcedure,
+		svc.ReplayDecisions,
+		connect.WithSchema(decisionServiceMethods.ByName("ReplayDecisions")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/rapport.v1.DecisionService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case DecisionServiceDecideProcedure:
@@ -256,6 +299,8 @@ func NewDecisionServiceHandler(svc DecisionServiceHandler, opts ...connect.Handl
 			decisionServiceRecordOutcomesHandler.ServeHTTP(w, r)
 		case DecisionServiceReportLoadsProcedure:
 			decisionServiceReportLoadsHandler.ServeHTTP(w, r)
+		case DecisionServiceReplayDecisionsProcedure:
+			decisionServiceReplayDecisionsHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -283,4 +328,8 @@ func (UnimplementedDecisionServiceHandler) RecordOutcomes(context.Context, *conn
 
 func (UnimplementedDecisionServiceHandler) ReportLoads(context.Context, *connect.Request[v1.ReportLoadsRequest]) (*connect.Response[v1.ReportLoadsResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.DecisionService.ReportLoads is not implemented"))
+}
+
+func (UnimplementedDecisionServiceHandler) ReplayDecisions(context.Context, *connect.Request[v1.ReplayDecisionsRequest], *connect.ServerStream[v1.ReplayDecisionsResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.DecisionService.ReplayDecisions is not implemented"))
 }

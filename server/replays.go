@@ -1,0 +1,181 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/oklog/ulid/v2"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"rapport/profilestore"
+	rapportv1 "rapport/server/api/rapport/v1"
+	"rapport/server/catalog"
+	"rapport/server/decisionlog"
+)
+
+// maxReplayChanges is how many changes of winners an answer has.
+const maxReplayChanges = 1000
+
+// ReplayDecisions makes decisions of the log again.
+func (s decisions) ReplayDecisions(ctx context.Context, req *connect.Request[rapportv1.ReplayDecisionsRequest], stream *connect.ServerStream[rapportv1.ReplayDecisionsResponse]) error {
+	return s.streamError(req.Spec().Procedure, s.replayDecisions(ctx, req.Msg, stream))
+}
+
+func (s decisions) replayDecisions(ctx context.Context, m *rapportv1.ReplayDecisionsRequest, stream *connect.ServerStream[rapportv1.ReplayDecisionsResponse]) error {
+	started := time.Now()
+	if s.decisionLog == nil {
+		return errNoDecisionLog
+	}
+	with, err := s.replayWith(m)
+	if err != nil {
+		return err
+	}
+	each, err := s.replayed(ctx, m)
+	if err != nil {
+		return err
+	}
+	var last time.Time
+	var sent error
+	summary, err := decisionlog.Replayer{Sources: s.replays}.ReplayAll(ctx, each, decisionlog.AllOptions{
+		With: with, Workers: s.config.MaxConcurrent, Turn: s.backgroundTurn, Examples: int(m.GetExamples()),
+		Progress: func(n int64) {
+			if now := time.Now(); now.Sub(last) >= progressEvery && sent == nil {
+				last, sent = now, stream.Send(&rapportv1.ReplayDecisionsResponse{Done: n})
+			}
+		},
+	})
+	if err = errors.Join(err, sent); err != nil {
+		return err
+	}
+	out := replaySummary(summary)
+	out.Seconds = time.Since(started).Seconds()
+	return stream.Send(&rapportv1.ReplayDecisionsResponse{Done: summary.Decisions, Summary: out})
+}
+
+// backgroundTurn waits until work that nobody waits for may have a processor.
+func (s *Server) backgroundTurn(ctx context.Context) (done func(), err error) {
+	if s.stopping.Load() {
+		return nil, errStopping
+	}
+	if err := s.admission.enterBackground(ctx); err != nil {
+		return nil, err
+	}
+	return s.admission.leaveBackground, nil
+}
+
+// replayWith reads with what decisions are to be made again.
+func (s decisions) replayWith(m *rapportv1.ReplayDecisionsRequest) (w decisionlog.With, err error) {
+	if v := m.GetCatalogVersion(); v != 0 {
+		if _, err := s.catalogs.Get(v); err != nil {
+			return w, err
+		}
+		w.Catalog = v
+	}
+	if m.GetStrategy() == "" {
+		return w, nil
+	}
+	name, version, _ := strings.Cut(m.GetStrategy(), "@")
+	use := &catalog.StrategyUse{Name: name, Version: version}
+	v, err := s.strategies.resolve(use, s.strategies.release(name))
+	if err != nil {
+		return w, err
+	}
+	w.Strategy = decisionlog.Ranker{Name: v.name, Version: v.version, Digest: v.digest}
+	return w, nil
+}
+
+// replayed returns the decisions that are to be made again.
+func (s decisions) replayed(ctx context.Context, m *rapportv1.ReplayDecisionsRequest) (func(func(*decisionlog.Record) error) error, error) {
+	if m.GetDecisionId() != "" {
+		id, err := ulid.ParseStrict(m.GetDecisionId())
+		if err != nil {
+			return nil, &argumentError{"decision_id", "it is not the id of a decision"}
+		}
+		r := new(decisionlog.Record)
+		if err := s.decisionLog.Find(ctx, id, r); err != nil {
+			return nil, err
+		}
+		return func(f func(*decisionlog.Record) error) error { return f(r) }, nil
+	}
+	q := decisionlog.Query{Limit: int(m.GetLimit()), Newest: m.GetLimit() > 0}
+	for _, x := range []struct {
+		field string
+		at    *timestamppb.Timestamp
+		into  *time.Time
+	}{{"since", m.GetSince(), &q.From}, {"until", m.GetUntil(), &q.Until}} {
+		if x.at == nil {
+			continue
+		}
+		if err := x.at.CheckValid(); err != nil {
+			return nil, &argumentError{x.field, "it is not a valid time"}
+		}
+		*x.into = x.at.AsTime()
+	}
+	if m.GetCustomer() != "" {
+		identity, err := profilestore.ParseIdentity(m.GetCustomer())
+		if err != nil {
+			return nil, &argumentError{"customer", err.Error()}
+		}
+		if q.Customer, err = s.customerOf(ctx, identity); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.decisionLog.Flush(ctx); err != nil {
+		return nil, err
+	}
+	return func(f func(*decisionlog.Record) error) error { return s.decisionLog.Each(ctx, q, f) }, nil
+}
+
+// customerOf returns the hash of the customer that an identity means.
+func (s decisions) customerOf(ctx context.Context, identity string) (uint64, error) {
+	view, err := s.store.View(ctx, identity)
+	if err != nil {
+		return 0, err
+	}
+	return customerHash(view.Customer()), nil
+}
+
+func replaySummary(s *decisionlog.Summary) *rapportv1.ReplaySummary {
+	out := &rapportv1.ReplaySummary{
+		Decisions: s.Decisions, Identical: s.Identical, Different: s.Different, Inexact: s.Inexact,
+		Answers: s.Answers, SlatesChanged: s.SlateChanged, WinnersChanged: s.WinnerChanged,
+		ValueBefore: float64(s.Before) / 1e6, ValueAfter: float64(s.After) / 1e6,
+	}
+	if s.Decisions > 0 {
+		out.First, out.Last = timestamppb.New(s.First.Timestamp()), timestamppb.New(s.Last.Timestamp())
+	}
+	for _, why := range slices.Sorted(maps.Keys(s.Why)) {
+		out.Causes = append(out.Causes, &rapportv1.ReplayCause{Why: why, Decisions: s.Why[why]})
+	}
+	slices.SortStableFunc(out.Causes, func(a, b *rapportv1.ReplayCause) int { return cmp.Compare(b.GetDecisions(), a.GetDecisions()) })
+	for c, n := range s.Changes {
+		out.Changes = append(out.Changes, &rapportv1.ReplayChange{Touchpoint: c.Touchpoint, From: c.From, To: c.To, Answers: n})
+	}
+	slices.SortFunc(out.Changes, func(a, b *rapportv1.ReplayChange) int {
+		return cmp.Or(cmp.Compare(b.GetAnswers(), a.GetAnswers()), cmp.Compare(a.GetTouchpoint(), b.GetTouchpoint()),
+			cmp.Compare(a.GetFrom(), b.GetFrom()), cmp.Compare(a.GetTo(), b.GetTo()))
+	})
+	out.Changes = out.Changes[:min(len(out.Changes), maxReplayChanges)]
+	for i := range s.Examples {
+		x := &s.Examples[i]
+		out.Examples = append(out.Examples, &rapportv1.ReplayExample{
+			DecisionId: x.ID.String(), Customer: x.Customer, Touchpoint: x.Was.ID,
+			Was: replayPlacements(x.Was.Slate), Is: replayPlacements(x.Is.Slate), Differences: x.Differences,
+		})
+	}
+	return out
+}
+
+func replayPlacements(slate []decisionlog.Placement) []*rapportv1.ReplayPlacement {
+	out := make([]*rapportv1.ReplayPlacement, len(slate))
+	for i := range slate {
+		out[i] = &rapportv1.ReplayPlacement{Offer: slate[i].Offer, Channel: slate[i].Channel, Score: slate[i].Score}
+	}
+	return out
+}
