@@ -18,6 +18,9 @@ func (c *Config) SetEngine(wrap func(profilestore.Engine) profilestore.Engine) {
 // SetDecided sets who sees each decision as it is kept.
 func (c *Config) SetDecided(f func(*decisionlog.Record)) { c.decided = f }
 
+// Decided returns who does.
+func (c *Config) Decided() func(*decisionlog.Record) { return c.decided }
+
 // Replay makes a decision again.
 func (s *Server) Replay(ctx context.Context, r *decisionlog.Record, w decisionlog.With) (*decisionlog.Replay, error) {
 	return decisionlog.Replayer{Sources: s.replays}.Replay(ctx, r, w)
