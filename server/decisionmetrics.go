@@ -27,6 +27,7 @@ func observeDecisionLog(l *decisionlog.Log, counter, gauge register) {
 		counter(dropped, "Decisions that were made and are not in the log.", prometheus.Labels{"cause": cause}, of(func(s *decisionlog.Stats) float64 { return float64(count(s)) }))
 	}
 	counter("rapport_decision_log_written_bytes_total", "Bytes written to the decision log.", nil, of(func(s *decisionlog.Stats) float64 { return float64(s.WrittenBytes) }))
+	counter("rapport_decision_log_raw_bytes_total", "Bytes written to the decision log, before they were packed.", nil, of(func(s *decisionlog.Stats) float64 { return float64(s.RawBytes) }))
 	const failed = "rapport_decision_log_errors_total"
 	counter(failed, "Writes and syncs of the decision log that failed.", prometheus.Labels{"operation": "write"}, of(func(s *decisionlog.Stats) float64 { return float64(s.WriteErrors) }))
 	counter(failed, "Writes and syncs of the decision log that failed.", prometheus.Labels{"operation": "sync"}, of(func(s *decisionlog.Stats) float64 { return float64(s.SyncErrors) }))
