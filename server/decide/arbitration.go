@@ -10,13 +10,15 @@ type Arbitration struct{}
 // Rank scores the candidates. The product is taken from left to right, each step
 // rounded, so that every machine and language gets the same bits.
 func (Arbitration) Rank(_ context.Context, r *Ranking) error {
+	n := len(r.Propensity)
+	value, weight, lever, score := r.Value[:n], r.Weight[:n], r.Lever[:n], r.Score[:n]
 	for i, p := range r.Propensity {
-		pv := p * r.Value[i]
-		pvw := pv * r.Weight[i]
-		r.Score[i] = pvw * r.Lever[i]
-		r.Reason[i] = 0
-		r.Veto[i] = false
+		pv := p * value[i]
+		pvw := pv * weight[i]
+		score[i] = pvw * lever[i]
 	}
+	clear(r.Reason)
+	clear(r.Veto)
 	return nil
 }
 
