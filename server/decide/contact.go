@@ -35,9 +35,11 @@ type contactRules struct {
 	keys     map[policyKey]policyState // by what they count by itself
 	times    []int64
 
-	// Of the last check that withheld.
+	// Of the last check: what withheld, until when, and whether a policy had a say that
+	// counts this offer or its group by itself.
 	by    string
 	until int64
+	alone bool
 }
 
 // channelState is what holds for every offer in the touchpoint's channel.
@@ -71,7 +73,7 @@ func (x *contactRules) release() { x.r, x.t, x.profile = nil, nil, nil }
 // check returns why a candidate of the touchpoint is withheld, ReasonNone if it is not.
 // by and until then say more.
 func (x *contactRules) check(s *scratch, o *catalog.Offer, c *catalog.Candidate) Reason {
-	x.by, x.until = "", 0
+	x.by, x.until, x.alone = "", 0, false
 	if o.Class == catalog.ClassService {
 		return ReasonNone
 	}
@@ -175,6 +177,7 @@ func (x *contactRules) policy(i int, o *catalog.Offer, c *catalog.Candidate) int
 	if whole.until == 0 || p.Per == catalog.PerPolicy {
 		return whole.until
 	}
+	x.alone = x.alone || p.Per == catalog.PerOffer || p.Per == catalog.PerGroup
 	key := policyKey{policy: i}
 	switch p.Per {
 	case catalog.PerOffer:

@@ -17,7 +17,7 @@ import (
 // It is safe for concurrent use.
 //
 // The candidates of a touchpoint are laid out when the catalogue is compiled. A
-// decision walks them once for eligibility: each distinct condition of the
+// decision walks them once, through their gates: each distinct condition of the
 // catalogue is evaluated at most once, and a candidate that falls keeps the
 // reason in its byte. Those that remain are gathered in columns and ranked by
 // one call. Then the best are taken for the slots: there are few slots and may
@@ -26,6 +26,8 @@ import (
 type Decider struct {
 	catalog *catalog.Compiled
 	rankers []Ranker
+	layouts []layout // of the scenarios
+	fields  []int    // the slots that propensities are read from
 	free    chan *scratch
 	zones   zones
 	control uint64 // a hash of the control group's salt
@@ -38,6 +40,7 @@ func New(c *catalog.Compiled, rankers []Ranker) (*Decider, error) {
 		return nil, fmt.Errorf("decide: %d rankers for %d scenarios", len(rankers), len(c.Scenarios))
 	}
 	d := &Decider{catalog: c, rankers: slices.Clone(rankers), free: make(chan *scratch, 2*runtime.GOMAXPROCS(0))}
+	d.lay()
 	d.control = saltHash(c.Control.Salt)
 	for i, r := range d.rankers {
 		if r == nil {
@@ -52,12 +55,14 @@ func (d *Decider) Catalog() *catalog.Compiled { return d.catalog }
 
 // scratch is the working memory of one decision.
 type scratch struct {
-	rules   *rules.Evaluation
-	ranking Ranking
-	places  []int32 // of the ranked candidates in Touchpoint.Candidates
-	best    []ranked
-	contact contactRules
-	chosen  []int // offers on the slate
+	rules     *rules.Evaluation
+	ranking   Ranking
+	verdicts  []verdict   // by gate
+	places    []int32     // of the ranked candidates in Touchpoint.Candidates
+	predicted []predicted // by their place in Decider.fields
+	best      []ranked
+	contact   contactRules
+	chosen    []int // offers on the slate
 
 	content, script string // of the candidate that is placed next
 }
@@ -124,8 +129,21 @@ func (s *scratch) observe(r *Request, at int) {
 // finish counts the candidates by reason.
 func (a *Answer) finish() {
 	slices.SortFunc(a.Details, func(x, y Detail) int { return x.Place - y.Place })
-	for _, reason := range a.Reasons {
-		a.Funnel[reason]++
+	// Most reasons are those of their neighbours, and to add to one sum is to wait for the
+	// last addition: in four sums 10,000 take 12 µs less.
+	var sums [4][reasonCount]int32
+	reasons := a.Reasons
+	for ; len(reasons) >= 4; reasons = reasons[4:] {
+		sums[0][reasons[0]]++
+		sums[1][reasons[1]]++
+		sums[2][reasons[2]]++
+		sums[3][reasons[3]]++
+	}
+	for _, reason := range reasons {
+		sums[0][reason]++
+	}
+	for reason := range a.Funnel {
+		a.Funnel[reason] = int(sums[0][reason] + sums[1][reason] + sums[2][reason] + sums[3][reason])
 	}
 }
 
@@ -144,85 +162,12 @@ func (d *Decider) qualify(s *scratch, t *catalog.Touchpoint, r *Request, a *Answ
 	}
 	*q = Ranking{
 		Now: r.Now, Seed: r.Seed, Profile: profile, Deadline: r.Deadline, Slots: slots, Fuel: r.Fuel, Dry: r.Dry,
-		Candidates: q.Candidates[:0],
-		Propensity: q.Propensity[:0], Value: q.Value[:0], Weight: q.Weight[:0], Lever: q.Lever[:0],
+		Candidates: q.Candidates, Propensity: q.Propensity, Value: q.Value, Weight: q.Weight, Lever: q.Lever,
 		Score: q.Score, Reason: q.Reason, Veto: q.Veto,
 	}
-	s.places = s.places[:0]
 	s.contact.reset(d, t, r, profile)
-	candidates := d.catalog.Scenarios[t.Scenario].Candidates
-	for place, index := range t.Candidates {
-		c := &candidates[index]
-		o := &d.catalog.Offers[c.Offer]
-		if r.Profile == nil && d.closed(o, c.Channel) {
-			a.Reasons[place] = ReasonProfileUnreadable
-			continue
-		}
-		if reason := s.rule(o, c, r.Now); reason != ReasonNone {
-			a.Reasons[place] = reason
-			continue
-		}
-		if r.Unreserved != nil && d.closed(o, c.Channel) {
-			a.Reasons[place] = ReasonNotReserved
-			continue
-		}
-		if reason := s.contact.check(s, o, c); reason != ReasonNone {
-			a.Reasons[place] = reason
-			if s.contact.by != "" || s.contact.until != 0 {
-				a.Details = append(a.Details, Detail{Place: place, By: s.contact.by, Until: s.contact.until})
-			}
-			continue
-		}
-		weight := c.Weight
-		if ch := &d.catalog.Channels[c.Channel]; ch.HasPressure && c.Channel < len(r.Loads) && r.Loads[c.Channel] >= ch.PressureAbove {
-			weight *= ch.PressureWeight
-		}
-		s.places = append(s.places, int32(place))
-		q.Candidates = append(q.Candidates, index)
-		q.Propensity = append(q.Propensity, propensity(o, profile))
-		q.Value = append(q.Value, o.Value)
-		q.Weight = append(q.Weight, weight)
-		q.Lever = append(q.Lever, o.Lever)
-	}
-}
-
-// rule returns why an offer can't be made to the customer, ReasonNone if it can.
-func (s *scratch) rule(o *catalog.Offer, c *catalog.Candidate, now int64) Reason {
-	if now < o.ValidFrom || o.ValidUntil != 0 && now >= o.ValidUntil {
-		return ReasonNotValid
-	}
-	if r := fulfilled(s.rules.Evaluate(o.Eligible), ReasonNotEligible); r != ReasonNone {
-		return r
-	}
-	if o.HasOwned {
-		switch s.rules.Evaluate(o.Owned) {
-		case rules.True:
-			return ReasonOwned
-		case rules.Unknown:
-			return ReasonUnknown
-		case rules.Failed:
-			return ReasonRuleError
-		case rules.False:
-		}
-	}
-	if r := fulfilled(s.rules.Evaluate(o.Prerequisite), ReasonPrerequisite); r != ReasonNone {
-		return r
-	}
-	return fulfilled(s.rules.Evaluate(c.Eligible), ReasonNotEligible)
-}
-
-// fulfilled returns why a rule is not, given the reason where it is false.
-func fulfilled(t rules.Truth, no Reason) Reason {
-	switch t {
-	case rules.False:
-		return no
-	case rules.Unknown:
-		return ReasonUnknown
-	case rules.Failed:
-		return ReasonRuleError
-	case rules.True:
-	}
-	return ReasonNone
+	d.sift(s, t, r, a)
+	d.gather(s, t, r)
 }
 
 // closed reports whether an offer must not be made without a profile, or where contacts
@@ -230,17 +175,6 @@ func fulfilled(t rules.Truth, no Reason) Reason {
 // enough, can't be known then.
 func (d *Decider) closed(o *catalog.Offer, channel int) bool {
 	return d.catalog.Channels[channel].Outbound || o.Class != catalog.ClassService
-}
-
-// propensity returns the probability that the customer accepts an offer, at
-// least 0 and at most 1 whatever the data says.
-func propensity(o *catalog.Offer, p rules.Profile) float64 {
-	if o.Propensity.Slot >= 0 {
-		if v := p.Get(o.Propensity.Slot); v.Known() {
-			return min(max(v.Number(), 0), 1)
-		}
-	}
-	return o.Propensity.Start
 }
 
 // rank fills the outputs of the ranking, by the strategy if it can, else by the
@@ -324,13 +258,18 @@ func (d *Decider) release(s *scratch) {
 	}
 }
 
-// resize returns a slice of n zero elements, in the memory of s if it is large
-// enough.
-func resize[T any](s []T, n int) []T {
+// grown returns a slice of n elements that are yet to be set, in the memory of s if it
+// is large enough.
+func grown[T any](s []T, n int) []T {
 	if cap(s) < n {
 		return make([]T, n, n+n/2)
 	}
-	s = s[:n]
+	return s[:n]
+}
+
+// resize is grown with all elements zero.
+func resize[T any](s []T, n int) []T {
+	s = grown(s, n)
 	clear(s)
 	return s
 }

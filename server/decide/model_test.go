@@ -351,6 +351,11 @@ func (m *model) drawOffers(t *rapid.T, groups []string) {
 			}
 			o.treatments = append(o.treatments, x)
 		}
+		if i > 0 && rapid.Bool().Draw(t, "alike") { // but for its group, so that what becomes of one may become of both
+			x := m.offers[i-1]
+			o.class, o.eligible, o.owned, o.prerequisite, o.from, o.until = x.class, x.eligible, x.owned, x.prerequisite, x.from, x.until
+			o.treatments = slices.Clone(x.treatments)
+		}
 		m.offers = append(m.offers, o)
 	}
 	fallback := modelOffer{id: "fallback", group: "fb", class: rapid.SampledFrom([]catalog.Class{catalog.ClassService, catalog.ClassCare}).Draw(t, "fallback class"), value: 1, owned: -1}
