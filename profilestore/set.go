@@ -37,6 +37,15 @@ func Set(elements ...string) Value {
 	return setOf(strings.Join(slices.Compact(sorted), string(setSeparator)))
 }
 
+// SetText returns the elements of a set in ascending order, with semicolons between; "" if
+// v is none.
+func (v Value) SetText() string {
+	if v.kind != KindSet {
+		return ""
+	}
+	return v.text
+}
+
 // CheckElement returns what is wrong with an element of a set.
 func CheckElement(s string) error {
 	switch {

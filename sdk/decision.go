@@ -18,11 +18,12 @@ type Decision struct {
 	cells    []uint64
 	strings  []byte
 	index    []uint32
-	columns  [len(abi.Columns)][]float64
+	columns  [][]float64
 
 	score  []float64
 	reason []uint32
 	veto   []uint64
+	chance []float64 // nil if the strategy does not say
 
 	source rand.PCG
 	random *rand.Rand
@@ -34,10 +35,10 @@ func (d *Decision) begin(static *abi.Static, f abi.Frame) {
 	d.frame, d.static = f, static
 	d.presence, d.cells, d.strings = f.Presence(), f.Cells(), f.Strings()
 	d.index = f.Index()
-	for i := range f.Columns {
+	for i := range d.columns {
 		d.columns[i] = f.Column(i)
 	}
-	d.score, d.reason, d.veto = f.Score(), f.Reason(), f.Veto()
+	d.score, d.reason, d.veto, d.chance = f.Score(), f.Reason(), f.Veto(), f.Chance()
 	d.seeded = false
 }
 
@@ -85,6 +86,11 @@ func (c Candidate) Score(score float64) { c.d.score[c.i] = score }
 
 // Because sets the reason for the score; the last one set counts.
 func (c Candidate) Because(reason ReasonCode) { c.d.reason[c.i] = uint32(reason) }
+
+// Chance says with which probability, above 0 and at most 1, the strategy's own draws put
+// the candidate where it is. It is kept with the decision, so that what was learned from
+// an exploring strategy can be weighed. Declare it with [SaysChances].
+func (c Candidate) Chance(p float64) { c.d.chance[c.i] = p }
 
 // Veto says that the candidate is not to be offered. It needs no score.
 func (c Candidate) Veto() {

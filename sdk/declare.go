@@ -69,6 +69,13 @@ func declareColumn(name string) Column {
 	return Column{place}
 }
 
+func declareHistory(h abi.HistoryColumn) Column {
+	if _, ok := abi.ParseHistoryColumn(h.String()); !ok {
+		declared.mistake("there is no history column " + h.String() + ": an outcome is of a-z, 0-9 and _, and at most 400 days are remembered")
+	}
+	return declareColumn(h.String())
+}
+
 func declareParameter(p abi.Parameter) int {
 	m := &declared.manifest
 	if slices.ContainsFunc(m.Parameters, func(q abi.Parameter) bool { return q.Name == p.Name }) {

@@ -45,6 +45,7 @@ func Configure(block []byte) (status int32) {
 		return statusBadStatic
 	}
 	declared.static = static
+	declared.decision.columns = make([][]float64, len(m.Candidate)) // in the image, so that no call allocates it
 	for i, a := range declared.offer {
 		a.cells, a.presence = static.Offer.Column(i)
 	}
@@ -59,7 +60,7 @@ func Configure(block []byte) (status int32) {
 func Call(frame []byte) (status, detail uint32) {
 	f, err := abi.ParseFrame(frame)
 	m := &declared.manifest
-	if err == nil && (f.Profile != len(m.Profile) || f.Columns != len(m.Candidate)) {
+	if err == nil && (f.Profile != len(m.Profile) || f.Columns != len(m.Candidate) || f.Probability != m.Probability) {
 		err = errors.New("call frame of another strategy")
 	}
 	if err == nil {

@@ -1,6 +1,7 @@
 package rapport
 
 import (
+	"iter"
 	"math"
 	"time"
 
@@ -11,7 +12,8 @@ import (
 type NumberField struct{ place int }
 
 // Number declares that the strategy reads a profile field of type number or
-// counter, such as value.arpu.
+// counter, such as value.arpu; or a number of the request's context, such as
+// context.minutes. So do the functions for other types.
 func Number(name string) NumberField { return NumberField{declareField(name, abi.Number)} }
 
 // Get returns the customer's value, or false if it is unknown.
@@ -89,6 +91,60 @@ func (f TimeField) Or(d *Decision, unknown time.Time) time.Time {
 		return v
 	}
 	return unknown
+}
+
+// SetField is a profile field of type set.
+type SetField struct{ place int }
+
+// Set declares that the strategy reads a profile field of type set, such as
+// marketing.owned.
+func Set(name string) SetField { return SetField{declareField(name, abi.Set)} }
+
+// Known reports whether it is known what is in the customer's set; it may be empty.
+func (f SetField) Known(d *Decision) bool { return abi.Bit(d.presence, f.place) }
+
+// Has reports whether an element is in the customer's set; it is not in one that is
+// unknown.
+func (f SetField) Has(d *Decision, element string) bool {
+	for e := range f.All(d) {
+		if e == element {
+			return true
+		}
+	}
+	return false
+}
+
+// Len returns how many elements the customer's set has, 0 if it is unknown.
+func (f SetField) Len(d *Decision) int {
+	n := 0
+	for range f.All(d) {
+		n++
+	}
+	return n
+}
+
+// All returns the elements of the customer's set in ascending order. They are valid
+// until the ranking function returns.
+func (f SetField) All(d *Decision) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if !f.Known(d) {
+			return
+		}
+		text, _ := abi.TextAt(d.strings, d.cells[f.place])
+		for text != "" {
+			e := text
+			for i := range len(text) {
+				if text[i] == abi.SetSeparator {
+					e = text[:i]
+					break
+				}
+			}
+			if !yield(e) {
+				return
+			}
+			text = text[min(len(e)+1, len(text)):]
+		}
+	}
 }
 
 // attribute is a column of the static block: one cell for each candidate of the
@@ -194,6 +250,20 @@ func Weight() Column { return declareColumn(abi.ColumnWeight) }
 
 // Lever declares that the strategy reads the lift by the business, 1 for none.
 func Lever() Column { return declareColumn(abi.ColumnLever) }
+
+// Times declares that the strategy reads how often something came of the candidate's
+// offer before, in whatever channel: an outcome such as rejected, or contact for each time
+// that it was shown. It looks back so many days, at most 400; 0: as far as the server
+// remembers.
+func Times(outcome string, days int) Column {
+	return declareHistory(abi.HistoryColumn{What: abi.HistoryTimes, Outcome: outcome, Days: days})
+}
+
+// DaysSince declares that the strategy reads how many days ago something last came of the
+// candidate's offer, with fractions; −1 if it never did. See [Times].
+func DaysSince(outcome string) Column {
+	return declareHistory(abi.HistoryColumn{What: abi.HistoryDays, Outcome: outcome})
+}
 
 // Of returns the candidate's number.
 func (k Column) Of(c Candidate) float64 { return c.d.columns[k.place][c.i] }

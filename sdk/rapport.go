@@ -70,6 +70,10 @@ func Rank(rank func(d *Decision)) {
 	declared.rank = rank
 }
 
+// SaysChances declares that the strategy says with which probability it chose: see
+// [Candidate.Chance].
+func SaysChances() { declared.manifest.Probability = true }
+
 // Budget says how much fuel is enough for a call: about one unit for each
 // instruction of WebAssembly, base for the call and perCandidate for each of its
 // candidates, at most 10¹² and 10⁹. A call that needs more is ended, and the

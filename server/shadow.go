@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 
+	"rapport/profilestore"
 	"rapport/server/catalog"
 	"rapport/server/decide"
 )
@@ -105,6 +106,7 @@ func (j *shadowJob) fill(to *shadowed, q *decide.Ranking) {
 	j.to = to
 	l := &j.live
 	l.Now, l.Seed, l.Slots, l.Profile = q.Now, q.Seed, q.Slots, q.Profile
+	l.Context, l.History = q.Context, q.History
 	l.Candidates = append(l.Candidates[:0], q.Candidates...)
 	l.Propensity = append(l.Propensity[:0], q.Propensity...)
 	l.Value = append(l.Value[:0], q.Value...)
@@ -118,7 +120,10 @@ func (j *shadowJob) fill(to *shadowed, q *decide.Ranking) {
 func (s *shadows) work() {
 	for job := range s.jobs {
 		s.compare(job)
-		job.to, job.live.Profile, job.own.Profile = nil, nil, nil
+		job.to = nil
+		for _, q := range []*decide.Ranking{&job.live, &job.own} {
+			q.Profile, q.Context, q.History = nil, nil, profilestore.History{}
+		}
 		s.free <- job
 	}
 }
@@ -161,12 +166,13 @@ func (j *shadowJob) rank(ctx context.Context) (err error) {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	score, reason, veto := j.own.Score, j.own.Reason, j.own.Veto
+	score, reason, veto, chance := j.own.Score, j.own.Reason, j.own.Veto, j.own.Chance
 	j.own = j.live
 	n := len(j.live.Candidates)
 	j.own.Score = append(score[:0], make([]float64, n)...)
 	j.own.Reason = append(reason[:0], make([]uint32, n)...)
 	j.own.Veto = append(veto[:0], make([]bool, n)...)
+	j.own.Chance = append(chance[:0], make([]float64, n)...)
 	return j.to.candidate.Rank(ctx, &j.own)
 }
 

@@ -14,9 +14,13 @@ const (
 	Flag                   // 0 or 1
 	Text                   // offset (low 32 bits) and length (high 32) in the string pool
 	Time                   // microseconds since the Unix epoch, signed
+	Set                    // a text: the elements in ascending order, SetSeparator between them
 )
 
-var typeNames = [...]string{"", "number", "flag", "text", "time"}
+// SetSeparator stands between the elements of a set. No element has it.
+const SetSeparator = ';'
+
+var typeNames = [...]string{"", "number", "flag", "text", "time", "set"}
 
 // String returns the type as manifests spell it.
 func (t Type) String() string {
@@ -28,7 +32,7 @@ func (t Type) String() string {
 
 // TypeOf returns the type of a name, or the zero Type.
 func TypeOf(name string) Type {
-	for t := Number; t <= Time; t++ {
+	for t := Number; t <= Set; t++ {
 		if typeNames[t] == name {
 			return t
 		}

@@ -31,6 +31,7 @@ const (
 	frameScoreAt     = 76
 	frameReasonAt    = 80
 	frameVetoAt      = 84
+	frameChanceAt    = 88
 )
 
 // FrameShape is what decides where the parts of a call frame are.
@@ -39,6 +40,8 @@ type FrameShape struct {
 	Profile    int // declared profile fields
 	Columns    int // declared candidate columns
 	Texts      int // bytes in the string pool
+
+	Probability bool // the guest says with which probability it chose
 }
 
 // FrameLayout says where the parts of a call frame are, in bytes from its start.
@@ -47,6 +50,7 @@ type FrameLayout struct {
 	PresenceAt, CellsAt, StringsAt int // the profile
 	IndexAt, ColumnsAt             int // the candidates
 	ScoreAt, ReasonAt, VetoAt      int // the output, which begins with the scores
+	ChanceAt                       int // its probabilities; 0 where there are none
 	Size                           int // of the whole frame; the guard is behind it
 }
 
@@ -64,6 +68,10 @@ func (s FrameShape) Layout() FrameLayout {
 	l.ReasonAt = l.ScoreAt + n*8
 	l.VetoAt = align(l.ReasonAt+n*4, 8)
 	l.Size = l.VetoAt + bitWords(n)*8
+	if s.Probability {
+		l.ChanceAt = l.Size
+		l.Size += n * 8
+	}
 	return l
 }
 
@@ -95,6 +103,7 @@ func (l *FrameLayout) putHeader(b []byte, now int64, seed uint64) {
 	u(frameScoreAt, l.ScoreAt)
 	u(frameReasonAt, l.ReasonAt)
 	u(frameVetoAt, l.VetoAt)
+	u(frameChanceAt, l.ChanceAt)
 }
 
 // Frame is a call frame: what one call of rapport_rank reads and writes. Its
@@ -123,10 +132,11 @@ func ParseFrame(b []byte) (Frame, error) {
 	l := FrameLayout{
 		FrameShape: FrameShape{
 			Candidates: u(frameCandidates), Profile: u(frameProfile), Columns: u(frameColumns), Texts: u(frameStringsSize),
+			Probability: u(frameChanceAt) != 0,
 		},
 		PresenceAt: u(framePresenceAt), CellsAt: u(frameCellsAt), StringsAt: u(frameStringsAt),
 		IndexAt: u(frameIndexAt), ColumnsAt: u(frameColumnsAt),
-		ScoreAt: u(frameScoreAt), ReasonAt: u(frameReasonAt), VetoAt: u(frameVetoAt),
+		ScoreAt: u(frameScoreAt), ReasonAt: u(frameReasonAt), VetoAt: u(frameVetoAt), ChanceAt: u(frameChanceAt),
 		Size: u(frameSize),
 	}
 	in := part{size: u(frameOutputAt), from: u(frameHeaderSize)}
@@ -139,6 +149,9 @@ func ParseFrame(b []byte) (Frame, error) {
 	out.check(l.ScoreAt, 1, l.Candidates, 8)
 	out.check(l.ReasonAt, 1, l.Candidates, 4)
 	out.check(l.VetoAt, 1, bitWords(l.Candidates), 8)
+	if l.Probability {
+		out.check(l.ChanceAt, 1, l.Candidates, 8)
+	}
 	if in.bad || out.bad || out.size > l.Size || in.size > l.Size {
 		return bad("a part lies outside, or is not 8-aligned")
 	}
@@ -183,7 +196,17 @@ func (f *Frame) Reason() []uint32 { return view[uint32](f.b, f.ReasonAt, f.Candi
 // Veto returns the veto bits, to be written by the guest.
 func (f *Frame) Veto() []uint64 { return view[uint64](f.b, f.VetoAt, bitWords(f.Candidates)) }
 
-// ClearOutput makes the output ready for a call: no score, no reason, no veto.
+// Chance returns the probabilities, to be written by the guest: nil if it did not declare
+// that it gives them.
+func (f *Frame) Chance() []float64 {
+	if !f.Probability {
+		return nil
+	}
+	return view[float64](f.b, f.ChanceAt, f.Candidates)
+}
+
+// ClearOutput makes the output ready for a call: no score, no reason, no veto, and
+// probability 0, which stands for none given.
 func (f *Frame) ClearOutput() {
 	scores := view[uint64](f.b, f.ScoreAt, f.Candidates)
 	for i := range scores {
@@ -197,6 +220,9 @@ func (f *Frame) ClearOutput() {
 // with after the call. It has room for its strings and no more, so filling it
 // allocates nothing.
 type Head struct {
+	// Probability says that the guest gives probabilities.
+	Probability bool
+
 	b       []byte
 	profile int
 	cellsAt int
@@ -238,7 +264,7 @@ func (h *Head) SetText(field int, text string) bool {
 // are the head's own, valid until Reset.
 func (h *Head) Finish(candidates, columns int, now int64, seed uint64) (FrameLayout, []byte) {
 	l := FrameShape{
-		Candidates: candidates, Profile: h.profile, Columns: columns, Texts: h.used - h.poolAt,
+		Candidates: candidates, Profile: h.profile, Columns: columns, Texts: h.used - h.poolAt, Probability: h.Probability,
 	}.Layout()
 	l.putHeader(h.b, now, seed)
 	return l, h.b[:l.IndexAt]

@@ -10,13 +10,14 @@ type Manifest struct {
 	Name        string      `json:"name"`        // a-z, 0-9, _ and -, beginning with a letter, at most 64
 	Version     string      `json:"version"`     // at most 64 of A-Z, a-z, 0-9, '.', '_', '+' and '-'
 	Description string      `json:"description"` // for people
-	Profile     []Input     `json:"profile"`     // profile fields, by name
+	Profile     []Input     `json:"profile"`     // profile fields, by name; context fields as context.NAME
 	Offer       []Input     `json:"offer"`       // offer attributes
 	Channel     []Input     `json:"channel"`     // channel attributes
-	Candidate   []string    `json:"candidate"`   // of Columns
+	Candidate   []string    `json:"candidate"`   // of Columns, and of the history: see HistoryColumn
 	Parameters  []Parameter `json:"parameters"`
-	Reasons     []string    `json:"reasons"`        // code i+1 is Reasons[i]; code 0 is no reason
-	Fuel        *Fuel       `json:"fuel,omitempty"` // nil: as the host has it for all
+	Reasons     []string    `json:"reasons"`               // code i+1 is Reasons[i]; code 0 is no reason
+	Probability bool        `json:"probability,omitempty"` // it says with which probability each place goes to whom
+	Fuel        *Fuel       `json:"fuel,omitempty"`        // nil: as the host has it for all
 }
 
 // Input is something that a strategy reads.
@@ -69,7 +70,7 @@ const (
 	ColumnLever      = "lever"
 )
 
-// Columns are the names of all candidate columns.
+// Columns are the names of the candidate columns that are not of the history.
 var Columns = [...]string{ColumnPropensity, ColumnValue, ColumnWeight, ColumnLever}
 
 // AppendJSON appends the manifest as JSON. It is written by hand because
@@ -87,6 +88,9 @@ func (m *Manifest) AppendJSON(b []byte) []byte {
 	b = appendList(append(b, `,"candidate":`...), m.Candidate, appendString)
 	b = appendList(append(b, `,"parameters":`...), m.Parameters, appendParameter)
 	b = appendList(append(b, `,"reasons":`...), m.Reasons, appendString)
+	if m.Probability {
+		b = append(b, `,"probability":true`...)
+	}
 	if m.Fuel != nil {
 		b = strconv.AppendInt(append(b, `,"fuel":{"base":`...), m.Fuel.Base, 10)
 		b = append(strconv.AppendInt(append(b, `,"per_candidate":`...), m.Fuel.PerCandidate, 10), '}')

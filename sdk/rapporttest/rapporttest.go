@@ -25,6 +25,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,14 +33,14 @@ import (
 	"rapport/sdk/abi"
 )
 
-// Decision is a decision to rank. Values are a float64 or int, a bool, a string
-// or a time.Time, as the strategy declares them.
+// Decision is a decision to rank. Values are a float64 or int, a bool, a string, a
+// time.Time or a []string, as the strategy declares them.
 type Decision struct {
 	Now  time.Time // the Unix epoch if zero
 	Seed uint64
 
-	// Profile is what is known of the customer, by field. A field that the
-	// strategy does not read is a mistake.
+	// Profile is what is known of the customer, by field, and of the moment, by
+	// context.NAME. A field that the strategy does not read is a mistake.
 	Profile map[string]any
 	// Parameters are what the scenario sets; others have their defaults.
 	Parameters map[string]float64
@@ -53,6 +54,10 @@ type Candidate struct {
 
 	Propensity, Value float64
 	Weight, Lever     float64 // 0 stands for 1
+
+	// History is what came of the offer before, by the name of the column:
+	// "times.rejected.30d": 2. What is not given never happened.
+	History map[string]float64
 }
 
 // Result is what the strategy says of a candidate.
@@ -60,6 +65,7 @@ type Result struct {
 	Score  float64
 	Reason string // empty if it gives none
 	Veto   bool
+	Chance float64 // 0 if the strategy does not say
 }
 
 // declarations are one for a program, so one decision is made at a time.
@@ -116,6 +122,11 @@ func results(m *abi.Manifest, f *abi.Frame) ([]Result, error) {
 		}
 		list[i].Score = score
 		list[i].Veto = abi.Bit(f.Veto(), i)
+		if m.Probability {
+			if list[i].Chance = f.Chance()[i]; !(list[i].Chance >= 0 && list[i].Chance <= 1) {
+				return nil, fmt.Errorf("rapporttest: the probability of candidate %d is %v", i, list[i].Chance)
+			}
+		}
 		switch code := f.Reason()[i]; {
 		case int(code) > len(m.Reasons):
 			return nil, fmt.Errorf("rapporttest: the reason of candidate %d is %d; %d are declared", i, code, len(m.Reasons))
@@ -160,7 +171,7 @@ func staticBlock(m *abi.Manifest, d *Decision) ([]byte, error) {
 				if err != nil {
 					return nil, err
 				}
-				if in.Type == abi.Text.String() {
+				if in.Type == abi.Text.String() || in.Type == abi.Set.String() {
 					cell = b.Text(text)
 				}
 				t.table.Set(i, row, cell)
@@ -173,13 +184,19 @@ func staticBlock(m *abi.Manifest, d *Decision) ([]byte, error) {
 // callFrame lays out the rest.
 func callFrame(m *abi.Manifest, d *Decision) (abi.Frame, error) {
 	none := abi.Frame{}
-	strings := 0
+	room := 0
 	for _, v := range d.Profile {
-		if s, ok := v.(string); ok {
-			strings += len(s)
+		switch v := v.(type) {
+		case string:
+			room += len(v)
+		case []string:
+			for _, e := range v {
+				room += len(e) + 1
+			}
 		}
 	}
-	head := abi.NewHead(len(m.Profile), strings)
+	head := abi.NewHead(len(m.Profile), room)
+	head.Probability = m.Probability
 	unknown := maps.Clone(d.Profile)
 	for i, in := range m.Profile {
 		v, ok := d.Profile[in.Name]
@@ -191,7 +208,7 @@ func callFrame(m *abi.Manifest, d *Decision) (abi.Frame, error) {
 		switch {
 		case err != nil:
 			return none, err
-		case in.Type != abi.Text.String():
+		case in.Type != abi.Text.String() && in.Type != abi.Set.String():
 			head.Set(i, cell)
 		case !head.SetText(i, text):
 			return none, fmt.Errorf("rapporttest: no room for the text of %s", in.Name)
@@ -231,9 +248,16 @@ func (c *Candidate) column(name string) float64 {
 		return c.Value
 	case abi.ColumnWeight:
 		return one(c.Weight)
-	default:
+	case abi.ColumnLever:
 		return one(c.Lever)
 	}
+	if x, ok := c.History[name]; ok {
+		return x
+	}
+	if h, _ := abi.ParseHistoryColumn(name); h.What == abi.HistoryDays {
+		return -1
+	}
+	return 0
 }
 
 // encode returns the cell of a value, or its text.
@@ -250,8 +274,12 @@ func encode(what, want string, v any) (cell uint64, text string, err error) {
 		is, text = abi.Text, v
 	case time.Time:
 		is, cell = abi.Time, abi.TimeCell(v.UnixMicro())
+	case []string:
+		sorted := slices.Clone(v)
+		slices.Sort(sorted)
+		is, text = abi.Set, strings.Join(slices.Compact(sorted), string(abi.SetSeparator))
 	default:
-		return 0, "", fmt.Errorf("rapporttest: %s is a %T: use a float64, int, bool, string or time.Time", what, v)
+		return 0, "", fmt.Errorf("rapporttest: %s is a %T: use a float64, int, bool, string, time.Time or []string", what, v)
 	}
 	if is.String() != want {
 		return 0, "", fmt.Errorf("rapporttest: %s is a %s, and the strategy reads a %s", what, is, want)

@@ -162,8 +162,9 @@ func (d *Decider) qualify(s *scratch, t *catalog.Touchpoint, r *Request, a *Answ
 	}
 	*q = Ranking{
 		Now: r.Now, Seed: r.Seed, Profile: profile, Deadline: r.Deadline, Slots: slots, Fuel: r.Fuel, Dry: r.Dry,
+		Context: r.Context, History: r.History,
 		Candidates: q.Candidates, Propensity: q.Propensity, Value: q.Value, Weight: q.Weight, Lever: q.Lever,
-		Score: q.Score, Reason: q.Reason, Veto: q.Veto,
+		Score: q.Score, Reason: q.Reason, Veto: q.Veto, Chance: q.Chance[:0],
 	}
 	s.contact.reset(d, t, r, profile)
 	d.sift(s, t, r, a)
@@ -192,6 +193,9 @@ func (d *Decider) rank(ctx context.Context, s *scratch, t *catalog.Touchpoint, r
 	}
 	a.RankedBy = ranker.Info()
 	a.Strategy = a.RankedBy
+	if a.RankedBy.Chances {
+		q.Chance = resize(q.Chance, n)
+	}
 	if n == 0 {
 		return
 	}
@@ -214,6 +218,7 @@ func (d *Decider) rank(ctx context.Context, s *scratch, t *catalog.Touchpoint, r
 	}
 	a.Degradations = append(a.Degradations, Degradation{Step: step, Err: err})
 	a.RankedBy = Arbitration{}.Info()
+	q.Chance = q.Chance[:0]
 	_ = Arbitration{}.Rank(ctx, q) // it never fails
 }
 
@@ -249,7 +254,7 @@ func (d *Decider) acquire() *scratch {
 // release keeps the working memory for the next decision, without what it
 // refers to.
 func (d *Decider) release(s *scratch) {
-	s.ranking.Profile = nil
+	s.ranking.Profile, s.ranking.Context, s.ranking.History = nil, nil, profilestore.History{}
 	s.contact.release()
 	s.rules.Reset(rules.Inputs{})
 	select {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"rapport/profilestore"
 	"rapport/profilestore/rules"
 	"rapport/server/catalog"
 )
@@ -52,6 +53,9 @@ type RankerInfo struct {
 	// Reasons are the names of the reason codes that it gives, by code: the first,
 	// of code 0, is empty and means that no reason is given.
 	Reasons []string
+
+	// Chances says that it fills Ranking.Chance.
+	Chances bool
 }
 
 // Ranking is one call of a Ranker. The caller owns everything in it, sizes the
@@ -62,6 +66,8 @@ type Ranking struct {
 	Profile  rules.Profile
 	Deadline time.Time // zero: none
 	Slots    int       // how many of the candidates there is room for
+	Context  []profilestore.Value // by place in Compiled.Context
+	History  profilestore.History
 
 	// Fuel is the most that the ranker may use, in units of the strategy sandbox;
 	// 0: what its own limit and the deadline allow. A replay gives what the
@@ -85,6 +91,10 @@ type Ranking struct {
 	Score  []float64 // finite
 	Reason []uint32  // a code of RankerInfo.Reasons
 	Veto   []bool    // true: not to be offered
+	// Chance is with which probability the ranker's own draws put each where it is, 0
+	// where it does not say. It has a cell for each candidate if RankerInfo.Chances is
+	// set, and none if not.
+	Chance []float64
 
 	// What the ranker was given, and what of it it used; 0 for native code, and
 	// where it was not called.

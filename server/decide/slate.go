@@ -143,6 +143,9 @@ func (d *Decider) place(s *scratch, i int, candidates []catalog.Candidate, a *An
 		Propensity: q.Propensity[i], Value: q.Value[i], Weight: q.Weight[i], Lever: q.Lever[i],
 		Probability: 1,
 	}
+	if len(q.Chance) > 0 && q.Chance[i] > 0 {
+		p.Probability = q.Chance[i]
+	}
 	if code := q.Reason[i]; int(code) < len(a.RankedBy.Reasons) {
 		p.Reason = a.RankedBy.Reasons[code]
 	}

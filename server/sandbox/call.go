@@ -28,8 +28,9 @@ func (s *Strategy) call(in *instance, r *decide.Ranking, fuel int64) *FaultError
 	copy(frame.Input(), head)
 	copy(abi.Bytes(frame.Index()), abi.Bytes(r.Candidates))
 	clear(padding(&frame))
-	for i, c := range s.columns {
-		copy(frame.Column(i), c(r))
+	s.fillHistory(in, r)
+	for i := range s.columns {
+		copy(frame.Column(i), s.column(in, r, i))
 	}
 	frame.ClearOutput()
 	copy(guard, guardBytes[:])
@@ -80,21 +81,26 @@ var guardBytes = func() (g [abi.GuardSize]byte) {
 // the texts don't fit.
 func (s *Strategy) fillHead(head *abi.Head, r *decide.Ranking) bool {
 	head.Reset()
-	if r.Profile == nil {
-		return true
-	}
-	for i, f := range s.fields {
-		v := r.Profile.Get(f.slot)
-		if v.Kind() != f.kind {
-			continue // unknown
-		}
-		if f.kind != profilestore.KindText {
+	for i := range s.fields {
+		f := &s.fields[i]
+		v := f.of(r)
+		switch {
+		case v.Kind() != f.kind: // unknown
+		case !isText(f.kind):
 			head.Set(i, cell(v))
-		} else if !head.SetText(i, v.Text()) {
+		case !head.SetText(i, textOf(v)):
 			return false
 		}
 	}
 	return true
+}
+
+// textOf returns what stands in the string pool for a value.
+func textOf(v profilestore.Value) string {
+	if v.Kind() == profilestore.KindSet {
+		return v.SetText()
+	}
+	return v.Text()
 }
 
 // frame returns the call frame in an instance's memory, and the guard behind it.
@@ -123,8 +129,8 @@ func (s *Strategy) overwritten(in *instance, f *abi.Frame, head, guard []byte, r
 	for _, b := range padding(f) {
 		same = same && b == 0
 	}
-	for i, c := range s.columns {
-		same = same && bytes.Equal(abi.Bytes(f.Column(i)), abi.Bytes(c(r)))
+	for i := range s.columns {
+		same = same && bytes.Equal(abi.Bytes(f.Column(i)), abi.Bytes(s.column(in, r, i)))
 	}
 	if !same {
 		return "the input of the call"
@@ -149,6 +155,9 @@ func (s *Strategy) takeOutput(in *instance, f *abi.Frame, r *decide.Ranking) *Fa
 			return s.faulted(in, FaultReason, fmt.Sprintf("the reason of candidate %d is %d; it declares %d", r.Candidates[i], code, len(s.info.Reasons)-1), nil)
 		}
 	}
+	if fault := s.takeChances(in, f, r); fault != nil {
+		return fault
+	}
 	for i, word := range f.Veto() {
 		veto := r.Veto[i*64 : min(i*64+64, len(r.Veto))]
 		clear(veto)
@@ -158,6 +167,20 @@ func (s *Strategy) takeOutput(in *instance, f *abi.Frame, r *decide.Ranking) *Fa
 				return s.faulted(in, FaultVeto, fmt.Sprintf("it vetoes candidates beyond the %d that there are", len(r.Veto)), nil)
 			}
 			veto[bit] = true
+		}
+	}
+	return nil
+}
+
+// takeChances copies the probabilities, if the strategy gives them.
+func (s *Strategy) takeChances(in *instance, f *abi.Frame, r *decide.Ranking) *FaultError {
+	if !f.Probability {
+		return nil
+	}
+	copy(r.Chance, f.Chance())
+	for i, p := range r.Chance {
+		if !(p >= 0 && p <= 1) {
+			return s.faulted(in, FaultProbability, fmt.Sprintf("the probability of candidate %d is %v", r.Candidates[i], p), nil)
 		}
 	}
 	return nil

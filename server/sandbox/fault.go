@@ -13,26 +13,27 @@ type FaultKind string
 
 // The kinds of faults.
 const (
-	FaultFuel      FaultKind = "fuel"      // it used all of its fuel
-	FaultDeadline  FaultKind = "deadline"  // it used the fuel for the time that was left; not the strategy's fault
-	FaultStack     FaultKind = "stack"     // it called itself too deep
-	FaultTrap      FaultKind = "trap"      // it trapped: out of bounds, unreachable, a division by zero …
-	FaultPanic     FaultKind = "panic"     // its language's runtime gave up, and said why
-	FaultExit      FaultKind = "exit"      // it ended itself
-	FaultStatus    FaultKind = "status"    // it answered that it failed
-	FaultCount     FaultKind = "count"     // it ranked another number of candidates
-	FaultScore     FaultKind = "score"     // a score is NaN or infinite, or was not given
-	FaultReason    FaultKind = "reason"    // a reason code was never declared
-	FaultVeto      FaultKind = "veto"      // it vetoed candidates that do not exist
-	FaultOverwrite FaultKind = "overwrite" // it wrote outside the output
-	FaultInput     FaultKind = "input"     // the profile's texts do not fit; not the strategy's fault
+	FaultFuel        FaultKind = "fuel"        // it used all of its fuel
+	FaultDeadline    FaultKind = "deadline"    // it used the fuel for the time that was left; not the strategy's fault
+	FaultStack       FaultKind = "stack"       // it called itself too deep
+	FaultTrap        FaultKind = "trap"        // it trapped: out of bounds, unreachable, a division by zero …
+	FaultPanic       FaultKind = "panic"       // its language's runtime gave up, and said why
+	FaultExit        FaultKind = "exit"        // it ended itself
+	FaultStatus      FaultKind = "status"      // it answered that it failed
+	FaultCount       FaultKind = "count"       // it ranked another number of candidates
+	FaultScore       FaultKind = "score"       // a score is NaN or infinite, or was not given
+	FaultReason      FaultKind = "reason"      // a reason code was never declared
+	FaultVeto        FaultKind = "veto"        // it vetoed candidates that do not exist
+	FaultProbability FaultKind = "probability" // a probability is not within 0 to 1
+	FaultOverwrite   FaultKind = "overwrite"   // it wrote outside the output
+	FaultInput       FaultKind = "input"       // the profile's texts do not fit; not the strategy's fault
 )
 
 // Kinds lists all kinds of faults, for those who count them.
 func Kinds() []FaultKind {
 	return []FaultKind{
 		FaultFuel, FaultDeadline, FaultStack, FaultTrap, FaultPanic, FaultExit, FaultStatus, FaultCount, FaultScore,
-		FaultReason, FaultVeto, FaultOverwrite, FaultInput,
+		FaultReason, FaultVeto, FaultProbability, FaultOverwrite, FaultInput,
 	}
 }
 

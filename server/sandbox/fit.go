@@ -5,6 +5,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 
 	"rapport/profilestore"
 	"rapport/sdk/abi"
@@ -17,6 +18,10 @@ func (m *Module) Check(c *catalog.Compiled, s *catalog.Scenario) []string {
 	var problems []string
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 	for _, in := range m.manifest.Profile {
+		if strings.HasPrefix(in.Name, abi.ContextGroup) {
+			checkContext(c, in, problem)
+			continue
+		}
 		slot, ok := c.Schema.Lookup(in.Name)
 		if !ok {
 			names := make([]string, len(c.Schema.Fields()))
@@ -51,6 +56,20 @@ func (m *Module) Check(c *catalog.Compiled, s *catalog.Scenario) []string {
 		}
 	}
 	return problems
+}
+
+// checkContext checks what is read of the context of a request.
+func checkContext(c *catalog.Compiled, in abi.Input, problem func(string, ...any)) {
+	i, ok := c.ContextField(strings.TrimPrefix(in.Name, abi.ContextGroup))
+	if !ok {
+		names := make([]string, len(c.Context))
+		for i := range c.Context {
+			names[i] = abi.ContextGroup + c.Context[i].Name
+		}
+		problem("it reads the context field %s, which the catalogue does not declare%s", in.Name, nearest(in.Name, names))
+	} else if kind := c.Context[i].Kind; kind.String() != in.Type {
+		problem("it reads the context field %s as a %s, and in the catalogue it is a %s", in.Name, in.Type, kind)
+	}
 }
 
 // owner is an offer or a channel with its attributes.

@@ -29,9 +29,10 @@ type instance struct {
 	space    *space              // of the memory; nil if it is Go's
 	restorer restorer            // nil before the first ranking
 
-	arena uint32    // where the static block begins
-	head  *abi.Head // the part of the frame that is built outside
-	stack [1]uint64 // parameter and result of rank
+	arena   uint32    // where the static block begins
+	head    *abi.Head // the part of the frame that is built outside
+	history []float64 // columns of the history, for a call
+	stack   [1]uint64 // parameter and result of rank
 
 	ran   time.Duration // how long the last call's thread ran; 0 if that is not known
 	spent bool          // to be replaced, not restored

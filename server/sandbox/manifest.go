@@ -31,6 +31,7 @@ const (
 	maxInputs      = 512
 	maxParameters  = 256
 	maxReasons     = 1024
+	maxColumns     = 36
 	maxDescription = 1000
 	maxName        = 128
 )
@@ -38,8 +39,9 @@ const (
 var (
 	strategyName    = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,63}$`)
 	strategyVersion = regexp.MustCompile(`^[0-9A-Za-z._+-]{1,64}$`)
-	fieldName       = regexp.MustCompile(`^[a-z]+\.[a-z][a-z0-9_]*$`)
+	fieldName       = regexp.MustCompile(`^[a-z]+\.[a-z][a-z0-9_]*$`) // of the profile, or of the context
 	attributeName   = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
+	columnName      = regexp.MustCompile(`^[a-z][a-z0-9_]*(\.[a-z0-9_]+){0,2}$`)
 	reasonName      = regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,63}$`)
 )
 
@@ -74,7 +76,7 @@ func parseManifest(b []byte) (*Manifest, error) {
 		checkInputs("offer attribute", m.Offer, attributeName),
 		checkInputs("channel attribute", m.Channel, attributeName),
 		checkParameters(m.Parameters),
-		checkNames("candidate column", m.Candidate, attributeName, len(abi.Columns)),
+		checkNames("candidate column", m.Candidate, columnName, maxColumns),
 		checkNames("reason", m.Reasons, reasonName, maxReasons),
 	} {
 		if err != nil {
@@ -82,8 +84,9 @@ func parseManifest(b []byte) (*Manifest, error) {
 		}
 	}
 	for _, c := range m.Candidate {
-		if !slices.Contains(abi.Columns[:], c) {
-			return nil, invalid(ReasonManifest, "there is no candidate column %q%s", c, nearest(c, abi.Columns[:]))
+		if _, ok := abi.ParseHistoryColumn(c); !ok && !slices.Contains(abi.Columns[:], c) {
+			return nil, invalid(ReasonManifest, "there is no candidate column %q%s; those of the history are %s.OUTCOME, %[3]s.OUTCOME.DAYSd and %[4]s.OUTCOME, of which the outcome may be %[5]s",
+				c, nearest(c, abi.Columns[:]), abi.HistoryTimes, abi.HistoryDays, abi.Contact)
 		}
 	}
 	if m.Fuel != nil && !m.Fuel.Valid() {
@@ -116,7 +119,7 @@ func checkInputs(what string, inputs []abi.Input, form *regexp.Regexp) error {
 	for i, in := range inputs {
 		names[i] = in.Name
 		if abi.TypeOf(in.Type) == 0 {
-			return invalid(ReasonManifest, "%s %s has the type %q: use number, flag, text or time", what, clip(in.Name, 80), clip(in.Type, 80))
+			return invalid(ReasonManifest, "%s %s has the type %q: use number, flag, text, time or set", what, clip(in.Name, 80), clip(in.Type, 80))
 		}
 	}
 	return checkNames(what, names, form, maxInputs)

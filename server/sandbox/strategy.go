@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,12 +62,16 @@ type Strategy struct {
 
 	guestLog *logLimit // for what the guest says, and its faults
 
-	static   []byte // the static block, with the padding in front of the frame
-	layout   abi.Static
-	fields   []field
-	columns  []column
-	capacity int // of the frame, without its guard
-	texts    int // bytes of text that a frame has room for
+	static  []byte // the static block, with the padding in front of the frame
+	layout  abi.Static
+	fields  []field
+	columns []column
+	// Of the columns, histories are of the history, for which it takes the offer of each
+	// of the scenario's candidates.
+	histories int
+	offers    []string
+	capacity  int // of the frame, without its guard
+	texts     int // bytes of text that a frame has room for
 
 	arena   uint32 // the same in every instance
 	image   *image
@@ -85,16 +90,32 @@ type Strategy struct {
 	calls, busy, suspended, slow, faults, fuel, replaced, grown, trapped atomic.Uint64
 }
 
-// field is a profile field that the strategy reads.
+// field is a field of the profile or the context that the strategy reads.
 type field struct {
-	slot int
-	kind profilestore.Kind
+	slot    int // of the profile, or −1
+	context int // the place in the context
+	kind    profilestore.Kind
 }
 
-// column is a candidate column of a ranking.
-type column func(*decide.Ranking) []float64
+// of returns the value of the field.
+func (f *field) of(r *decide.Ranking) profilestore.Value {
+	switch {
+	case f.slot >= 0 && r.Profile != nil:
+		return r.Profile.Get(f.slot)
+	case f.slot < 0 && f.context < len(r.Context):
+		return r.Context[f.context]
+	}
+	return profilestore.Value{}
+}
 
-var columnsByName = map[string]column{
+// column is a candidate column: one of the ranking, or of the history, which is worked out
+// for each call by who has the instance.
+type column struct {
+	of      func(*decide.Ranking) []float64
+	history *abi.HistoryColumn
+}
+
+var columnsByName = map[string]func(*decide.Ranking) []float64{
 	abi.ColumnPropensity: func(r *decide.Ranking) []float64 { return r.Propensity },
 	abi.ColumnValue:      func(r *decide.Ranking) []float64 { return r.Value },
 	abi.ColumnWeight:     func(r *decide.Ranking) []float64 { return r.Weight },
@@ -124,7 +145,7 @@ func (m *Module) Bind(ctx context.Context, c *catalog.Compiled, sc *catalog.Scen
 		module: m,
 		info: decide.RankerInfo{
 			Name: m.manifest.Name, Version: m.manifest.Version, Digest: m.digest,
-			Reasons: append([]string{""}, m.manifest.Reasons...),
+			Reasons: append([]string{""}, m.manifest.Reasons...), Chances: m.manifest.Probability,
 		},
 		log:     m.log().With("scenario", sc.ID),
 		breaker: m.breaker,
@@ -187,15 +208,32 @@ func (s *Strategy) chooseRestore() error {
 func (s *Strategy) layOut(c *catalog.Compiled, sc *catalog.Scenario) (err error) {
 	m := s.module.manifest
 	for _, in := range m.Profile {
-		slot, _ := c.Schema.Lookup(in.Name)
-		kind := c.Schema.Fields()[slot].Type.Kind()
-		s.fields = append(s.fields, field{slot, kind})
-		if kind == profilestore.KindText {
+		f := field{slot: -1}
+		if name, ok := strings.CutPrefix(in.Name, abi.ContextGroup); ok {
+			f.context, _ = c.ContextField(name)
+			f.kind = c.Context[f.context].Kind
+		} else {
+			f.slot, _ = c.Schema.Lookup(in.Name)
+			f.kind = c.Schema.Fields()[f.slot].Type.Kind()
+		}
+		s.fields = append(s.fields, f)
+		if isText(f.kind) {
 			s.texts += TextRoom
 		}
 	}
 	for _, name := range m.Candidate {
-		s.columns = append(s.columns, columnsByName[name])
+		if h, ok := abi.ParseHistoryColumn(name); ok {
+			s.columns = append(s.columns, column{history: &h})
+			s.histories++
+			continue
+		}
+		s.columns = append(s.columns, column{of: columnsByName[name]})
+	}
+	if s.histories > 0 {
+		s.offers = make([]string, len(sc.Candidates))
+		for i := range sc.Candidates {
+			s.offers[i] = c.Offers[sc.Candidates[i].Offer].ID
+		}
 	}
 	parameters := make([]float64, len(m.Parameters))
 	for i, p := range m.Parameters {
@@ -213,7 +251,7 @@ func (s *Strategy) layOut(c *catalog.Compiled, sc *catalog.Scenario) (err error)
 		setAttributes(b, &b.Channel, m.Channel, row, c.Channels[k.Channel].Attributes)
 	}
 	s.capacity = abi.FrameShape{
-		Candidates: len(sc.Candidates), Profile: len(m.Profile), Columns: len(m.Candidate), Texts: s.texts,
+		Candidates: len(sc.Candidates), Profile: len(m.Profile), Columns: len(m.Candidate), Texts: s.texts, Probability: m.Probability,
 	}.Layout().Size
 	s.static = b.Build(s.capacity)
 	s.layout, err = abi.ParseStatic(s.static)
@@ -231,6 +269,10 @@ func setAttributes(b *abi.StaticBuilder, t *abi.Table, inputs []abi.Input, row i
 		}
 	}
 }
+
+// isText reports whether a value of a kind stands in the string pool: a set is a text,
+// too.
+func isText(k profilestore.Kind) bool { return k == profilestore.KindText || k == profilestore.KindSet }
 
 // cell returns the cell of a value that is not a text.
 func cell(v profilestore.Value) uint64 {
@@ -311,6 +353,7 @@ func (s *Strategy) clone() (*instance, error) {
 		return nil, err
 	}
 	in.arena, in.head = s.arena, abi.NewHead(len(s.fields), s.texts)
+	in.head.Probability = s.module.manifest.Probability
 	if in.restorer, err = s.image.attach(in, s.restore); err != nil {
 		in.close()
 		return nil, err
@@ -344,12 +387,12 @@ func (s *Strategy) ImageDigest() string {
 // fuel, of which it is given no more than the time that is left is worth.
 func (s *Strategy) Rank(ctx context.Context, r *decide.Ranking) error {
 	n := len(r.Candidates)
-	if len(r.Score) != n || len(r.Reason) != n || len(r.Veto) != n {
-		return fmt.Errorf("sandbox: %d candidates, and %d, %d and %d cells for scores, reasons and vetoes", n, len(r.Score), len(r.Reason), len(r.Veto))
+	if len(r.Score) != n || len(r.Reason) != n || len(r.Veto) != n || s.module.manifest.Probability && len(r.Chance) != n {
+		return fmt.Errorf("sandbox: %d candidates, and %d, %d, %d and %d cells for scores, reasons, vetoes and probabilities", n, len(r.Score), len(r.Reason), len(r.Veto), len(r.Chance))
 	}
 	for _, c := range s.columns {
-		if len(c(r)) != n {
-			return fmt.Errorf("sandbox: %d candidates, and a column of %d cells", n, len(c(r)))
+		if c.of != nil && len(c.of(r)) != n {
+			return fmt.Errorf("sandbox: %d candidates, and a column of %d cells", n, len(c.of(r)))
 		}
 	}
 	most := s.layout.Candidates
