@@ -55,7 +55,8 @@ struct rapport_frame {
   rapport_u32 presence_at, cells_at, strings_at, index_at;
   rapport_u32 columns_at, output_at, output_size;
   rapport_u32 score_at, reason_at, veto_at;
-  rapport_u32 reserved[2];
+  rapport_u32 chance_at;
+  rapport_u32 reserved[1];
 };
 
 _Static_assert(sizeof(struct rapport_static) == 80, "static header");

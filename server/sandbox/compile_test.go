@@ -151,7 +151,7 @@ func TestManifestIsReadWhole(t *testing.T) {
 	got := fmt.Sprintf("%+v", *m.Manifest())
 	want := "{ABI:1 Name:pvcl Version:1.0.0 Description:Propensity × value × context weight × lever: the standard arbitration. " +
 		"Profile:[] Offer:[] Channel:[] Candidate:[propensity value weight lever] " +
-		"Parameters:[{Name:value_weight Default:1 Min:0 Max:1}] Reasons:[] Fuel:<nil>}"
+		"Parameters:[{Name:value_weight Default:1 Min:0 Max:1}] Reasons:[] Probability:false Fuel:<nil>}"
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
