@@ -176,7 +176,8 @@ type pendingEntry struct {
 
 	event   *Event
 	changes []Change
-	index   int // in the call
+	index   int  // in the call
+	look    bool // the record has had it since before the replay, and stays as it is
 
 	ties *tiesChange // or else
 }
@@ -186,15 +187,22 @@ func (s *Store) committed(seq uint64, e *journal.Entry) {
 	switch p := e.Tag.(type) {
 	case *pendingEntry:
 		p.seq = seq
-		s.writerOf(p.key).queue <- p
+		s.hand(p)
 	case *pendingTies:
 		for _, g := range p.change.groups {
 			g.Epoch = seq
 		}
 		for _, key := range p.keys {
-			s.writerOf(key).queue <- &pendingEntry{seq: seq, key: key, call: p.call, ties: p.change}
+			s.hand(&pendingEntry{seq: seq, key: key, call: p.call, ties: p.change})
 		}
 	}
+	s.handed.Store(seq)
+}
+
+func (s *Store) hand(p *pendingEntry) {
+	w := s.writerOf(p.key)
+	w.progress.handed.Add(1)
+	w.queue <- p
 }
 
 // writers is how many goroutines apply entries. An identity belongs to one, by its shard
@@ -207,8 +215,9 @@ func (s *Store) writerOf(key string) *writer { return &s.writers[s.cache.shardOf
 
 // writer applies the entries of some shards, in journal order.
 type writer struct {
-	queue chan *pendingEntry
-	done  chan struct{}
+	queue    chan *pendingEntry
+	done     chan struct{}
+	progress progress
 }
 
 // applyBatch is how many events a writer applies at once: a group of the
@@ -226,7 +235,13 @@ func (w *writer) start(s *Store) {
 			for len(batch) < applyBatch && len(w.queue) > 0 {
 				batch = append(batch, <-w.queue)
 			}
-			s.applyAll(batch)
+			if s.applyAll(batch) {
+				w.progress.last.Store(batch[len(batch)-1].seq)
+				w.progress.finished.Add(uint64(len(batch)))
+			}
+			for _, p := range batch {
+				p.call.wait.Done()
+			}
 		}
 	}()
 }
@@ -236,23 +251,20 @@ func (w *writer) stop() {
 	<-w.done
 }
 
-// applyAll applies entries of one writer to the engine and the cache, then answers for
-// them.
-func (s *Store) applyAll(batch []*pendingEntry) {
-	defer func() {
-		for _, p := range batch {
-			p.call.wait.Done()
-		}
-	}()
+// applyAll applies entries of one writer to the engine and the cache. It reports whether
+// it could.
+func (s *Store) applyAll(batch []*pendingEntry) bool {
 	if s.failed.Load() != nil {
-		return
+		return false
 	}
-	if err := s.applyBatch(context.Background(), true, batch); err != nil {
+	err := s.applyBatch(context.Background(), true, batch)
+	if err != nil {
 		err = fmt.Errorf("%w: %w", ErrStopped, err)
 		if s.failed.CompareAndSwap(nil, &err) {
 			s.log.Error("the profile store stopped taking events", "error", err)
 		}
 	}
+	return err == nil
 }
 
 // applyBatch applies entries to the engine, then to the cache if that is in use, and
@@ -299,6 +311,9 @@ func (s *Store) applyBatch(ctx context.Context, cached bool, batch []*pendingEnt
 	for i := range touched {
 		touched[i].wrote(keys, deltas)
 	}
+	if s.observer.to != nil {
+		s.tell(made)
+	}
 	if len(others) == 0 {
 		return nil
 	}
@@ -312,6 +327,8 @@ type change struct {
 	pruned  int
 	others  []*pendingEntry // what belongs to another node of the identity
 	err     error
+
+	observed []observation
 }
 
 // change applies entries to one encoded record and prunes it. It may be called again
@@ -324,6 +341,7 @@ func (s *Store) change(old []byte, entries []*pendingEntry) (c change) {
 		}
 	}
 	edit, past := c.delta.edit(), s.snapshots.horizon.Load()
+	before := edit.applied
 	changed := false
 	for _, p := range entries {
 		if p.ties != nil {
@@ -336,12 +354,20 @@ func (s *Store) change(old []byte, entries []*pendingEntry) (c change) {
 			c.others = append(c.others, &other)
 			continue
 		}
-		became := edit.apply(p.seq, p.event, p.changes, s.schema)
+		became := appliedSeen
+		if !p.look {
+			became = edit.apply(p.seq, p.event, p.changes, s.schema)
+		}
 		if became == appliedFull {
 			c.pruned += edit.prune(s.schema, past)
 			became = edit.apply(p.seq, p.event, p.changes, s.schema)
 		}
 		changed = changed || became == appliedNew
+		if s.observer.wants(p) {
+			if x, ok := edit.observed(p, became, before); ok {
+				c.observed = append(c.observed, x)
+			}
+		}
 		if p.call != nil { // else it is a replay
 			p.call.results[p.index], p.call.fates[p.index] = resultOf(became, p.event), edit.fate
 		}

@@ -52,18 +52,39 @@ func (s *Store) replay(ctx context.Context) error {
 	if state.Journal != id || state.Applied >= s.journal.Next() {
 		return fmt.Errorf("profilestore: %s: %w", s.dir, ErrForeignDeltas)
 	}
+	from := state.Applied + 1
+	if o := &s.observer; o.to != nil {
+		if o.from, err = o.to.Begin(id, s.journal.Next()); err != nil {
+			return err
+		}
+		from = min(from, max(o.from, foundBefore+1)-foundBefore)
+		o.replayed, o.found = from-1, make(map[replayedEvent]uint64)
+		defer func() { o.found = nil }()
+	}
 	s.snapshots.advance(ctx)
 	started := time.Now()
 	var batch []*pendingEntry
 	var unmapped int
 	flush := func() error {
 		err := s.applyBatch(ctx, false, batch)
+		if len(batch) > 0 {
+			s.observer.replayed = batch[len(batch)-1].seq - 1 // another part of it may follow
+		}
 		batch = batch[:0]
 		return err
 	}
-	err = s.journal.Replay(ctx, state.Applied+1, func(seq uint64, payload []byte) error {
+	full := func() error {
+		if len(batch) < applyBatch {
+			return nil
+		}
+		return flush()
+	}
+	err = s.journal.Replay(ctx, from, func(seq uint64, payload []byte) error {
 		s.replayed++
 		if len(payload) > 0 && payload[0] == tiesFormat {
+			if seq <= state.Applied {
+				return nil
+			}
 			change, err := decodeTies(payload)
 			if err != nil {
 				return fmt.Errorf("entry %d: %w", seq, err)
@@ -80,6 +101,13 @@ func (s *Store) replay(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("entry %d: %w", seq, err)
 		}
+		if seq <= state.Applied && e.Type != ContactEvent && e.Type != OutcomeEvent {
+			return nil // the records have it, and the observer does not want it
+		}
+		if seq <= state.Applied {
+			batch = append(batch, &pendingEntry{seq: seq, key: e.Identity, event: e, look: true})
+			return full()
+		}
 		// The event was accepted under the schema of its time. What a later
 		// schema can't derive from it is left out.
 		changes, err := s.mapper.Map(e, nil)
@@ -87,10 +115,7 @@ func (s *Store) replay(ctx context.Context) error {
 			unmapped++
 		}
 		batch = append(batch, &pendingEntry{seq: seq, key: e.Identity, event: e, changes: changes})
-		if len(batch) < applyBatch {
-			return nil
-		}
-		return flush()
+		return full()
 	})
 	if err == nil {
 		err = flush()
@@ -102,7 +127,7 @@ func (s *Store) replay(ctx context.Context) error {
 		if err := s.checkpoint(ctx, s.journal.Next()-1); err != nil {
 			return fmt.Errorf("profilestore: checkpoint: %w", err)
 		}
-		s.log.Info("replayed the journal", "events", s.replayed, "from", state.Applied+1, "unmapped", unmapped, "took", time.Since(started).Round(time.Millisecond))
+		s.log.Info("replayed the journal", "events", s.replayed, "from", from, "unmapped", unmapped, "took", time.Since(started).Round(time.Millisecond))
 	}
 	return nil
 }

@@ -33,6 +33,8 @@ type Options struct {
 	Logger *slog.Logger // slog.Default() if nil
 	// OnSync, if set, is called after each group of events was made durable.
 	OnSync func(events, bytes int, took time.Duration)
+	// Observer, if set, is told of contacts and outcomes.
+	Observer InteractionObserver
 }
 
 // Store is the profile store: snapshots, delta records, the journal that they
@@ -64,6 +66,10 @@ type Store struct {
 
 	identities identityQueue
 
+	observer observer
+	handed   atomic.Uint64 // the last entry that the journal has handed over
+	applied  atomic.Uint64 // what Applied returned last
+
 	closing sync.RWMutex // held for reading while an Ingest is under way
 	closed  bool
 
@@ -82,6 +88,7 @@ var ErrClosed = errors.New("the profile store is closed")
 // engine, also when it fails.
 func OpenStore(ctx context.Context, o Options) (_ *Store, err error) {
 	s := &Store{schema: o.Schema, mapper: o.Mapper, engine: o.Engine, clock: o.Clock, tableSet: o.TableSet, log: o.Logger, dir: o.Dir}
+	s.observer.to = o.Observer
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -124,7 +131,10 @@ func OpenStore(ctx context.Context, o Options) (_ *Store, err error) {
 	if err = s.replay(ctx); err != nil {
 		return nil, err
 	}
+	s.handed.Store(s.journal.Next() - 1)
+	s.applied.Store(s.handed.Load())
 	for i := range s.writers {
+		s.writers[i].progress.last.Store(s.handed.Load())
 		s.writers[i].start(s)
 	}
 	s.identities.turn = make(chan struct{}, 1)
