@@ -85,6 +85,9 @@ type Capacity struct {
 	Max     int64
 	Period  Period
 	TakenBy string // CountContacts or an outcome
+
+	// What it binds; an empty list binds all.
+	Channels, Groups, Offers []string
 }
 
 // Period is how often a capacity begins anew.
@@ -119,6 +122,29 @@ func (p Period) Begin(now int64, zone *time.Location) int64 {
 	}
 	return time.Date(year, month, day, 0, 0, 0, 0, zone).UnixMicro()
 }
+
+// End returns when the period that a time is in ends and the next begins, microseconds
+// since the Unix epoch; 0 for PeriodTotal.
+func (p Period) End(now int64, zone *time.Location) int64 {
+	begin := time.UnixMicro(p.Begin(now, zone)).In(zone)
+	year, month, day := begin.Date()
+	switch p {
+	case PeriodHour:
+		return begin.Add(time.Hour).UnixMicro()
+	case PeriodDay:
+		day++
+	case PeriodWeek:
+		day += 7
+	case PeriodMonth:
+		month++
+	case PeriodTotal:
+		return 0
+	}
+	return time.Date(year, month, day, 0, 0, 0, 0, zone).UnixMicro()
+}
+
+// String returns the period as catalogue files spell it.
+func (p Period) String() string { return [...]string{"total", "hour", "day", "week", "month"}[p] }
 
 // Clock says by which clock customers live.
 type Clock struct {
@@ -415,10 +441,10 @@ func (c *compiler) addCapacities() {
 		if x.TakenBy == "" {
 			x.TakenBy = CountContacts
 		}
+		x.Channels = known(c, list, i, "channels", "channel", m.GetChannels(), c.channels)
+		x.Groups = known(c, list, i, "groups", "group", m.GetGroups(), groups)
+		x.Offers = known(c, list, i, "offers", "offer", m.GetOffers(), c.offers)
 		c.out.Capacities = append(c.out.Capacities, x)
-		c.capacities = append(c.capacities, c.scope(i,
-			known(c, list, i, "channels", "channel", m.GetChannels(), c.channels),
-			known(c, list, i, "groups", "group", m.GetGroups(), groups),
-			known(c, list, i, "offers", "offer", m.GetOffers(), c.offers)))
+		c.capacities = append(c.capacities, c.scope(i, x.Channels, x.Groups, x.Offers))
 	}
 }
