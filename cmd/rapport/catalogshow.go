@@ -202,10 +202,17 @@ func (x *catalogTables) offers() *table {
 }
 
 func propensityText(p *rapportv1.Propensity) string {
-	if p.GetField() != "" {
-		return fmt.Sprintf("%s, else %g", p.GetField(), p.GetStart())
+	text := fmt.Sprint(p.GetStart())
+	if p.GetStartEvidence() > 0 {
+		text = fmt.Sprintf("learns from %g (%g)", p.GetStart(), p.GetStartEvidence())
+		if p.GetSuccess() != "" {
+			text += " by " + p.GetSuccess()
+		}
 	}
-	return fmt.Sprint(p.GetStart())
+	if p.GetField() != "" {
+		return p.GetField() + ", else " + text
+	}
+	return text
 }
 
 func validity(o *rapportv1.Offer) string {

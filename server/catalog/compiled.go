@@ -45,6 +45,7 @@ type Compiled struct {
 
 	touchpoint map[string]int
 	context    map[string]int
+	learners   int
 }
 
 // Touchpoint returns the place of a touchpoint in Touchpoints, or false.
@@ -168,7 +169,27 @@ type Offer struct {
 type Propensity struct {
 	Slot  int     // of the profile field, or −1
 	Start float64 // the constant, and what stands where the field is unknown
+
+	// StartEvidence is how many presentations Start is worth where it is learned, in
+	// each channel, how often Success comes of one; else 0.
+	StartEvidence float64
+	Success       string // an outcome
+	Learner       int    // its number among the offers that learn, from 0; of no meaning in others
 }
+
+// Learned returns what is learned from how often an offer was presented and with how
+// many successes, at least 0 and at most 1 whatever was reported. From nothing it is
+// Start to the bit.
+func (p *Propensity) Learned(presented, successes uint64) float64 {
+	if presented == 0 && successes == 0 {
+		return p.Start
+	}
+	seen := float64(p.Start*p.StartEvidence) + float64(successes)
+	return min(max(seen/(p.StartEvidence+float64(presented)), 0), 1)
+}
+
+// Learners returns how many offers learn their propensity.
+func (c *Compiled) Learners() int { return c.learners }
 
 // Candidate is an offer in a channel, as it competes in a scenario.
 type Candidate struct {

@@ -32,7 +32,7 @@ channels: [{id: web, direction: inbound, attributes: {a: 2, b: "x, y: z"}}, {id:
 contact_policies: [{id: week, count: contact, max: 3, within: 7d, channels: [sms, web]}]
 scenarios: [{id: s, touchpoints: [web], strategy: {name: pvcl, parameters: {value_weight: 2}}}]
 offers:
-  - {id: a, group: h, class: care, propensity: {start: 0.2}, owned: '"a" in x', treatments: [{channel: web, content: A2}, {channel: app, content: C}]}
+  - {id: a, group: h, class: care, propensity: {start: 0.2, start_evidence: 40}, owned: '"a" in x', treatments: [{channel: web, content: A2}, {channel: app, content: C}]}
   - {id: same, group: g, class: care, propensity: {start: 1}, treatments: [{channel: web, content: A}]}
   - {id: new, group: g, class: care, propensity: {start: 1}, treatments: [{channel: web, content: A}]}
 `))
@@ -49,6 +49,7 @@ channels sms hold:  => "2h"
 offers a group: "g" => "h"
 offers a value: 3 => 
 offers a propensity.start: 0.1 => 0.2
+offers a propensity.start_evidence:  => 40
 offers a treatments[web].content: "A" => "A2"
 offers a treatments[app]:  => {"channel": "app", "content": "C"}
 offers a treatments[sms]: {"channel": "sms", "content": "B"} => 

@@ -265,7 +265,7 @@ func (l *linter) lintMinimum(n int, s *Scenario) {
 // most is the highest score that the built-in arbitration can give a candidate.
 func (l *linter) most(o *Offer, x *Candidate) float64 {
 	p := o.Propensity.Start
-	if o.Propensity.Slot >= 0 {
+	if o.Propensity.Slot >= 0 || o.Propensity.StartEvidence > 0 {
 		p = 0
 		if o.Value > 0 {
 			p = 1

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -46,6 +47,10 @@ func (c *compiler) addOffers() {
 		}
 		c.groups[o.Group] = append(c.groups[o.Group], len(c.out.Offers))
 		c.offers[o.ID] = len(c.out.Offers)
+		if o.Propensity.StartEvidence > 0 {
+			o.Propensity.Learner = c.out.learners
+			c.out.learners++
+		}
 		c.out.Offers = append(c.out.Offers, o)
 		c.treatments = append(c.treatments, treatments)
 		c.ruled = append(c.ruled, ruled(m.GetEligible()) || o.HasOwned || ruled(m.GetPrerequisite()))
@@ -84,9 +89,18 @@ func classOf(s string) Class {
 	return ClassService
 }
 
+// Accepted is the outcome that is a success where an offer names none.
+const Accepted = "accepted"
+
 // propensity resolves where an offer's propensity comes from.
 func (c *compiler) propensity(i int, m *rapportv1.Propensity) Propensity {
-	p := Propensity{Slot: -1, Start: m.GetStart()}
+	p := Propensity{Slot: -1, Start: m.GetStart(), StartEvidence: m.GetStartEvidence()}
+	switch {
+	case m.GetStartEvidence() > 0:
+		p.Success = cmp.Or(m.GetSuccess(), Accepted)
+	case m.GetSuccess() != "":
+		c.fail("offers", i, "propensity.success", "without start_evidence nothing is learned from outcomes: say how many presentations start is worth, such as start_evidence: 100")
+	}
 	name := m.GetField()
 	if name == "" {
 		return p

@@ -275,8 +275,12 @@ func (p *printer) offer(x *catalog.Offer) {
 	if x.Propensity.Slot >= 0 {
 		from = p.slot(x.Propensity.Slot)
 	}
-	p.line("offer %s: group %s, class %s, value %g, propensity %s from %g, lever %g, attributes %s",
-		x.ID, x.Group, x.Class, x.Value, from, x.Propensity.Start, x.Lever, attributes(x.Attributes))
+	learns := ""
+	if x.Propensity.StartEvidence > 0 {
+		learns = fmt.Sprintf(" worth %v %s (learner %d)", x.Propensity.StartEvidence, x.Propensity.Success, x.Propensity.Learner)
+	}
+	p.line("offer %s: group %s, class %s, value %g, propensity %s from %g%s, lever %g, attributes %s",
+		x.ID, x.Group, x.Class, x.Value, from, x.Propensity.Start, learns, x.Lever, attributes(x.Attributes))
 	p.rule("if", x.Eligible)
 	if x.HasOwned {
 		p.rule("owned if", x.Owned)

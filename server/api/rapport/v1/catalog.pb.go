@@ -1590,10 +1590,18 @@ func (x *Offer) GetBundle() []string {
 type Propensity struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The profile field of type number that holds it, such as
-	// `marketing.propensity_data`. Where it is unknown, start is used.
+	// `marketing.propensity_data`. Where it is unknown, what follows is used.
 	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
 	// The constant, or the value to start from.
-	Start         float64 `protobuf:"fixed64,2,opt,name=start,proto3" json:"start,omitempty"`
+	Start float64 `protobuf:"fixed64,2,opt,name=start,proto3" json:"start,omitempty"`
+	// If given, the propensity in each channel is learned from what came of the offer
+	// there, over all customers: (start × start_evidence + successes) / (start_evidence +
+	// times presented). So it is how many presentations `start` is worth: with 100, after
+	// 100 of them the guess and what was seen weigh the same.
+	StartEvidence *float64 `protobuf:"fixed64,3,opt,name=start_evidence,json=startEvidence,proto3,oneof" json:"start_evidence,omitempty"`
+	// The outcome that is a success; `accepted` if empty. One, since an item of which two
+	// were reported would count twice.
+	Success       string `protobuf:"bytes,4,opt,name=success,proto3" json:"success,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1640,6 +1648,20 @@ func (x *Propensity) GetStart() float64 {
 		return x.Start
 	}
 	return 0
+}
+
+func (x *Propensity) GetStartEvidence() float64 {
+	if x != nil && x.StartEvidence != nil {
+		return *x.StartEvidence
+	}
+	return 0
+}
+
+func (x *Propensity) GetSuccess() string {
+	if x != nil {
+		return x.Success
+	}
+	return ""
 }
 
 // Treatment is an offer's form in one channel.
@@ -2277,11 +2299,14 @@ const file_rapport_v1_catalog_proto_rawDesc = "" +
 	"\x06bundle\x18\x12 \x03(\tB\b\xbaH\x05\x92\x01\x02\x10\x14R\x06bundle\x1aU\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
-	"\x05value\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x05value:\x028\x01\"Z\n" +
+	"\x05value\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x05value:\x028\x01\"\xee\x01\n" +
 	"\n" +
 	"Propensity\x12\x1d\n" +
 	"\x05field\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18PR\x05field\x12-\n" +
-	"\x05start\x18\x02 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00R\x05start\"\xbd\x01\n" +
+	"\x05start\x18\x02 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00R\x05start\x12C\n" +
+	"\x0estart_evidence\x18\x03 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00e\xcd\xcdA!\x00\x00\x00\x00\x00\x00\x00\x00H\x00R\rstartEvidence\x88\x01\x01\x12:\n" +
+	"\asuccess\x18\x04 \x01(\tB \xbaH\x1d\xd8\x01\x01r\x182\x16^[a-z][a-z0-9_]{0,63}$R\asuccessB\x11\n" +
+	"\x0f_start_evidence\"\xbd\x01\n" +
 	"\tTreatment\x12!\n" +
 	"\achannel\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\achannel\x12$\n" +
 	"\acontent\x18\x02 \x01(\tB\n" +
@@ -2410,6 +2435,7 @@ func file_rapport_v1_catalog_proto_init() {
 		return
 	}
 	file_rapport_v1_catalog_proto_msgTypes[13].OneofWrappers = []any{}
+	file_rapport_v1_catalog_proto_msgTypes[16].OneofWrappers = []any{}
 	file_rapport_v1_catalog_proto_msgTypes[18].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
