@@ -186,6 +186,31 @@ func (g *rig) drawRequest(t *rapid.T, m *model, view *profilestore.View) *decide
 	return r
 }
 
+// drawEvidence draws what came of offers that learn, and a reading of it; sometimes none.
+func drawEvidence(t *rapid.T, m *model, c *catalog.Compiled) (map[[2]int][2]uint64, *decide.Evidence) {
+	if chance(t, "no reading", 8) {
+		return nil, nil
+	}
+	learned := make(map[[2]int][2]uint64)
+	var counts []decide.EvidenceCount
+	for i := range m.offers {
+		for ch := range m.channels {
+			if m.offers[i].startEvidence == 0 || rapid.Bool().Draw(t, "nothing reported") {
+				continue
+			}
+			// More successes than presentations: those may have been before.
+			n := [2]uint64{uint64(rapid.IntRange(0, 20).Draw(t, "presented")), uint64(rapid.IntRange(0, 10).Draw(t, "successes"))}
+			learned[[2]int{i, ch}] = n
+			counts = append(counts, decide.EvidenceCount{Offer: i, Channel: ch, Presented: n[0], Successes: n[1]})
+		}
+	}
+	e, err := decide.NewEvidence(c, 1, rapid.Permutation(counts).Draw(t, "order"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return learned, e
+}
+
 // drawAts draws which touchpoints are asked.
 func drawAts(t *rapid.T, m *model) (ats []decide.At, many, one bool) {
 	many = m.calm || rapid.Bool().Draw(t, "many")
@@ -242,7 +267,9 @@ func TestAgainstNaive(t *testing.T) {
 			for i := range left {
 				left[i] = rapid.IntRange(0, 2).Draw(t, "left")
 			}
-			n := &naive{m: m, r: r, history: history, left: slices.Clone(left), ats: ats, many: many, one: one}
+			learned, evidence := drawEvidence(t, m, d.Catalog())
+			r.Evidence = evidence
+			n := &naive{m: m, r: r, history: history, learned: learned, left: slices.Clone(left), ats: ats, many: many, one: one}
 			n.answer()
 			places := put(d, *r, ats, many, one, left, answers)
 			for i := range ats {
@@ -274,7 +301,7 @@ func TestAgainstNaive(t *testing.T) {
 			t.Errorf("%s occurred %d times only, of %d", r, reasons[r], *eachReason)
 		}
 	}
-	must := []string{"fallback", "several touchpoints", "one contact", "a slate with a tie", "an offer at its second best place"}
+	must := []string{"fallback", "several touchpoints", "one contact", "a slate with a tie", "an offer at its second best place", "a propensity that was learned", "more successes than presentations"}
 	if *eachReason > 1 { // these are rare
 		must = append(must, "waits for ever", "an outcome suppresses")
 	}
@@ -300,6 +327,13 @@ func note(seen map[string]int, n *naive, i int, a *decide.Answer) {
 		if a.Slate[k].Score == a.Slate[k-1].Score {
 			seen["a slate with a tie"]++
 			break
+		}
+	}
+	for _, p := range a.Slate {
+		if x := n.learned[[2]int{p.Offer, p.Channel}]; n.m.offers[p.Offer].startEvidence > 0 && x[1] > x[0] {
+			seen["more successes than presentations"]++
+		} else if n.m.offers[p.Offer].startEvidence > 0 && x[0] > 0 {
+			seen["a propensity that was learned"]++
 		}
 	}
 	for _, c := range side.candidates {

@@ -236,7 +236,7 @@ func (d *Decider) fallback(s *scratch, t *catalog.Touchpoint, r *Request, a *Ans
 	content, _ := c.Content.Render(nil) // nothing is computed
 	a.Slate = append(a.Slate, Placement{
 		Offer: c.Offer, Channel: c.Channel, Content: content,
-		Propensity: o.Propensity.Start, Value: o.Value, Weight: c.Weight, Lever: o.Lever,
+		Propensity: r.Evidence.start(o, c.Channel), Value: o.Value, Weight: c.Weight, Lever: o.Lever,
 		Probability: 1, Fallback: true,
 	})
 	a.Degradations = append(a.Degradations, Degradation{Step: StepFallback})

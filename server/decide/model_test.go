@@ -113,6 +113,7 @@ type (
 		class                  catalog.Class
 		value, start, boost    float64
 		propensity             bool // has the field
+		startEvidence          float64
 		eligible, prerequisite int
 		owned                  int // −1: none
 		from, until            int64
@@ -304,6 +305,9 @@ func (m *model) drawOffers(t *rapid.T, groups []string) {
 			class: catalog.Class(rapid.IntRange(0, 2).Draw(t, "class")), value: float64(rapid.IntRange(1, 3).Draw(t, "value")),
 			start: rapid.SampledFrom([]float64{0, 0.25, 0.5, 1}).Draw(t, "start"), boost: rapid.SampledFrom([]float64{0, 0, 100}).Draw(t, "boost"),
 			propensity: rapid.Bool().Draw(t, "propensity"), eligible: m.condition(t, "eligible"), owned: -1,
+		}
+		if rapid.Bool().Draw(t, "learns") {
+			o.startEvidence = rapid.SampledFrom([]float64{0.5, 3, 100}).Draw(t, "start evidence")
 		}
 		if m.withholds(t, "has owned", 4) {
 			o.owned = rapid.IntRange(1, len(conditions)-1).Draw(t, "owned")
@@ -504,7 +508,8 @@ func (m *model) yaml() string {
 
 func (o *modelOffer) write(m *model, add func(string, ...any), rule func(indent, key string, condition int)) {
 	add("  - id: %s\n    group: %s\n    class: %s\n    value: %g\n    boost: %g", o.id, o.group, o.class, o.value, o.boost)
-	add("    propensity: {start: %g%s}", o.start, map[bool]string{true: ", field: marketing.propensity"}[o.propensity])
+	add("    propensity: {start: %g%s%s}", o.start, map[bool]string{true: ", field: marketing.propensity"}[o.propensity],
+		map[bool]string{true: fmt.Sprintf(", start_evidence: %g", o.startEvidence)}[o.startEvidence > 0])
 	rule("    ", "eligible", o.eligible)
 	rule("    ", "prerequisite", o.prerequisite)
 	rule("    ", "owned", o.owned)

@@ -21,6 +21,7 @@ type naive struct {
 	r       *decide.Request
 	p       profile
 	history []profilestore.Interaction // of all times
+	learned map[[2]int][2]uint64       // presented and successes, by offer and channel
 	left    []int                      // places of capacities
 	ats     []decide.At
 	many    bool
@@ -356,6 +357,10 @@ func (n *naive) limit(p *modelPolicy, side *naiveSide, o *modelOffer, pending []
 func (n *naive) score(s *modelScenario, c *naiveCandidate) float64 {
 	o, ch := &n.m.offers[c.offer], &n.m.channels[c.treatment.channel]
 	propensity := o.start
+	if n := n.learned[[2]int{c.offer, c.treatment.channel}]; o.startEvidence > 0 && n != [2]uint64{} {
+		seen := float64(o.start*o.startEvidence) + float64(n[1])
+		propensity = math.Min(seen/(o.startEvidence+float64(n[0])), 1)
+	}
 	if v := n.p[slotPropensity]; o.propensity && v.Known() {
 		propensity = math.Min(math.Max(v.Number(), 0), 1)
 	}

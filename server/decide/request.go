@@ -30,6 +30,10 @@ type Request struct {
 	// those missing are 0.
 	Loads []float64
 
+	// Evidence is what came of the offers that learn their propensity, for the
+	// catalogue of the decider; nil: nothing yet.
+	Evidence *Evidence
+
 	// Places are the capacities of the catalogue; nil: all have room.
 	Places Places
 
