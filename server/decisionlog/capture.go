@@ -69,7 +69,8 @@ func (d *Decision) Record(r *Record) {
 		Catalog: d.Catalog.Version, Schema: d.Catalog.Schema.ID(), Tables: d.Tables,
 		Fields: d.Reads.names, Values: r.Values[:0], History: q.History,
 		Pending: q.Pending, PendingRead: d.Met, ContextFields: d.Reads.context, Context: q.Context, Loads: r.Loads[:0], Places: d.Places,
-		Many: d.Many, OneContact: d.One, At: r.At[:0],
+		Evidence: r.Evidence.of(d.Catalog, q.Evidence),
+		Many:     d.Many, OneContact: d.One, At: r.At[:0],
 	}
 	if d.View != nil && !d.Blocked {
 		r.Customer = d.View.Customer()
@@ -91,6 +92,22 @@ func (d *Decision) Record(r *Record) {
 	for i := range d.At {
 		r.At = append(r.At, touchpointOf(d.Catalog, d.At[i], &d.Answers[i], func(x decide.Degradation) string { return d.Detail(i, x) }))
 	}
+}
+
+// of returns a reading in terms of a catalogue, which is its own: last, if it is of the
+// same. One in which there is nothing is none.
+func (last *Evidence) of(c *catalog.Compiled, from *decide.Evidence) *Evidence {
+	switch {
+	case from == nil || len(from.Counts) == 0:
+		return nil
+	case last != nil && last.from == from:
+		return last
+	}
+	e := &Evidence{Number: from.Number, Counts: make([]EvidenceCount, len(from.Counts)), from: from}
+	for i, x := range from.Counts {
+		e.Counts[i] = EvidenceCount{c.Offers[x.Offer].ID, c.Channels[x.Channel].ID, x.Presented, x.Successes}
+	}
+	return e
 }
 
 func stateOf(v *profilestore.View, schema *profilestore.Schema) *ProfileState {

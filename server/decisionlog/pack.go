@@ -112,7 +112,7 @@ func (l *Log) release(bytes int64) {
 func (p *packer) forget() {
 	clear(p.r.Values[:cap(p.r.Values)])
 	clear(p.r.At[:cap(p.r.At)])
-	p.r = Record{Values: p.r.Values[:0], Loads: p.r.Loads[:0], At: p.r.At[:0]}
+	p.r = Record{Values: p.r.Values[:0], Loads: p.r.Loads[:0], At: p.r.At[:0], Evidence: p.r.Evidence}
 }
 
 // add encodes a decision. One that makes the program panic is counted and left out; the

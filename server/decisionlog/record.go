@@ -48,6 +48,7 @@ type Record struct {
 	ContextFields []string             // the context fields of the catalogue, by name
 	Context       []profilestore.Value // one for each of ContextFields
 	Loads         []Load               // of channels that are not at 0
+	Evidence      *Evidence            // what propensities were learned from; nil: nothing
 	Places        []PlaceAsked         // in order
 	Unreserved    string               // why contacts could not be reserved; empty if they could
 
@@ -81,6 +82,21 @@ type Snapshot struct {
 type Load struct {
 	Channel string
 	Value   float64
+}
+
+// Evidence is a reading of what came of the offers of a catalogue that learn their
+// propensity. Decisions share it, and so do the records of a block.
+type Evidence struct {
+	Number uint64 // see decide.Evidence
+	Counts []EvidenceCount
+
+	from *decide.Evidence
+}
+
+// EvidenceCount is what came of an offer in a channel.
+type EvidenceCount struct {
+	Offer, Channel       string
+	Presented, Successes uint64
 }
 
 // PlaceAsked is a place of a capacity that the decision asked for.

@@ -89,6 +89,11 @@ func drawRecord(t *rapid.T, fields []string, contexts []string) *decisionlog.Rec
 		}
 	})
 	r.Loads = drawList(t, "loads", func() decisionlog.Load { return decisionlog.Load{Channel: n(), Value: number()} })
+	if rapid.Bool().Draw(t, "evidence?") {
+		r.Evidence = &decisionlog.Evidence{Number: rapid.Uint64Range(1, 3).Draw(t, "reading"), Counts: drawList(t, "counts", func() decisionlog.EvidenceCount {
+			return decisionlog.EvidenceCount{Offer: n(), Channel: n(), Presented: rapid.Uint64().Draw(t, "presented"), Successes: rapid.Uint64().Draw(t, "successes")}
+		})}
+	}
 	r.Places = drawList(t, "places", func() decisionlog.PlaceAsked {
 		return decisionlog.PlaceAsked{Capacity: n(), Offer: n(), Channel: n(), Taken: rapid.Bool().Draw(t, "taken")}
 	})

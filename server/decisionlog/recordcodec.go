@@ -15,11 +15,12 @@ import (
 
 // A Block is a number of records, encoded one after another. Names, of which the same
 // few come again and again, stand once in a block and are numbers in its records, and so
-// do the lists of fields; so a block can be read by itself, and a record can't.
+// do the lists of fields and the readings of evidence; so a block can be read by itself, and a record can't.
 //
 // Its bytes are, numbers as varints: the number of names, and each with its length; the
 // number of lists of fields, and each with its length and the numbers of its names; the
-// number of records, and each with its length and its bytes. The format has no version
+// number of readings of evidence, and each with its number, how many counts it has, and
+// these; the number of records, and each with its length and its bytes. The format has no version
 // of its own: that is for the file that blocks stand in.
 
 // BlockWriter encodes records into blocks. It is not safe for concurrent use.
@@ -28,7 +29,8 @@ type BlockWriter struct {
 	list   []string
 	fields [][]string
 	index  [][]uint64 // of the names of fields
-	rows   []byte     // records, each with its length
+	read   []*Evidence
+	rows   []byte // records, each with its length
 	n      int
 	one    []byte // a record
 	size   int    // of names and lists
@@ -49,6 +51,8 @@ func (w *BlockWriter) Size() int { return len(w.rows) + w.size }
 func (w *BlockWriter) Reset() {
 	clear(w.names)
 	w.list, w.fields, w.index = w.list[:0], w.fields[:0], w.index[:0]
+	clear(w.read)
+	w.read = w.read[:0]
 	w.rows, w.n, w.size = w.rows[:0], 0, 0
 }
 
@@ -63,6 +67,17 @@ func (w *BlockWriter) AppendTo(dst []byte) []byte {
 		dst = binary.AppendUvarint(dst, uint64(len(list)))
 		for _, n := range list {
 			dst = binary.AppendUvarint(dst, n)
+		}
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(w.read)))
+	for _, x := range w.read {
+		dst = binary.AppendUvarint(dst, x.Number)
+		dst = binary.AppendUvarint(dst, uint64(len(x.Counts)))
+		for i := range x.Counts {
+			c := &x.Counts[i]
+			for _, n := range [...]uint64{w.names[c.Offer], w.names[c.Channel], c.Presented, c.Successes} {
+				dst = binary.AppendUvarint(dst, n)
+			}
 		}
 	}
 	dst = binary.AppendUvarint(dst, uint64(w.n))
@@ -101,7 +116,27 @@ func (w *BlockWriter) fieldList(names []string) uint64 {
 	return uint64(len(w.index) - 1)
 }
 
-// Add encodes a record. It keeps nothing of it but r.Fields, which must not be changed.
+// evidence returns the number of a reading, from 1; 0 for none.
+func (w *BlockWriter) evidence(x *Evidence) uint64 {
+	if x == nil {
+		return 0
+	}
+	for i, y := range slices.Backward(w.read) {
+		if x == y || x.Number == y.Number && slices.Equal(x.Counts, y.Counts) {
+			return uint64(i + 1)
+		}
+	}
+	for i := range x.Counts {
+		w.name(x.Counts[i].Offer)
+		w.name(x.Counts[i].Channel)
+	}
+	w.read = append(w.read, x)
+	w.size += 4 + 6*len(x.Counts)
+	return uint64(len(w.read))
+}
+
+// Add encodes a record. It keeps nothing of it but r.Fields and r.Evidence, which must not
+// be changed.
 func (w *BlockWriter) Add(r *Record) {
 	e := encoder{w, w.one[:0]}
 	e.record(r)
@@ -178,6 +213,7 @@ func (e *encoder) record(r *Record) {
 		e.name(x.Channel)
 		e.float(x.Value)
 	}
+	e.uvarint(e.w.evidence(r.Evidence))
 	e.number(len(r.Places))
 	for _, p := range r.Places {
 		e.name(p.Capacity)
@@ -270,6 +306,7 @@ var ErrDamaged = errors.New("decision log: damaged")
 type Block struct {
 	names  []string
 	fields [][]string
+	read   []*Evidence
 	rows   [][]byte
 }
 
@@ -287,6 +324,13 @@ func ReadBlock(b []byte) (*Block, error) {
 		x.fields[i] = make([]string, d.count(1))
 		for k := range x.fields[i] {
 			x.fields[i][k] = d.name()
+		}
+	}
+	x.read = make([]*Evidence, d.count(2))
+	for i := range x.read {
+		x.read[i] = &Evidence{Number: d.uvarint(), Counts: make([]EvidenceCount, d.count(4))}
+		for k := range x.read[i].Counts {
+			x.read[i].Counts[k] = EvidenceCount{d.name(), d.name(), d.uvarint(), d.uvarint()}
 		}
 	}
 	x.rows = make([][]byte, d.count(minRecord))
@@ -316,7 +360,7 @@ func (x *Block) Hash(i int) uint64 { return binary.LittleEndian.Uint64(x.rows[i]
 // Record decodes a record into r. What r has is overwritten; r shares memory with the
 // block. An error wraps ErrDamaged.
 func (x *Block) Record(i int, r *Record) error {
-	d := decoder{b: x.rows[i], names: x.names}
+	d := decoder{b: x.rows[i], names: x.names, read: x.read}
 	*r = Record{}
 	d.record(r, x.fields)
 	if d.bad || len(d.b) > 0 {
@@ -329,6 +373,7 @@ func (x *Block) Record(i int, r *Record) error {
 type decoder struct {
 	b     []byte
 	names []string
+	read  []*Evidence
 	bad   bool
 }
 
@@ -464,6 +509,12 @@ func (d *decoder) record(r *Record, lists [][]string) {
 	r.Loads = make([]Load, d.count(9))
 	for i := range r.Loads {
 		r.Loads[i] = Load{d.name(), d.float()}
+	}
+	switch n := d.uvarint(); {
+	case n > uint64(len(d.read)):
+		d.bad = true
+	case n > 0:
+		r.Evidence = d.read[n-1]
 	}
 	r.Places = make([]PlaceAsked, d.count(4))
 	for i := range r.Places {
