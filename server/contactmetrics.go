@@ -85,18 +85,8 @@ func (c contactCollector) collectCatalog(now time.Time, readings []ledger.Readin
 		return
 	}
 	defer c.s.release(l)
-	type period struct {
-		capacity string
-		period   uint8
-		begin    int64
-	}
-	given := make(map[period]ledger.Reading, len(readings))
-	for _, r := range readings {
-		given[period{r.Capacity, r.Period, r.Begin}] = r
-	}
-	for i := range l.compiled.Capacities {
+	for i, r := range capacityReadings(l.compiled, readings, c.s.now().UnixMicro()) {
 		x := &l.compiled.Capacities[i]
-		r := given[period{x.ID, uint8(x.Period), x.Period.Begin(now.UnixMicro(), l.compiled.Clock.Zone)}]
 		gauge(capacityPlaces, float64(max(x.Max-r.Taken-r.Reserved, 0)), x.ID, "free")
 		gauge(capacityPlaces, float64(r.Reserved), x.ID, "reserved")
 		gauge(capacityPlaces, float64(r.Taken), x.ID, "taken")

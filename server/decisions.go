@@ -221,7 +221,7 @@ func (s decisions) answer(ctx context.Context, q *question, respond func(*decisi
 		return 0, err
 	}
 	d.id = s.begin(ctx, started, q, identity, r)
-	r.Loads = s.loads.of(l.compiled, started)
+	r.Loads, r.Evidence = s.loads.of(l.compiled, started), l.evidence.Load()
 	d.who, d.readErr = s.identify(identity, r)
 	if err := s.decide(ctx, q, &d); err != nil {
 		return 0, err
@@ -457,6 +457,9 @@ func (s decisions) touchpointDecision(q *question, d *decision, i int) *rapportv
 			Offer: o.ID, Group: o.Group, Class: o.Class.String(), Channel: c.Channels[p.Channel].ID,
 			Content: p.Content, Score: p.Score, Reason: p.Reason, Fallback: p.Fallback,
 			Parts: &rapportv1.ScoreParts{Propensity: p.Propensity, Value: p.Value, Weight: p.Weight, Lever: p.Lever},
+		}
+		if d.request.Learns(o) {
+			res.Slate[k].Parts.Evidence = evidenceMessage(d.request.Evidence.Count(p.Offer, p.Channel))
 		}
 		if t.Staff {
 			res.Slate[k].Script = p.Script

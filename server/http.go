@@ -58,11 +58,13 @@ func (s *Server) newHandler() http.Handler {
 	mount(rapportv1connect.NewCatalogServiceHandler(catalogs{s}, options(maxUploadBytes)))
 	mount(rapportv1connect.NewStrategyServiceHandler(releases{s}, options(maxUploadBytes)))
 	mount(rapportv1connect.NewAuditServiceHandler(audits{s}, options(maxQuestionBytes)))
+	mount(rapportv1connect.NewReadingServiceHandler(readings{s}, options(maxQuestionBytes)))
 
 	services := []string{
 		rapportv1connect.DecisionServiceName, rapportv1connect.ProfileServiceName, rapportv1connect.SnapshotServiceName,
 		rapportv1connect.CatalogServiceName, rapportv1connect.StrategyServiceName,
 		rapportv1connect.AuditServiceName, rapportv1connect.TableServiceName, rapportv1connect.RegisterServiceName,
+		rapportv1connect.ReadingServiceName,
 	}
 	reflector := grpcreflect.NewStaticReflector(services...)
 	limit := connect.WithReadMaxBytes(maxQuestionBytes)

@@ -31,6 +31,10 @@ type live struct {
 	// answered in their place is not what was released, so the server is not ready.
 	problems []string
 
+	// learners are what evidence is read of; there always is a reading.
+	learners []offerChannel
+	evidence atomic.Pointer[decide.Evidence]
+
 	// uses counts the decisions under way, and one for being current.
 	uses atomic.Int64
 }
@@ -64,6 +68,8 @@ func (s *Server) newLive(ctx context.Context, v *catalog.Version, c *catalog.Com
 			return nil, fmt.Errorf("scenario %s: %w", scenario.ID, err)
 		}
 	}
+	l.learners = offerChannels(c, true)
+	l.read(s.learning.counter)
 	l.decider, err = decide.New(c, rankers)
 	return l, err
 }
@@ -170,6 +176,9 @@ func (s *Server) release(l *live) {
 
 // swap puts the next one into service. The caller holds s.changing.
 func (s *Server) swap(next *live) {
+	if next != nil {
+		s.learning.counter.Know(catalogNames(next.compiled))
+	}
 	if old := s.live.Swap(next); old != nil {
 		s.release(old)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"rapport/profilestore"
 	"rapport/server/decide"
+	"rapport/server/evidence"
 )
 
 // budget is the server time that a decision may take at p99.
@@ -96,6 +97,14 @@ func (m *metrics) observe(s *Server) {
 	if s.decisionLog != nil {
 		observeDecisionLog(s.decisionLog, counter, gauge)
 	}
+	learned := func(f func(evidence.Stats) float64) func() float64 {
+		return func() float64 { return f(s.learning.counter.Stats()) }
+	}
+	gauge("rapport_evidence_counts", "Counts of what came of offers, by offer, channel and outcome.", nil, learned(func(x evidence.Stats) float64 { return float64(x.Counts) }))
+	gauge("rapport_evidence_unknown_counts", "Counts of offers, channels or outcomes that the catalogue in service does not name.", nil, learned(func(x evidence.Stats) float64 { return float64(x.Unknown) }))
+	counter("rapport_evidence_left_total", "Presentations and outcomes not counted, because there are too many counts that the catalogue does not name.", nil, learned(func(x evidence.Stats) float64 { return float64(x.Left) }))
+	counter("rapport_evidence_save_failures_total", "Times that what propensities are learned from could not be saved.", nil, learned(func(x evidence.Stats) float64 { return float64(x.Failures) }))
+	gauge("rapport_evidence_unsaved_entries", "Entries of the journal that a restart would read again for what came of offers.", nil, learned(func(x evidence.Stats) float64 { return float64(x.Position - x.Saved) }))
 	const events = "rapport_events_total"
 	counter(events, "Events received, by outcome.", prometheus.Labels{"outcome": "accepted"}, func() float64 { return float64(s.store.Stats().Accepted) })
 	counter(events, "Events received, by outcome.", prometheus.Labels{"outcome": "duplicate"}, func() float64 { return float64(s.store.Stats().Duplicates) })

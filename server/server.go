@@ -41,6 +41,7 @@ type Server struct {
 	decisionLog *decisionlog.Log // nil: no decision is kept
 	replays     *replaySources
 	ledgerTime  ledgerTime
+	learning    learning
 	loads       loads
 	metrics     *metrics
 	handler     http.Handler
@@ -89,9 +90,16 @@ func Open(ctx context.Context, config Config) (_ *Server, err error) {
 	if s.audit, err = openAudit(s.folder.path("audit"), s.log); err != nil {
 		return nil, err
 	}
+	if s.catalogs, err = catalog.OpenStore(s.folder.path("catalog")); err != nil {
+		return nil, err
+	}
+	if err := s.openLearning(); err != nil {
+		return nil, err
+	}
 	if err := s.openStore(ctx); err != nil {
 		return nil, err
 	}
+	s.learning.start(s)
 	if s.tokens, err = s.folder.openTokens(); err != nil {
 		return nil, err
 	}
@@ -99,9 +107,6 @@ func Open(ctx context.Context, config Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s.ledgerTime.start(s.ledger, s.now)
-	if s.catalogs, err = catalog.OpenStore(s.folder.path("catalog")); err != nil {
-		return nil, err
-	}
 	if s.runtime, err = s.newSandbox(ctx); err != nil {
 		return nil, err
 	}
@@ -168,7 +173,7 @@ func (s *Server) openStore(ctx context.Context) error {
 	s.store, err = profilestore.OpenStore(ctx, profilestore.Options{
 		Dir: s.config.Data, Schema: schema, Mapper: mapper, Engine: engine, TableSet: s.tables.Set,
 		Clock:        func() int64 { return s.now().UnixMicro() },
-		CacheEntries: s.config.CacheEntries, Logger: s.log,
+		CacheEntries: s.config.CacheEntries, Logger: s.log, Observer: s.learning.observer(),
 		OnSync: func(events, _ int, took time.Duration) {
 			s.metrics.syncTime.Observe(took.Seconds())
 			s.metrics.syncEvents.Observe(float64(events))
@@ -244,12 +249,13 @@ func (s *Server) Close() error {
 		return nil
 	}
 	ctx := context.WithoutCancel(s.ctx)
+	s.learning.halt()
 	s.swap(nil)
 	s.background.Wait()
 	s.ledgerTime.end()
 	var errs []error
 	if s.store != nil {
-		errs = append(errs, s.store.Close())
+		errs = append(errs, s.store.Close(), s.learning.finish(s.store))
 	}
 	if s.ledger != nil {
 		errs = append(errs, s.ledger.Close())

@@ -1614,7 +1614,10 @@ type ScoreParts struct {
 	// Context weight of the group in the scenario.
 	Weight float64 `protobuf:"fixed64,3,opt,name=weight,proto3" json:"weight,omitempty"`
 	// Lift by the business: 1 + boost/100.
-	Lever         float64 `protobuf:"fixed64,4,opt,name=lever,proto3" json:"lever,omitempty"`
+	Lever float64 `protobuf:"fixed64,4,opt,name=lever,proto3" json:"lever,omitempty"`
+	// What the propensity was learned from; not set where it is a constant or the
+	// value of a field.
+	Evidence      *PropensityEvidence `protobuf:"bytes,5,opt,name=evidence,proto3" json:"evidence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1677,6 +1680,68 @@ func (x *ScoreParts) GetLever() float64 {
 	return 0
 }
 
+func (x *ScoreParts) GetEvidence() *PropensityEvidence {
+	if x != nil {
+		return x.Evidence
+	}
+	return nil
+}
+
+// PropensityEvidence is what came of an offer in a channel, over all customers.
+type PropensityEvidence struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How often it was presented.
+	Presented int64 `protobuf:"varint,1,opt,name=presented,proto3" json:"presented,omitempty"`
+	// How often that was a success, by the outcome that the catalogue names.
+	Successes     int64 `protobuf:"varint,2,opt,name=successes,proto3" json:"successes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PropensityEvidence) Reset() {
+	*x = PropensityEvidence{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PropensityEvidence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PropensityEvidence) ProtoMessage() {}
+
+func (x *PropensityEvidence) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PropensityEvidence.ProtoReflect.Descriptor instead.
+func (*PropensityEvidence) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *PropensityEvidence) GetPresented() int64 {
+	if x != nil {
+		return x.Presented
+	}
+	return 0
+}
+
+func (x *PropensityEvidence) GetSuccesses() int64 {
+	if x != nil {
+		return x.Successes
+	}
+	return 0
+}
+
 // Withheld lists the offers that one reason kept from the slate.
 type Withheld struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1692,7 +1757,7 @@ type Withheld struct {
 
 func (x *Withheld) Reset() {
 	*x = Withheld{}
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[19]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1704,7 +1769,7 @@ func (x *Withheld) String() string {
 func (*Withheld) ProtoMessage() {}
 
 func (x *Withheld) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[19]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1717,7 +1782,7 @@ func (x *Withheld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Withheld.ProtoReflect.Descriptor instead.
 func (*Withheld) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{19}
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Withheld) GetReason() Reason {
@@ -1757,7 +1822,7 @@ type WithheldDetail struct {
 
 func (x *WithheldDetail) Reset() {
 	*x = WithheldDetail{}
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[20]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1769,7 +1834,7 @@ func (x *WithheldDetail) String() string {
 func (*WithheldDetail) ProtoMessage() {}
 
 func (x *WithheldDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[20]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1782,7 +1847,7 @@ func (x *WithheldDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WithheldDetail.ProtoReflect.Descriptor instead.
 func (*WithheldDetail) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{20}
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WithheldDetail) GetOffer() string {
@@ -1825,7 +1890,7 @@ type Funnel struct {
 
 func (x *Funnel) Reset() {
 	*x = Funnel{}
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[21]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1837,7 +1902,7 @@ func (x *Funnel) String() string {
 func (*Funnel) ProtoMessage() {}
 
 func (x *Funnel) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[21]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1850,7 +1915,7 @@ func (x *Funnel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Funnel.ProtoReflect.Descriptor instead.
 func (*Funnel) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{21}
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Funnel) GetCandidates() int32 {
@@ -1912,7 +1977,7 @@ type ProfileUse struct {
 
 func (x *ProfileUse) Reset() {
 	*x = ProfileUse{}
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[22]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1924,7 +1989,7 @@ func (x *ProfileUse) String() string {
 func (*ProfileUse) ProtoMessage() {}
 
 func (x *ProfileUse) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[22]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1937,7 +2002,7 @@ func (x *ProfileUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileUse.ProtoReflect.Descriptor instead.
 func (*ProfileUse) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{22}
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ProfileUse) GetKnown() bool {
@@ -1997,7 +2062,7 @@ type SnapshotRef struct {
 
 func (x *SnapshotRef) Reset() {
 	*x = SnapshotRef{}
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[23]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2009,7 +2074,7 @@ func (x *SnapshotRef) String() string {
 func (*SnapshotRef) ProtoMessage() {}
 
 func (x *SnapshotRef) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[23]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2022,7 +2087,7 @@ func (x *SnapshotRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRef.ProtoReflect.Descriptor instead.
 func (*SnapshotRef) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{23}
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SnapshotRef) GetSource() string {
@@ -2067,7 +2132,7 @@ type RankedBy struct {
 
 func (x *RankedBy) Reset() {
 	*x = RankedBy{}
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[24]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2079,7 +2144,7 @@ func (x *RankedBy) String() string {
 func (*RankedBy) ProtoMessage() {}
 
 func (x *RankedBy) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[24]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2092,7 +2157,7 @@ func (x *RankedBy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RankedBy.ProtoReflect.Descriptor instead.
 func (*RankedBy) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{24}
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RankedBy) GetName() string {
@@ -2146,7 +2211,7 @@ type Degradation struct {
 
 func (x *Degradation) Reset() {
 	*x = Degradation{}
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[25]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2158,7 +2223,7 @@ func (x *Degradation) String() string {
 func (*Degradation) ProtoMessage() {}
 
 func (x *Degradation) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_decision_service_proto_msgTypes[25]
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2171,7 +2236,7 @@ func (x *Degradation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Degradation.ProtoReflect.Descriptor instead.
 func (*Degradation) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{25}
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Degradation) GetKind() DegradationKind {
@@ -2321,7 +2386,7 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"\bfallback\x18\t \x01(\bR\bfallback\x12\x16\n" +
 	"\x06script\x18\n" +
 	" \x01(\tR\x06script\x12\x14\n" +
-	"\x05token\x18\v \x01(\tR\x05token\"p\n" +
+	"\x05token\x18\v \x01(\tR\x05token\"\xac\x01\n" +
 	"\n" +
 	"ScoreParts\x12\x1e\n" +
 	"\n" +
@@ -2329,7 +2394,11 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"propensity\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x01R\x05value\x12\x16\n" +
 	"\x06weight\x18\x03 \x01(\x01R\x06weight\x12\x14\n" +
-	"\x05lever\x18\x04 \x01(\x01R\x05lever\"\x84\x01\n" +
+	"\x05lever\x18\x04 \x01(\x01R\x05lever\x12:\n" +
+	"\bevidence\x18\x05 \x01(\v2\x1e.rapport.v1.PropensityEvidenceR\bevidence\"P\n" +
+	"\x12PropensityEvidence\x12\x1c\n" +
+	"\tpresented\x18\x01 \x01(\x03R\tpresented\x12\x1c\n" +
+	"\tsuccesses\x18\x02 \x01(\x03R\tsuccesses\"\x84\x01\n" +
 	"\bWithheld\x12*\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x12.rapport.v1.ReasonR\x06reason\x12\x16\n" +
 	"\x06offers\x18\x02 \x03(\tR\x06offers\x124\n" +
@@ -2426,7 +2495,7 @@ func file_rapport_v1_decision_service_proto_rawDescGZIP() []byte {
 }
 
 var file_rapport_v1_decision_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_rapport_v1_decision_service_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_rapport_v1_decision_service_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_rapport_v1_decision_service_proto_goTypes = []any{
 	(Reason)(0),                     // 0: rapport.v1.Reason
 	(DegradationKind)(0),            // 1: rapport.v1.DegradationKind
@@ -2449,77 +2518,79 @@ var file_rapport_v1_decision_service_proto_goTypes = []any{
 	(*DecideResponse)(nil),          // 18: rapport.v1.DecideResponse
 	(*Placement)(nil),               // 19: rapport.v1.Placement
 	(*ScoreParts)(nil),              // 20: rapport.v1.ScoreParts
-	(*Withheld)(nil),                // 21: rapport.v1.Withheld
-	(*WithheldDetail)(nil),          // 22: rapport.v1.WithheldDetail
-	(*Funnel)(nil),                  // 23: rapport.v1.Funnel
-	(*ProfileUse)(nil),              // 24: rapport.v1.ProfileUse
-	(*SnapshotRef)(nil),             // 25: rapport.v1.SnapshotRef
-	(*RankedBy)(nil),                // 26: rapport.v1.RankedBy
-	(*Degradation)(nil),             // 27: rapport.v1.Degradation
-	nil,                             // 28: rapport.v1.DecideManyRequest.ContextEntry
-	nil,                             // 29: rapport.v1.DecideRequest.ContextEntry
-	(*timestamppb.Timestamp)(nil),   // 30: google.protobuf.Timestamp
-	(*structpb.Value)(nil),          // 31: google.protobuf.Value
-	(*ReplayDecisionsRequest)(nil),  // 32: rapport.v1.ReplayDecisionsRequest
-	(*ReplayDecisionsResponse)(nil), // 33: rapport.v1.ReplayDecisionsResponse
+	(*PropensityEvidence)(nil),      // 21: rapport.v1.PropensityEvidence
+	(*Withheld)(nil),                // 22: rapport.v1.Withheld
+	(*WithheldDetail)(nil),          // 23: rapport.v1.WithheldDetail
+	(*Funnel)(nil),                  // 24: rapport.v1.Funnel
+	(*ProfileUse)(nil),              // 25: rapport.v1.ProfileUse
+	(*SnapshotRef)(nil),             // 26: rapport.v1.SnapshotRef
+	(*RankedBy)(nil),                // 27: rapport.v1.RankedBy
+	(*Degradation)(nil),             // 28: rapport.v1.Degradation
+	nil,                             // 29: rapport.v1.DecideManyRequest.ContextEntry
+	nil,                             // 30: rapport.v1.DecideRequest.ContextEntry
+	(*timestamppb.Timestamp)(nil),   // 31: google.protobuf.Timestamp
+	(*structpb.Value)(nil),          // 32: google.protobuf.Value
+	(*ReplayDecisionsRequest)(nil),  // 33: rapport.v1.ReplayDecisionsRequest
+	(*ReplayDecisionsResponse)(nil), // 34: rapport.v1.ReplayDecisionsResponse
 }
 var file_rapport_v1_decision_service_proto_depIdxs = []int32{
 	3,  // 0: rapport.v1.DecideManyRequest.at:type_name -> rapport.v1.DecideAt
-	28, // 1: rapport.v1.DecideManyRequest.context:type_name -> rapport.v1.DecideManyRequest.ContextEntry
+	29, // 1: rapport.v1.DecideManyRequest.context:type_name -> rapport.v1.DecideManyRequest.ContextEntry
 	17, // 2: rapport.v1.DecideManyRequest.dry_run:type_name -> rapport.v1.DryRun
 	5,  // 3: rapport.v1.DecideManyResponse.decisions:type_name -> rapport.v1.TouchpointDecision
-	24, // 4: rapport.v1.DecideManyResponse.profile:type_name -> rapport.v1.ProfileUse
-	30, // 5: rapport.v1.DecideManyResponse.time:type_name -> google.protobuf.Timestamp
+	25, // 4: rapport.v1.DecideManyResponse.profile:type_name -> rapport.v1.ProfileUse
+	31, // 5: rapport.v1.DecideManyResponse.time:type_name -> google.protobuf.Timestamp
 	19, // 6: rapport.v1.TouchpointDecision.slate:type_name -> rapport.v1.Placement
-	21, // 7: rapport.v1.TouchpointDecision.withheld:type_name -> rapport.v1.Withheld
-	23, // 8: rapport.v1.TouchpointDecision.funnel:type_name -> rapport.v1.Funnel
-	26, // 9: rapport.v1.TouchpointDecision.ranked_by:type_name -> rapport.v1.RankedBy
-	27, // 10: rapport.v1.TouchpointDecision.degradations:type_name -> rapport.v1.Degradation
+	22, // 7: rapport.v1.TouchpointDecision.withheld:type_name -> rapport.v1.Withheld
+	24, // 8: rapport.v1.TouchpointDecision.funnel:type_name -> rapport.v1.Funnel
+	27, // 9: rapport.v1.TouchpointDecision.ranked_by:type_name -> rapport.v1.RankedBy
+	28, // 10: rapport.v1.TouchpointDecision.degradations:type_name -> rapport.v1.Degradation
 	15, // 11: rapport.v1.TouchpointDecision.card:type_name -> rapport.v1.CardField
-	30, // 12: rapport.v1.TouchpointDecision.valid_until:type_name -> google.protobuf.Timestamp
+	31, // 12: rapport.v1.TouchpointDecision.valid_until:type_name -> google.protobuf.Timestamp
 	2,  // 13: rapport.v1.DecideStreamRequest.question:type_name -> rapport.v1.DecideManyRequest
 	4,  // 14: rapport.v1.DecideStreamResponse.decision:type_name -> rapport.v1.DecideManyResponse
 	9,  // 15: rapport.v1.RecordOutcomesRequest.reports:type_name -> rapport.v1.OutcomeReport
-	30, // 16: rapport.v1.OutcomeReport.time:type_name -> google.protobuf.Timestamp
+	31, // 16: rapport.v1.OutcomeReport.time:type_name -> google.protobuf.Timestamp
 	11, // 17: rapport.v1.RecordOutcomesResponse.refused:type_name -> rapport.v1.RefusedOutcome
 	13, // 18: rapport.v1.ReportLoadsRequest.loads:type_name -> rapport.v1.ChannelLoad
-	29, // 19: rapport.v1.DecideRequest.context:type_name -> rapport.v1.DecideRequest.ContextEntry
+	30, // 19: rapport.v1.DecideRequest.context:type_name -> rapport.v1.DecideRequest.ContextEntry
 	17, // 20: rapport.v1.DecideRequest.dry_run:type_name -> rapport.v1.DryRun
-	30, // 21: rapport.v1.DryRun.time:type_name -> google.protobuf.Timestamp
+	31, // 21: rapport.v1.DryRun.time:type_name -> google.protobuf.Timestamp
 	19, // 22: rapport.v1.DecideResponse.slate:type_name -> rapport.v1.Placement
-	21, // 23: rapport.v1.DecideResponse.withheld:type_name -> rapport.v1.Withheld
-	23, // 24: rapport.v1.DecideResponse.funnel:type_name -> rapport.v1.Funnel
-	24, // 25: rapport.v1.DecideResponse.profile:type_name -> rapport.v1.ProfileUse
-	26, // 26: rapport.v1.DecideResponse.ranked_by:type_name -> rapport.v1.RankedBy
-	27, // 27: rapport.v1.DecideResponse.degradations:type_name -> rapport.v1.Degradation
-	30, // 28: rapport.v1.DecideResponse.time:type_name -> google.protobuf.Timestamp
+	22, // 23: rapport.v1.DecideResponse.withheld:type_name -> rapport.v1.Withheld
+	24, // 24: rapport.v1.DecideResponse.funnel:type_name -> rapport.v1.Funnel
+	25, // 25: rapport.v1.DecideResponse.profile:type_name -> rapport.v1.ProfileUse
+	27, // 26: rapport.v1.DecideResponse.ranked_by:type_name -> rapport.v1.RankedBy
+	28, // 27: rapport.v1.DecideResponse.degradations:type_name -> rapport.v1.Degradation
+	31, // 28: rapport.v1.DecideResponse.time:type_name -> google.protobuf.Timestamp
 	15, // 29: rapport.v1.DecideResponse.card:type_name -> rapport.v1.CardField
-	30, // 30: rapport.v1.DecideResponse.valid_until:type_name -> google.protobuf.Timestamp
+	31, // 30: rapport.v1.DecideResponse.valid_until:type_name -> google.protobuf.Timestamp
 	20, // 31: rapport.v1.Placement.parts:type_name -> rapport.v1.ScoreParts
-	0,  // 32: rapport.v1.Withheld.reason:type_name -> rapport.v1.Reason
-	22, // 33: rapport.v1.Withheld.details:type_name -> rapport.v1.WithheldDetail
-	30, // 34: rapport.v1.WithheldDetail.until:type_name -> google.protobuf.Timestamp
-	25, // 35: rapport.v1.ProfileUse.snapshots:type_name -> rapport.v1.SnapshotRef
-	1,  // 36: rapport.v1.Degradation.kind:type_name -> rapport.v1.DegradationKind
-	31, // 37: rapport.v1.DecideManyRequest.ContextEntry.value:type_name -> google.protobuf.Value
-	31, // 38: rapport.v1.DecideRequest.ContextEntry.value:type_name -> google.protobuf.Value
-	16, // 39: rapport.v1.DecisionService.Decide:input_type -> rapport.v1.DecideRequest
-	2,  // 40: rapport.v1.DecisionService.DecideMany:input_type -> rapport.v1.DecideManyRequest
-	6,  // 41: rapport.v1.DecisionService.DecideStream:input_type -> rapport.v1.DecideStreamRequest
-	8,  // 42: rapport.v1.DecisionService.RecordOutcomes:input_type -> rapport.v1.RecordOutcomesRequest
-	12, // 43: rapport.v1.DecisionService.ReportLoads:input_type -> rapport.v1.ReportLoadsRequest
-	32, // 44: rapport.v1.DecisionService.ReplayDecisions:input_type -> rapport.v1.ReplayDecisionsRequest
-	18, // 45: rapport.v1.DecisionService.Decide:output_type -> rapport.v1.DecideResponse
-	4,  // 46: rapport.v1.DecisionService.DecideMany:output_type -> rapport.v1.DecideManyResponse
-	7,  // 47: rapport.v1.DecisionService.DecideStream:output_type -> rapport.v1.DecideStreamResponse
-	10, // 48: rapport.v1.DecisionService.RecordOutcomes:output_type -> rapport.v1.RecordOutcomesResponse
-	14, // 49: rapport.v1.DecisionService.ReportLoads:output_type -> rapport.v1.ReportLoadsResponse
-	33, // 50: rapport.v1.DecisionService.ReplayDecisions:output_type -> rapport.v1.ReplayDecisionsResponse
-	45, // [45:51] is the sub-list for method output_type
-	39, // [39:45] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	21, // 32: rapport.v1.ScoreParts.evidence:type_name -> rapport.v1.PropensityEvidence
+	0,  // 33: rapport.v1.Withheld.reason:type_name -> rapport.v1.Reason
+	23, // 34: rapport.v1.Withheld.details:type_name -> rapport.v1.WithheldDetail
+	31, // 35: rapport.v1.WithheldDetail.until:type_name -> google.protobuf.Timestamp
+	26, // 36: rapport.v1.ProfileUse.snapshots:type_name -> rapport.v1.SnapshotRef
+	1,  // 37: rapport.v1.Degradation.kind:type_name -> rapport.v1.DegradationKind
+	32, // 38: rapport.v1.DecideManyRequest.ContextEntry.value:type_name -> google.protobuf.Value
+	32, // 39: rapport.v1.DecideRequest.ContextEntry.value:type_name -> google.protobuf.Value
+	16, // 40: rapport.v1.DecisionService.Decide:input_type -> rapport.v1.DecideRequest
+	2,  // 41: rapport.v1.DecisionService.DecideMany:input_type -> rapport.v1.DecideManyRequest
+	6,  // 42: rapport.v1.DecisionService.DecideStream:input_type -> rapport.v1.DecideStreamRequest
+	8,  // 43: rapport.v1.DecisionService.RecordOutcomes:input_type -> rapport.v1.RecordOutcomesRequest
+	12, // 44: rapport.v1.DecisionService.ReportLoads:input_type -> rapport.v1.ReportLoadsRequest
+	33, // 45: rapport.v1.DecisionService.ReplayDecisions:input_type -> rapport.v1.ReplayDecisionsRequest
+	18, // 46: rapport.v1.DecisionService.Decide:output_type -> rapport.v1.DecideResponse
+	4,  // 47: rapport.v1.DecisionService.DecideMany:output_type -> rapport.v1.DecideManyResponse
+	7,  // 48: rapport.v1.DecisionService.DecideStream:output_type -> rapport.v1.DecideStreamResponse
+	10, // 49: rapport.v1.DecisionService.RecordOutcomes:output_type -> rapport.v1.RecordOutcomesResponse
+	14, // 50: rapport.v1.DecisionService.ReportLoads:output_type -> rapport.v1.ReportLoadsResponse
+	34, // 51: rapport.v1.DecisionService.ReplayDecisions:output_type -> rapport.v1.ReplayDecisionsResponse
+	46, // [46:52] is the sub-list for method output_type
+	40, // [40:46] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_rapport_v1_decision_service_proto_init() }
@@ -2534,7 +2605,7 @@ func file_rapport_v1_decision_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rapport_v1_decision_service_proto_rawDesc), len(file_rapport_v1_decision_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   28,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
