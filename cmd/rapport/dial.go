@@ -27,6 +27,7 @@ type clients struct {
 	strategies rapportv1connect.StrategyServiceClient
 	audit      rapportv1connect.AuditServiceClient
 	register   rapportv1connect.RegisterServiceClient
+	readings   rapportv1connect.ReadingServiceClient
 
 	close func() error // ends what dial began
 	// reached returns the error of a stream, or one that says that there is no server;
@@ -130,6 +131,7 @@ func newClients(client connect.HTTPClient, url string, options ...connect.Client
 		strategies: rapportv1connect.NewStrategyServiceClient(client, url, options...),
 		audit:      rapportv1connect.NewAuditServiceClient(client, url, options...),
 		register:   rapportv1connect.NewRegisterServiceClient(client, url, options...),
+		readings:   rapportv1connect.NewReadingServiceClient(client, url, options...),
 	}
 }
 

@@ -46,26 +46,28 @@ type cli struct {
 	JSON   bool   `name:"json" help:"Print JSON instead of tables." group:"global"`
 	strategyFlags
 
-	Dev      devCmd      `cmd:"" group:"run" help:"Run a demo server with synthetic customers."`
-	Serve    serveCmd    `cmd:"" group:"run" help:"Run the server on a data folder."`
-	Schema   schemaCmd   `cmd:"" group:"data" help:"Install or show the profile schema."`
-	Load     loadCmd     `cmd:"" group:"data" help:"Load a batch file of one source."`
-	Snapshot snapshotCmd `cmd:"" group:"data" help:"List, activate and roll back batch loads."`
-	Table    tableCmd    `cmd:"" group:"data" help:"Load, list and roll back reference tables."`
-	Ingest   ingestCmd   `cmd:"" group:"data" help:"Send events."`
-	Profile  profileCmd  `cmd:"" group:"data" help:"Show what is known of a customer."`
-	Identity identityCmd `cmd:"" group:"data" help:"Say which identities are the same customer."`
-	Catalog  catalogCmd  `cmd:"" group:"decide" help:"Check, publish and show catalogues."`
-	Segment  segmentCmd  `cmd:"" group:"decide" help:"List segments, and count the customers in them."`
-	Strategy strategyCmd `cmd:"" group:"decide" help:"Upload, sign, list and release strategies, and take them back."`
-	Plugin   pluginCmd   `cmd:"" group:"author" help:"Check a strategy while it is being written."`
-	Decide   decideCmd   `cmd:"" group:"decide" help:"Decide what to offer one customer, or many."`
-	Replay   replayCmd   `cmd:"" group:"decide" help:"Make past decisions again."`
-	Outcome  outcomeCmd  `cmd:"" group:"decide" help:"Report what came of offers."`
-	Channel  channelCmd  `cmd:"" group:"decide" help:"Say how full channels are."`
-	Audit    auditCmd    `cmd:"" group:"self" help:"Show who has changed what decisions are made from."`
-	Settings configCmd   `cmd:"" name:"config" group:"self" help:"Show each setting and where it comes from."`
-	Version  versionCmd  `cmd:"" group:"self" help:"Show the version."`
+	Dev        devCmd        `cmd:"" group:"run" help:"Run a demo server with synthetic customers."`
+	Serve      serveCmd      `cmd:"" group:"run" help:"Run the server on a data folder."`
+	Schema     schemaCmd     `cmd:"" group:"data" help:"Install or show the profile schema."`
+	Load       loadCmd       `cmd:"" group:"data" help:"Load a batch file of one source."`
+	Snapshot   snapshotCmd   `cmd:"" group:"data" help:"List, activate and roll back batch loads."`
+	Table      tableCmd      `cmd:"" group:"data" help:"Load, list and roll back reference tables."`
+	Ingest     ingestCmd     `cmd:"" group:"data" help:"Send events."`
+	Profile    profileCmd    `cmd:"" group:"data" help:"Show what is known of a customer."`
+	Identity   identityCmd   `cmd:"" group:"data" help:"Say which identities are the same customer."`
+	Catalog    catalogCmd    `cmd:"" group:"decide" help:"Check, publish and show catalogues."`
+	Segment    segmentCmd    `cmd:"" group:"decide" help:"List segments, and count the customers in them."`
+	Strategy   strategyCmd   `cmd:"" group:"decide" help:"Upload, sign, list and release strategies, and take them back."`
+	Plugin     pluginCmd     `cmd:"" group:"author" help:"Check a strategy while it is being written."`
+	Decide     decideCmd     `cmd:"" group:"decide" help:"Decide what to offer one customer, or many."`
+	Replay     replayCmd     `cmd:"" group:"decide" help:"Make past decisions again."`
+	Outcome    outcomeCmd    `cmd:"" group:"decide" help:"Report what came of offers."`
+	Channel    channelCmd    `cmd:"" group:"decide" help:"Say how full channels are."`
+	Capacity   capacityCmd   `cmd:"" group:"decide" help:"List what capacities have left."`
+	Propensity propensityCmd `cmd:"" group:"decide" help:"List what offers have learned from outcomes."`
+	Audit      auditCmd      `cmd:"" group:"self" help:"Show who has changed what decisions are made from."`
+	Settings   configCmd     `cmd:"" name:"config" group:"self" help:"Show each setting and where it comes from."`
+	Version    versionCmd    `cmd:"" group:"self" help:"Show the version."`
 }
 
 const about = `Rapport decides what to offer a customer, here and now.
