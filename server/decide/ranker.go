@@ -64,8 +64,8 @@ type Ranking struct {
 	Now      int64  // the decision's time, microseconds since the Unix epoch
 	Seed     uint64 // the decision's seed
 	Profile  rules.Profile
-	Deadline time.Time // zero: none
-	Slots    int       // how many of the candidates there is room for
+	Deadline time.Time            // zero: none
+	Slots    int                  // how many of the candidates there is room for
 	Context  []profilestore.Value // by place in Compiled.Context
 	History  profilestore.History
 

@@ -126,6 +126,9 @@ var reasonNames = [reasonCount]string{
 // String returns the name of the reason as the API spells it, without REASON_.
 func (r Reason) String() string { return reasonNames[r] }
 
+// Ranked reports whether a candidate with this reason was ranked.
+func (r Reason) Ranked() bool { return r.stage() >= stageRanking }
+
 // Valid reports whether it is one of the reasons.
 func (r Reason) Valid() bool { return r < reasonCount }
 

@@ -100,33 +100,8 @@ func (in *Inputs) byName(r *Record) error {
 			}
 		}
 	}
-	return in.evidence(r)
-}
-
-// evidence takes over what propensities were learned from. Of an offer that learns in
-// this catalogue only, or from another outcome, nothing is known: it has its start.
-func (in *Inputs) evidence(r *Record) (err error) {
-	if r.Evidence == nil {
-		return nil
-	}
-	c := in.Catalog
-	offers, channels := make(map[string]int), make(map[string]int)
-	for i := range c.Offers {
-		if c.Offers[i].Propensity.StartEvidence > 0 {
-			offers[c.Offers[i].ID] = i
-		}
-	}
-	for i := range c.Channels {
-		channels[c.Channels[i].ID] = i
-	}
-	var counts []decide.EvidenceCount
-	for _, x := range r.Evidence.Counts {
-		offer, learns := offers[x.Offer]
-		if channel, ok := channels[x.Channel]; ok && learns {
-			counts = append(counts, decide.EvidenceCount{Offer: offer, Channel: channel, Presented: x.Presented, Successes: x.Successes})
-		}
-	}
-	in.Request.Evidence, err = decide.NewEvidence(c, r.Evidence.Number, counts)
+	var err error
+	in.Request.Evidence, err = r.Evidence.in(c)
 	return err
 }
 

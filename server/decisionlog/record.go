@@ -1,9 +1,12 @@
 package decisionlog
 
 import (
+	"sync"
+
 	"github.com/oklog/ulid/v2"
 
 	"rapport/profilestore"
+	"rapport/server/catalog"
 	"rapport/server/decide"
 )
 
@@ -91,6 +94,9 @@ type Evidence struct {
 	Counts []EvidenceCount
 
 	from *decide.Evidence
+
+	mu   sync.Mutex
+	made map[*catalog.Compiled]*decide.Evidence
 }
 
 // EvidenceCount is what came of an offer in a channel.

@@ -86,6 +86,15 @@ func (p Replayer) Replay(ctx context.Context, r *Record, w With) (*Replay, error
 	}
 	out := &Replay{Decider: d, Inputs: in}
 	out.Answers, out.Missing = in.Decide(ctx, d)
+	if version != r.Catalog {
+		was, err := p.Sources.Decider(ctx, r.Catalog, r.Schema)
+		if err != nil {
+			return nil, inexact("%v", err)
+		}
+		for _, id := range unlearned(d.Catalog(), was.Catalog(), in, out.Answers) {
+			out.Missing = append(out.Missing, "what was learned of offer "+id)
+		}
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
