@@ -69,7 +69,7 @@ func (d *Decision) Record(r *Record) {
 		Catalog: d.Catalog.Version, Schema: d.Catalog.Schema.ID(), Tables: d.Tables,
 		Fields: d.Reads.names, Values: r.Values[:0], History: q.History,
 		Pending: q.Pending, PendingRead: d.Met, ContextFields: d.Reads.context, Context: q.Context, Loads: r.Loads[:0], Places: d.Places,
-		Evidence: r.Evidence.of(d.Catalog, q.Evidence),
+		Evidence: evidenceOf(d.Catalog, q.Evidence, r.Evidence),
 		Many:     d.Many, OneContact: d.One, At: r.At[:0],
 	}
 	if d.View != nil && !d.Blocked {
@@ -94,9 +94,9 @@ func (d *Decision) Record(r *Record) {
 	}
 }
 
-// of returns a reading in terms of a catalogue, which is its own: last, if it is of the
-// same. One in which there is nothing is none.
-func (last *Evidence) of(c *catalog.Compiled, from *decide.Evidence) *Evidence {
+// evidenceOf returns a reading in terms of a catalogue, which is its own: last, if that is
+// of the same. One in which there is nothing is none.
+func evidenceOf(c *catalog.Compiled, from *decide.Evidence, last *Evidence) *Evidence {
 	switch {
 	case from == nil || len(from.Counts) == 0:
 		return nil

@@ -130,7 +130,7 @@ func (p Replayer) chooseRanker(ctx context.Context, in *Inputs, i int, then *Tou
 	case names.Name != who.Name: // another catalogue names another
 		who, at.Fuel = names, 0
 	default:
-		if a := (absent{who, then.notRanked()}); a.why != nil {
+		if a, ok := then.absent(); ok {
 			at.Ranker, at.Fuel = a, 0
 			return none, nil
 		}
@@ -142,24 +142,25 @@ func (p Replayer) chooseRanker(ctx context.Context, in *Inputs, i int, then *Tou
 	return release, nil
 }
 
-// notRanked returns why the strategy was not called, nil if it was: what the moment was
-// to blame for happens again in a replay.
-func (t *Touchpoint) notRanked() error {
+// absent returns who was to rank and was not called: what the moment was to blame for
+// happens again in a replay. False: the strategy was called.
+func (t *Touchpoint) absent() (a absent, ok bool) {
+	a.who = t.Strategy
 	for _, d := range t.Degradations {
 		switch d.Step { //nolint:exhaustive // the others are not about ranking
 		case decide.StepStrategyBusy:
-			return decide.ErrBusy
+			a.why = decide.ErrBusy
 		case decide.StepStrategySuspended:
-			return decide.ErrSuspended
+			a.why = decide.ErrSuspended
 		case decide.StepNoTimeToRank:
-			return decide.ErrNoTime
+			a.why = decide.ErrNoTime
 		case decide.StepStrategyFailed:
 			if t.Strategy.Digest == "" { // there was no module that could fail
-				return errors.New(d.Detail)
+				a.why = errors.New(d.Detail)
 			}
 		}
 	}
-	return nil
+	return a, a.why != nil
 }
 
 // absent is a ranker that was not called.
