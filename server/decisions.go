@@ -222,6 +222,7 @@ func (s decisions) answer(ctx context.Context, q *question, respond func(*decisi
 	}
 	d.id = s.begin(ctx, started, q, identity, r)
 	r.Loads, r.Evidence = s.loads.of(l.compiled, started), l.evidence.Load()
+	r.Tables = s.tables.Current()
 	d.who, d.readErr = s.identify(identity, r)
 	if err := s.decide(ctx, q, &d); err != nil {
 		return 0, err

@@ -76,7 +76,7 @@ func (s registers) walkSegments(ctx context.Context, compiled *catalog.Compiled,
 	for i := range segments {
 		counts.Segments = append(counts.Segments, &rapportv1.SegmentCount{Segment: segments[i].ID})
 	}
-	evaluation := compiled.Rules.NewEvaluation()
+	evaluation, tables := compiled.Rules.NewEvaluation(), s.tables.Current()
 	var last time.Time // the first is sent at once
 	var sent error
 	var rows int64
@@ -99,7 +99,7 @@ func (s registers) walkSegments(ctx context.Context, compiled *catalog.Compiled,
 		},
 	}, func(v *profilestore.View) error {
 		counts.Customers++
-		evaluation.Reset(rules.Inputs{Profile: v.At(started.UnixMicro()), Now: started.UnixMicro()})
+		evaluation.Reset(rules.Inputs{Profile: v.At(started.UnixMicro()), Tables: tables, Now: started.UnixMicro()})
 		for i := range segments {
 			count(counts.Segments[i], evaluation.Evaluate(segments[i].When))
 		}

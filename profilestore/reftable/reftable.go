@@ -1,6 +1,6 @@
 // Package reftable keeps reference tables: versioned facts from outside, such as the
 // area of each cell of the network or the kind of each phone number, which event
-// rules look up by a text key. A table is loaded as a whole from a CSV file, as an
+// rules and the rules of catalogues look up by a text key. A table is loaded as a whole from a CSV file, as an
 // immutable numbered version; one version of each is in force, and a rollback puts
 // an earlier one back.
 //
@@ -11,6 +11,7 @@ package reftable
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"maps"
 	"slices"
@@ -49,18 +50,43 @@ type Tables struct {
 	names []string
 	log   *slog.Logger
 
-	current atomic.Pointer[resolved]
+	current atomic.Pointer[Versions]
 
 	mu       sync.Mutex // guards what follows, and files
 	sets     setsFile
-	past     []*resolved // sets that events named lately, besides the current one
+	past     []*Versions // sets that events named lately, besides the current one
 	reported map[string]bool
 }
 
-// resolved is a set with its versions open.
-type resolved struct {
+// Versions are the versions of all tables in a set, open: what one decision reads, so
+// that an activation meanwhile does not change it. They are immutable and safe for
+// concurrent use. They implement [rapport/profilestore/rules.TableSet].
+type Versions struct {
 	set      uint64
+	names    []string
 	versions []*version // by the table's place in names; nil where nothing is loaded
+}
+
+// Set returns the number of the set, by which [Tables.Versions] finds it again.
+func (v *Versions) Set() uint64 { return v.set }
+
+// All lists the tables in the order of the schema, each with the number of its version;
+// 0 where nothing is loaded.
+func (v *Versions) All() iter.Seq2[string, int64] {
+	return func(yield func(string, int64) bool) {
+		for i, name := range v.names {
+			if !yield(name, v.versions[i].number()) {
+				return
+			}
+		}
+	}
+}
+
+// Find returns what a table, by its place in the schema, has for a key; false if it has
+// no row for it or nothing is loaded.
+func (v *Versions) Find(table int, key string) (string, bool) {
+	value := v.versions[table].lookup(key)
+	return value, value != "" // no row has an empty value: see Load
 }
 
 // maxPast is how many sets besides the current one stay open. A replay goes through
@@ -82,7 +108,7 @@ func Open(dir string, names []string, log *slog.Logger) (*Tables, error) {
 	if err := t.begin(); err != nil {
 		return nil, err
 	}
-	now := &resolved{set: t.sets.last().Number, versions: make([]*version, len(names))}
+	now := &Versions{set: t.sets.last().Number, names: t.names, versions: make([]*version, len(names))}
 	for i, name := range names {
 		var err error
 		if now.versions[i], err = openVersion(t.folder(name), t.sets.last().Versions[name]); err != nil {
@@ -129,6 +155,38 @@ func (t *Tables) folder(name string) folder { return folder{root: t.dir, table: 
 // been declared.
 func (t *Tables) Set() uint64 { return t.current.Load().set }
 
+// Current returns the versions in force.
+func (t *Tables) Current() *Versions { return t.current.Load() }
+
+// Versions returns the versions of a set by its number, for a replay: exactly those that
+// were in force, or an error, where Lookup makes do with what there is. The error is
+// [ErrNotFound] for a set that is not known, else [ErrDamaged].
+func (t *Tables) Versions(set uint64) (*Versions, error) {
+	if now := t.current.Load(); now.set == set {
+		return now, nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if set == 0 { // before any table was declared
+		return &Versions{names: t.names, versions: make([]*version, len(t.names))}, nil
+	}
+	if t.sets.find(set) == nil {
+		return nil, fmt.Errorf("%w: no set of reference tables has the number %d", ErrNotFound, set)
+	}
+	r := &Versions{set: set, names: t.names, versions: make([]*version, len(t.names))}
+	for i, name := range t.names {
+		v, err := t.open(i, t.sets.version(set, name))
+		if err != nil {
+			return nil, fmt.Errorf("reference table %s of set %d: %w", name, set, err)
+		}
+		r.versions[i] = v
+	}
+	if !slices.ContainsFunc(t.past, func(p *Versions) bool { return p.set == set }) {
+		t.keep(r)
+	}
+	return r, nil
+}
+
 // Lookup returns what a table, by its place in the schema, has for a key, in the
 // version that a set has of it; "" if it has no row for the key.
 func (t *Tables) Lookup(set uint64, table int, key string) string {
@@ -140,17 +198,17 @@ func (t *Tables) Lookup(set uint64, table int, key string) string {
 }
 
 // resolveSlow returns a set that is not the current one, with its versions open.
-func (t *Tables) resolveSlow(set uint64) *resolved {
+func (t *Tables) resolveSlow(set uint64) *Versions {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.current.Load()
 	if now.set == set { // by now
 		return now
 	}
-	if i := slices.IndexFunc(t.past, func(r *resolved) bool { return r.set == set }); i >= 0 {
+	if i := slices.IndexFunc(t.past, func(r *Versions) bool { return r.set == set }); i >= 0 {
 		return t.past[i]
 	}
-	r := &resolved{set: set, versions: slices.Clone(now.versions)}
+	r := &Versions{set: set, names: t.names, versions: slices.Clone(now.versions)}
 	if set != 0 && t.sets.find(set) == nil {
 		t.report(fmt.Sprintf("set %d", set), "the journal has events of a set of reference tables that is not known here: they are mapped by the versions in force", "set", set)
 		t.sets.reserve(set)
@@ -171,7 +229,7 @@ func (t *Tables) resolveSlow(set uint64) *resolved {
 
 // open returns a version of a table, if need be from its file.
 func (t *Tables) open(i int, number int64) (*version, error) {
-	for _, r := range append([]*resolved{t.current.Load()}, t.past...) {
+	for _, r := range append([]*Versions{t.current.Load()}, t.past...) {
 		if v := r.versions[i]; v.number() == number {
 			return v, nil
 		}
@@ -180,7 +238,7 @@ func (t *Tables) open(i int, number int64) (*version, error) {
 }
 
 // keep keeps a set open, and lets go of the one that was opened first.
-func (t *Tables) keep(r *resolved) {
+func (t *Tables) keep(r *Versions) {
 	t.past = append(t.past, r)
 	t.past = slices.Clone(t.past[max(0, len(t.past)-maxPast):])
 }
@@ -263,7 +321,7 @@ func (t *Tables) change(table string, decide func(*setsFile) (int64, error)) (In
 	}
 	t.sets = sets
 	now := t.current.Load()
-	next := &resolved{set: sets.last().Number, versions: slices.Clone(now.versions)}
+	next := &Versions{set: sets.last().Number, names: t.names, versions: slices.Clone(now.versions)}
 	next.versions[i] = v
 	t.keep(now) // for events that are being mapped
 	t.current.Store(next)

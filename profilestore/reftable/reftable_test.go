@@ -187,6 +187,66 @@ func TestNoTables(t *testing.T) {
 	}
 }
 
+// What a decision reads stays as it was, can be had again by its number, also after a
+// restart, and is never made up.
+func TestVersionsOfASet(t *testing.T) {
+	h := newHouse(t)
+	tables := h.open("area", "kind")
+	first := tables.Current()
+	h.put(tables, "area", "k,v\na,1\n")
+	second := tables.Current()
+	h.put(tables, "kind", "k,v\nb,x\n")
+	h.put(tables, "area", "k,v\na,2\n")
+	check := func(what string, v *reftable.Versions, set uint64, a, b string, versions ...int64) {
+		t.Helper()
+		var got []string
+		for name, n := range v.All() {
+			got = append(got, fmt.Sprint(name, " ", n))
+		}
+		if want := []string{fmt.Sprint("area ", versions[0]), fmt.Sprint("kind ", versions[1])}; v.Set() != set || !slices.Equal(got, want) {
+			t.Errorf("%s: set %d with %v, want %d with %v", what, v.Set(), got, set, want)
+		}
+		for table, want := range []string{a, b} {
+			if got, ok := v.Find(table, []string{"a", "b"}[table]); got != want || ok != (want != "") {
+				t.Errorf("%s: table %d has %q, %t, want %q", what, table, got, ok, want)
+			}
+		}
+		if got, ok := v.Find(0, "none"); ok {
+			t.Errorf("%s: a key without a row has %q", what, got)
+		}
+	}
+	check("the first", first, 1, "", "", 0, 0)
+	check("the second", second, 2, "1", "", 1, 0)
+	check("the last", tables.Current(), 4, "2", "x", 2, 1)
+	for range 2 {
+		for set, want := range map[uint64][2]any{0: {"", ""}, 1: {"", ""}, 2: {"1", ""}, 3: {"1", "x"}, 4: {"2", "x"}} {
+			v, err := tables.Versions(set)
+			if err != nil {
+				t.Fatal(err)
+			}
+			numbers := map[uint64][]int64{0: {0, 0}, 1: {0, 0}, 2: {1, 0}, 3: {1, 1}, 4: {2, 1}}[set]
+			check(fmt.Sprint("set ", set), v, set, fmt.Sprint(want[0]), fmt.Sprint(want[1]), numbers...)
+		}
+		tables = h.open("area", "kind")
+	}
+	if _, err := tables.Versions(9); !errors.Is(err, reftable.ErrNotFound) {
+		t.Errorf("a set that is not known: %v", err)
+	}
+	if err := os.Remove(filepath.Join(h.dir, "area", "v-1")); err != nil {
+		t.Fatal(err)
+	}
+	tables = h.open("area", "kind")
+	h.want(tables, 2, 0, "a", "2") // events make do with it
+	if _, err := tables.Versions(2); !errors.Is(err, reftable.ErrNotFound) || !strings.Contains(err.Error(), "reference table area of set 2") {
+		t.Errorf("a version that is gone: %v", err)
+	}
+	if v, err := tables.Versions(1); err != nil {
+		t.Errorf("a set without it: %v", err)
+	} else {
+		check("a set without it", v, 1, "", "", 0, 0)
+	}
+}
+
 // A set that is not known, as after a restored backup: the current one is used, it is
 // said once, and the number is not given to another set.
 func TestUnknownSet(t *testing.T) {

@@ -218,7 +218,7 @@ func newSightings(l *language) *sightings {
 	s := &sightings{all: make(map[string]int), code: make(map[string]int), reasons: make(map[string]string), missed: make(map[string]int)}
 	for name, f := range l.env.Functions() {
 		_, operator := operators.FindReverse(name)
-		if !operator && name != operators.Conditional && name != operators.Index && !slices.Contains(functions, name) {
+		if !operator && name != operators.Conditional && name != operators.Index && !slices.Contains(functions, name) && !slices.Contains(l.tables, name) {
 			continue
 		}
 		for _, o := range f.OverloadDecls() {
@@ -376,10 +376,31 @@ func agreeSchema(t testing.TB) *profilestore.Schema {
 		fields = append(fields, profilestore.Field{Name: f[0], Type: profilestore.Type(f[1]), Batch: "bi", Decimals: profilestore.NoDecimals})
 	}
 	s, err := profilestore.NewSchema([]profilestore.Source{{ID: "bi"}}, fields)
+	if err == nil {
+		s, err = s.WithTables([]profilestore.ReferenceTable{{ID: "empty"}, {ID: "area"}, {ID: "kind"}})
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// tableSet are reference tables by their places in the schema.
+type tableSet []map[string]string
+
+func (s tableSet) Find(table int, key string) (string, bool) {
+	if table >= len(s) {
+		return "", false
+	}
+	v, ok := s[table][key]
+	return v, ok
+}
+
+// agreeTables are versions of the tables of agreeSchema.
+var agreeTables = []TableSet{
+	nil, tableSet{},
+	tableSet{nil, {"gold": "g", "g": "gold", "2": "7", "": "héllo", "\xff": "2"}, {"g": "\xff"}},
+	tableSet{nil, {"gold": "2", "g": "true"}, {"gold": "gold", "GOLD": "g", "2": "gold"}},
 }
 
 // What values are drawn from: what is common, and the edges.
@@ -437,7 +458,7 @@ func drawAgreeInputs(t *rapid.T, s *profilestore.Schema) Inputs {
 	for _, f := range s.Fields() {
 		v = append(v, draw(f.Type.Kind()))
 	}
-	in := Inputs{Profile: v, Now: agreeTimes[usual(len(agreeTimes), 5)]}
+	in := Inputs{Profile: v, Now: agreeTimes[usual(len(agreeTimes), 5)], Tables: agreeTables[rapid.IntRange(0, len(agreeTables)-1).Draw(t, "tables")]}
 	for _, c := range agreeContext {
 		in.Context = append(in.Context, draw(c.Kind))
 	}
@@ -679,7 +700,11 @@ func (w *typedWriter) number(d int) string {
 }
 
 func (w *typedWriter) text(d int) string {
-	switch w.pick(10) {
+	switch w.pick(12) {
+	case 10:
+		return w.one("area(", "area(", "kind(", "empty(") + w.of(aText, d) + ")"
+	case 11:
+		return w.one("area(", "kind(", "kind(", "empty(") + w.of(aText, d) + ", " + w.of(aText, d) + ")"
 	case 0, 1:
 		return "(" + w.of(aText, d) + " + " + w.of(aText, d) + ")"
 	case 2, 3:

@@ -1,7 +1,6 @@
 package rules
 
 import (
-	"slices"
 	"time"
 
 	"cel.dev/cel-go/common/ast"
@@ -88,19 +87,6 @@ func (k *kind[T]) eventField(c *compiler, name string, testOnly bool) node[T] {
 		return n
 	}
 	return notCovered[T](c, "event."+name)
-}
-
-// table compiles the call of a reference table.
-func (c *compiler) table(name string, key ast.Expr) node[string] {
-	i := slices.Index(c.lang.tables, name)
-	lang, ask := c.lang, c.texts.expr(c, key).run
-	return node[string]{run: func(f *frame) (string, state) {
-		key, s := ask(f)
-		if s != stateKnown || lang.lookup == nil {
-			return "", s
-		}
-		return lang.lookup.Lookup(f.event.Tables, i, key), stateKnown
-	}}
 }
 
 // given compiles what an event rule gives a field.

@@ -27,8 +27,8 @@ func (c *compiler) textCall(e ast.Expr) node[string] {
 		return c.joined(c.parts(nil, e))
 	case name == "string":
 		return c.toText(args[0])
-	case len(args) == 1 && slices.Contains(c.lang.tables, name):
-		return c.table(name, args[0])
+	case slices.Contains(c.lang.tables, name):
+		return c.table(name, args)
 	case name == "decimal":
 		return binary(c, c.anyNumber(args[0]), c.wholes.expr(c, args[1]), func(f *frame, v float64, places int64) (string, state) {
 			at := len(f.bytes)

@@ -33,9 +33,14 @@ type Env struct {
 	decimals map[string]int // of the fields of the schema that declare them
 }
 
-// NewEnv declares the fields of a schema as profile.GROUP.NAME, the inputs as
-// context.NAME, and the time of the decision as now. It fails if an input has no
-// kind or is declared twice.
+// NewEnv declares the fields of a schema as profile.GROUP.NAME, its reference tables as
+// functions, the inputs as context.NAME, and the time of the decision as now. It fails
+// if an input has no kind or is declared twice.
+//
+// area(KEY) is what the table area has for a key, and unknown if it has no row for it;
+// area(KEY, TEXT) is the text then. That is unlike in event rules, where area(KEY) is ""
+// then: an event happened and changes something, whatever a table lacks, but an offer
+// is not made on what is not known.
 func NewEnv(schema *profilestore.Schema, context []Input) (*Env, error) {
 	names := objects{profileObject: {}, contextObject: {}}
 	places, decimals := make(map[string]int), make(map[string]int)
@@ -60,11 +65,13 @@ func NewEnv(schema *profilestore.Schema, context []Input) (*Env, error) {
 		"profile": types.NewObjectType(profileObject),
 		"context": types.NewObjectType(contextObject),
 		"now":     types.TimestampType,
-	})
+	}, usableTables(schema.Tables())...)
 	if err != nil {
 		return nil, err
 	}
-	lang.eventTables = schema.TableNames()
+	for i, name := range schema.TableNames() {
+		lang.tablePlaces[name] = i
+	}
 	lang.places = places
 	return &Env{lang: lang, decimals: decimals}, nil
 }
@@ -81,10 +88,9 @@ type language struct {
 	roots map[string]*types.Type // the variables
 	env   *cel.Env
 
-	tables []string // the reference tables, each a function of its name
-	lookup Tables   // nil: all are empty
-
-	eventTables []string // those that only event rules may call, for messages
+	tables      []string       // the reference tables, each a function of its name
+	tablePlaces map[string]int // of all tables in the schema
+	lookup      Tables         // for event rules; nil: all are empty
 
 	// segments are what stands for segment.NAME; nil if there are none.
 	segments segments
@@ -115,14 +121,16 @@ func newLanguage(names objects, roots map[string]*types.Type, tables ...string) 
 	for name, typ := range roots {
 		options = append(options, cel.Variable(name, typ))
 	}
-	for _, name := range tables {
-		options = append(options, tableFunction(name))
+	places := make(map[string]int, len(tables))
+	for i, name := range tables {
+		options = append(options, tableFunction(name, roots["event"] == nil))
+		places[name] = i
 	}
 	env, err := cel.NewEnv(options...)
 	if err != nil {
 		return nil, fmt.Errorf("rules: %w", err)
 	}
-	return &language{names: names, roots: roots, env: env, tables: tables}, nil
+	return &language{names: names, roots: roots, env: env, tables: tables, tablePlaces: places}, nil
 }
 
 // maxDays bounds days(n), well inside the range of a duration.

@@ -15,6 +15,9 @@ type Inputs struct {
 	// Context has the values of the inputs of [NewEnv], in their order. Missing
 	// ones are unknown.
 	Context []profilestore.Value
+	// Tables are the versions of the reference tables. It may be nil: no table has a
+	// row.
+	Tables TableSet
 	// Now is the time of the decision, microseconds since the Unix epoch.
 	Now int64
 }
@@ -66,6 +69,14 @@ func (v *variables) input(i int) profilestore.Value {
 		return profilestore.Value{}
 	}
 	return v.in.Context[i]
+}
+
+// lookUp returns what a reference table has for a key.
+func (v *variables) lookUp(table int, key string) (string, bool) {
+	if v.in.Tables == nil {
+		return "", false
+	}
+	return v.in.Tables.Find(table, key)
 }
 
 // ResolveName returns the value of a variable.

@@ -43,8 +43,8 @@ func (l *language) reads(part ast.Expr) Reads {
 		case ast.IdentKind:
 			r.Now = r.Now || e.AsIdent() == "now"
 		case ast.CallKind:
-			if i := slices.Index(l.tables, e.AsCall().FunctionName()); i >= 0 {
-				r.Tables = append(r.Tables, i)
+			if name := e.AsCall().FunctionName(); slices.Contains(l.tables, name) {
+				r.Tables = append(r.Tables, l.tablePlaces[name])
 			}
 		case ast.LiteralKind, ast.ListKind, ast.MapKind, ast.StructKind, ast.ComprehensionKind, ast.UnspecifiedExprKind:
 		}

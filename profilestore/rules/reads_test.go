@@ -30,7 +30,7 @@ func TestReads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conditions, formulas, slots, inputs, clocks, none := 0, 0, 0, 0, 0, 0
+	conditions, formulas, slots, inputs, tables, clocks, none := 0, 0, 0, 0, 0, 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		w := newTypedWriter(t)
 		b := env.NewTable()
@@ -54,6 +54,7 @@ func TestReads(t *testing.T) {
 					conditions++
 					slots += len(reads.Slots)
 					inputs += len(reads.Context)
+					tables += len(reads.Tables)
 					if reads.Now {
 						clocks++
 					}
@@ -74,8 +75,8 @@ func TestReads(t *testing.T) {
 			}
 		}
 	})
-	t.Logf("%d conditions of %d slots, %d inputs, %d times now, %d of nothing; %d formulas", conditions, slots, inputs, clocks, none, formulas)
-	if slots == 0 || inputs == 0 || clocks == 0 || none == 0 || formulas == 0 {
+	t.Logf("%d conditions of %d slots, %d inputs, %d tables, %d times now, %d of nothing; %d formulas", conditions, slots, inputs, tables, clocks, none, formulas)
+	if slots == 0 || inputs == 0 || tables == 0 || clocks == 0 || none == 0 || formulas == 0 {
 		t.Error("a case never occurred")
 	}
 }
@@ -104,7 +105,17 @@ func mix(in, other Inputs, reads Reads) Inputs {
 	for _, i := range reads.Context {
 		context[i] = in.Context[i]
 	}
-	out := Inputs{Profile: profile, Context: context, Now: other.Now}
+	mixed := make(tableSet, 3)
+	for i := range mixed {
+		from, _ := other.Tables.(tableSet)
+		if slices.Contains(reads.Tables, i) {
+			from, _ = in.Tables.(tableSet)
+		}
+		if i < len(from) {
+			mixed[i] = from[i]
+		}
+	}
+	out := Inputs{Profile: profile, Context: context, Tables: mixed, Now: other.Now}
 	if reads.Now {
 		out.Now = in.Now
 	}
@@ -124,6 +135,7 @@ func TestReadsOf(t *testing.T) {
 		{"profile.value.b > 1 || profile.value.a > 1 || profile.value.b < 0", Reads{Slots: []int{0, 1}}},
 		{"has(profile.tag.f) ? context.f : now > profile.service.w", Reads{Slots: []int{3, 8}, Context: []int{1}, Now: true}},
 		{"profile.marketing.m.exists(x, x == profile.general.s)", Reads{Slots: []int{5, 10}}},
+		{`kind(area(profile.general.s), profile.general.t) == "x"`, Reads{Slots: []int{5, 6}, Tables: []int{1, 2}}},
 		{"1 < 2", Reads{}},
 	} {
 		b := env.NewTable()

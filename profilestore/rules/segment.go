@@ -66,15 +66,15 @@ func (e *Env) WithSegments(list []Segment) (*Env, []SegmentError) {
 			of[name] = typ
 		}
 	}
-	whole, err := newLanguage(names, roots)
+	whole, err := newLanguage(names, roots, e.lang.tables...)
 	if err != nil {
 		panic(err) // the declarations are of the same kind as those of NewEnv
 	}
-	own, err := newLanguage(names, of)
+	own, err := newLanguage(names, of, e.lang.tables...)
 	if err != nil {
 		panic(err) // likewise
 	}
-	whole.eventTables, own.eventTables = e.lang.eventTables, e.lang.eventTables
+	whole.tablePlaces, own.tablePlaces = e.lang.tablePlaces, e.lang.tablePlaces
 	whole.places, own.places = e.lang.places, e.lang.places
 	r := segmentResolver{lang: own, list: list, first: make(map[string]int), state: make([]resolved, len(list))}
 	own.segments = make(segments, len(list))

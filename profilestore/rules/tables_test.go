@@ -69,6 +69,82 @@ func TestTables(t *testing.T) {
 	}
 }
 
+// oneSet is a version of table area.
+type oneSet struct{}
+
+func (oneSet) Find(table int, key string) (string, bool) {
+	v, ok := map[string]string{"c1": "broker", "c2": "station"}[key]
+	return v, ok && table == 0
+}
+
+// TestTablesInConditions: in the conditions and texts of a catalogue, what a table has no
+// row for is unknown, unless the call says what it is otherwise.
+func TestTablesInConditions(t *testing.T) {
+	schema := tableSchema(t,
+		profilestore.Field{Name: "location.cell", Type: profilestore.TypeText, Batch: "bi", Decimals: profilestore.NoDecimals},
+		profilestore.Field{Name: "marketing.cells", Type: profilestore.TypeSet, Batch: "bi", Decimals: profilestore.NoDecimals},
+	)
+	env, err := rules.NewEnv(schema, []rules.Input{{Name: "cell", Kind: profilestore.KindText}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	env, mistakes := env.WithSegments([]rules.Segment{{ID: "at_broker", When: `area(profile.location.cell) == "broker"`}})
+	if len(mistakes) > 0 {
+		t.Fatal(mistakes)
+	}
+	none, cell := profilestore.Unknown(), profilestore.Text
+	for _, c := range []struct {
+		expr string
+		cell profilestore.Value
+		set  rules.TableSet
+		want rules.Truth
+	}{
+		{`area(profile.location.cell) == "broker"`, cell("c1"), oneSet{}, rules.True},
+		{`area(profile.location.cell) == "broker"`, cell("c2"), oneSet{}, rules.False},
+		{`area(profile.location.cell) == "broker"`, cell("c9"), oneSet{}, rules.Unknown},
+		{`area(profile.location.cell) != "broker"`, cell("c9"), oneSet{}, rules.Unknown},
+		{`area(profile.location.cell) == "broker"`, none, oneSet{}, rules.Unknown},
+		{`area(profile.location.cell) == "broker"`, cell("c1"), nil, rules.Unknown},
+		{`area(profile.location.cell, "") == ""`, cell("c9"), oneSet{}, rules.True},
+		{`area(profile.location.cell, "") == ""`, cell("c9"), nil, rules.True},
+		{`area(profile.location.cell, "") == ""`, none, oneSet{}, rules.Unknown},
+		{`area(profile.location.cell, profile.location.cell) == "c9"`, cell("c9"), oneSet{}, rules.True},
+		{`area(context.cell) == "broker"`, none, oneSet{}, rules.True},
+		{`kind(context.cell) == "broker"`, none, oneSet{}, rules.Unknown},
+		{`segment.at_broker`, cell("c1"), oneSet{}, rules.True},
+		{`!segment.at_broker`, cell("c2"), oneSet{}, rules.True},
+		{`segment.at_broker || kind(context.cell, "none") == "none"`, cell("c9"), oneSet{}, rules.True},
+		{`profile.marketing.cells.exists(event, area(event) == "station")`, none, oneSet{}, rules.True}, // event is no name here
+		{`profile.marketing.cells.all(c, area(c) == "station")`, none, oneSet{}, rules.Unknown},
+		{`["c1", "c2"].map(c, area(c)) == ["broker", "station"]`, none, oneSet{}, rules.True},
+		{`"x" in [area("c1"), area("c2")]`, none, oneSet{}, rules.False},
+	} {
+		b := env.NewTable()
+		rule, err := b.Add(c.expr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, table := range []*rules.Table{b.Build(), b.Build().Interpreted()} {
+			e := table.NewEvaluation()
+			e.Reset(rules.Inputs{Profile: profile{c.cell, profilestore.Set("c2", "c9")}, Context: []profilestore.Value{profilestore.Text("c1")}, Tables: c.set})
+			if got := e.Evaluate(rule); got != c.want {
+				t.Errorf("%s for %v with %v is %s, want %s", c.expr, c.cell, c.set, got, c.want)
+			}
+		}
+	}
+	text, err := env.Text(`"to " + area(profile.location.cell, "us")`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := env.NewTable().Build().NewEvaluation()
+	for _, c := range [][2]string{{"c1", "to broker"}, {"c9", "to us"}} {
+		e.Reset(rules.Inputs{Profile: profile{profilestore.Text(c[0]), none}, Tables: oneSet{}})
+		if got, truth := e.AppendText(nil, text); string(got) != c[1] || truth != rules.True {
+			t.Errorf("%s: %q, %s", c[0], got, truth)
+		}
+	}
+}
+
 func TestTableMistakes(t *testing.T) {
 	fields := func(on, set string) []profilestore.Field {
 		return []profilestore.Field{onEvent("location.area", "text", on, set)}
@@ -103,8 +179,16 @@ func TestTableMistakes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := env.NewTable().Add(`area("c1") == "broker"`); err == nil || err.Error() != "column 1: there is no function area here: reference tables are read by the event rules of the schema" {
-		t.Errorf("in a condition: %v", err)
+	for _, c := range [][2]string{
+		{`arae(profile.location.area) == "broker"`, "column 1: there is no function arae: did you mean area?"},
+		{`venue(profile.location.area) == "broker"`, "column 1: there is no function venue, and no reference table: the schema declares area, kind"},
+		{`area(5) == "broker"`, "column 5: area does not work with a whole number"},
+		{`area(profile.location.area, "x", "y") == "broker"`, "column 5: area does not work with a text and a text and a text"},
+		{`area(profile.location.area)`, "column 1: a condition must be true or false: this is a text"},
+	} {
+		if _, err := env.NewTable().Add(c[0]); err == nil || err.Error() != c[1] {
+			t.Errorf("%s: %v, want %s", c[0], err, c[1])
+		}
 	}
 }
 

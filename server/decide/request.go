@@ -45,6 +45,10 @@ type Request struct {
 	// Compiled.Context, defaults filled in.
 	Context []profilestore.Value
 
+	// Tables are the versions of the reference tables that rules and texts read; nil:
+	// no table has a row.
+	Tables rules.TableSet
+
 	// Deadline is when the answer must be there; zero: never.
 	Deadline time.Time
 
