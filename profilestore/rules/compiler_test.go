@@ -225,7 +225,7 @@ func TestCompiledSegments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	with, mistakes := env.WithSegments([]Segment{{ID: "near", When: "[1, 2].exists(x, [1, 2].exists(y, x + y > profile.value.b))"}})
+	with, mistakes := env.WithVocabulary(Vocabulary{Segments: []Segment{{ID: "near", When: "[1, 2].exists(x, [1, 2].exists(y, x + y > profile.value.b))"}}})
 	if len(mistakes) > 0 {
 		t.Fatal(mistakes)
 	}

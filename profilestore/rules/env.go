@@ -3,6 +3,7 @@ package rules
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -31,6 +32,7 @@ const (
 type Env struct {
 	lang     *language
 	decimals map[string]int // of the fields of the schema that declare them
+	rows     *conditions    // those of the rows of decision tables; nil: there are none
 }
 
 // NewEnv declares the fields of a schema as profile.GROUP.NAME, its reference tables as
@@ -78,7 +80,11 @@ func NewEnv(schema *profilestore.Schema, context []Input) (*Env, error) {
 
 // NewTable begins a table of rules.
 func (e *Env) NewTable() *TableBuilder {
-	return &TableBuilder{conditions: newConditions(e.lang), rules: make(map[string]Rule)}
+	c := newConditions(e.lang)
+	if e.rows != nil {
+		c.atoms, c.index = slices.Clone(e.rows.atoms), maps.Clone(e.rows.index)
+	}
+	return &TableBuilder{conditions: c, rules: make(map[string]Rule)}
 }
 
 // language is a set of declared names and the cel-go environment that knows
@@ -93,7 +99,13 @@ type language struct {
 	lookup      Tables         // for event rules; nil: all are empty
 
 	// segments are what stands for segment.NAME; nil if there are none.
-	segments segments
+	segments   segments
+	ofSegments bool // it is the language of segments themselves
+
+	decisions      []decision
+	decisionPlaces map[string]int // by id
+
+	labels labels
 
 	// places are the slots of profile.GROUP.NAME and the indices of context.NAME, for
 	// the compiler.

@@ -33,14 +33,16 @@ type Evaluation struct {
 // NewEvaluation returns an Evaluation whose inputs are all unknown.
 func (t *Table) NewEvaluation() *Evaluation {
 	e := &Evaluation{memo: newMemo(t.atoms)}
-	e.frame.vars = &e.vars
+	e.memo.decisions = t.decisions
+	e.frame.vars, e.vars.decided = &e.vars, make([]decided, len(t.decisions))
 	return e
 }
 
 // Reset makes the evaluation that of another decision. It keeps in until the
 // next Reset; what in holds must not change before that.
 func (e *Evaluation) Reset(in Inputs) {
-	e.vars = variables{in: in}
+	clear(e.vars.decided)
+	e.vars = variables{in: in, decided: e.vars.decided}
 	e.memo.reset()
 }
 
@@ -51,8 +53,9 @@ func (e *Evaluation) Evaluate(r Rule) Truth { return e.memo.evaluate(r, &e.vars,
 
 // variables are the inputs as cel-go's activation.
 type variables struct {
-	in  Inputs
-	now ref.Val // once it was asked for
+	in      Inputs
+	now     ref.Val   // once it was asked for
+	decided []decided // by decision table
 }
 
 // field returns the value at a slot of the schema.
@@ -82,7 +85,7 @@ func (v *variables) lookUp(table int, key string) (string, bool) {
 // ResolveName returns the value of a variable.
 func (v *variables) ResolveName(name string) (any, bool) {
 	switch name {
-	case "profile", "context":
+	case "profile", "context", "table":
 		return v, true
 	case "now":
 		if v.now == nil {
@@ -98,8 +101,9 @@ func (v *variables) Parent() cel.Activation { return nil }
 
 // memo remembers the outcomes of atomic conditions.
 type memo struct {
-	atoms   []atom
-	results []result
+	atoms     []atom
+	results   []result
+	decisions []decision
 }
 
 // result is a Truth in the order in which one decides in a conjunction, so that this is
@@ -147,6 +151,7 @@ func (m *memo) evaluateSlow(r Rule, vars cel.Activation, f *frame) Truth {
 	least := isTrue
 	for _, i := range r.atoms {
 		if m.results[i] == notYet {
+			m.decide(m.atoms[i].decisions, vars, f)
 			m.results[i] = results[m.atoms[i].evaluate(vars, f)]
 		}
 		if least = min(least, m.results[i]); least == isFalse {

@@ -233,7 +233,7 @@ func links(dst []ast.Expr, e ast.Expr, op string) []ast.Expr {
 func (x *examiner) chain(e ast.Expr, and bool) {
 	terms := newTerms(x.now)
 	if !and {
-		terms = make(termsByText)
+		terms.byText, terms.results = make(map[string]*term), false
 	}
 	n := len(x.findings)
 	for _, a := range x.atoms(nil, e, !and) {
@@ -285,21 +285,30 @@ type saying struct {
 	narrow func(*term)
 }
 
-type termsByText map[string]*term
+// terms are terms by their texts.
+type terms struct {
+	byText  map[string]*term
+	results bool // of a decision table it is known what it can give
+}
 
-// newTerms returns terms of which nothing is said but that it is now or later.
-func newTerms(now time.Time) termsByText {
-	return termsByText{"now": {low: types.Timestamp{Time: now}}}
+// newTerms returns terms of which nothing is said but that it is now or later, and what
+// decision tables can give.
+func newTerms(now time.Time) terms {
+	return terms{map[string]*term{"now": {low: types.Timestamp{Time: now}}}, true}
 }
 
 // add says an atom of the terms it is about, and reports whether that contradicts what
 // was said.
-func (x *examiner) add(terms termsByText, a anAtom) bool {
+func (x *examiner) add(terms terms, a anAtom) bool {
 	name, narrow := x.said(a)
-	t := terms[name]
+	var results []ref.Val
+	if terms.results {
+		results = x.lang.resultsOf(name)
+	}
+	t := terms.byText[name]
 	if t == nil {
-		t = &term{}
-		terms[name] = t
+		t = &term{only: slices.Clone(results)}
+		terms.byText[name] = t
 	}
 	narrow(t)
 	text := x.text(a.e)
@@ -311,6 +320,13 @@ func (x *examiner) add(terms termsByText, a anAtom) bool {
 	if t.possible() {
 		t.said = append(t.said, saying{text, narrow})
 		return false
+	}
+	if results != nil {
+		alone := term{only: slices.Clone(results)}
+		if narrow(&alone); !alone.possible() {
+			x.find(a.e, true, "%s is never true: the table gives %s%s", text, resultNames(results), x.nearestResult(a.e, results))
+			return true
+		}
 	}
 	var others []string
 	for _, s := range t.said {

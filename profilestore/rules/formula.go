@@ -24,7 +24,8 @@ type Formula struct {
 	run  func(*frame) (profilestore.Value, state) // nil: only cel-go can evaluate it
 	prog cel.Program
 
-	reads Reads
+	reads     Reads
+	decisions []int32 // that it reads, each after those that it reads itself
 }
 
 // CompileValue compiles an expression whose value is of a kind: a number (also a whole
@@ -54,7 +55,8 @@ func (e *Env) CompileValue(expr string, kind profilestore.Kind) (*Formula, error
 	if f.prog, err = e.lang.program(tree, part); err != nil {
 		return nil, wholeError(expr, "%v", err)
 	}
-	f.run, f.reads = e.lang.newCompiler(tree, part).value(part), e.lang.reads(part)
+	f.run = e.lang.newCompiler(tree, part).value(part)
+	f.reads, f.decisions = e.lang.reads(part)
 	return f, nil
 }
 
@@ -69,6 +71,7 @@ func (f *Formula) Compiled() bool { return f.run != nil }
 // example for the number of a text that is none. The formula must be of the same [Env] as
 // the evaluation's table.
 func (e *Evaluation) Compute(f *Formula) (profilestore.Value, error) {
+	e.memo.decide(f.decisions, &e.vars, &e.frame)
 	if f.run != nil {
 		e.frame.gaveUp = false
 		v, s := f.run(&e.frame)

@@ -157,6 +157,9 @@ func (in *inspector) walkSelect(e ast.Expr) {
 		path += "." + name
 		typ = f.Type
 	}
+	if i, ok := in.lang.decisionAt(e); ok && in.lang.ofSegments && len(in.lang.decisions[i].reads.Context) > 0 {
+		in.fail(e, "%s reads the context: a segment is counted where there is no contact", path)
+	}
 	if typ.Kind() == types.StructKind {
 		in.fail(e, "%s is a group of fields: name one, such as %s", path, in.lang.example(path, typ))
 	}
@@ -269,16 +272,18 @@ func (l *language) suggest(path string) string {
 	switch root, _, _ := strings.Cut(path, "."); {
 	case events && (root == "profile" || root == "context" || root == "now"):
 		return " here: an event rule reads the event only"
-	case l.segmentsOnly() && root == "context":
+	case l.ofSegments && root == "context":
 		return " here: a segment is counted where there is no contact, so it reads profile, now and other segments"
 	case !events && !segments && root == "segment":
 		return ": the catalogue declares no segments"
+	case !events && l.roots["table"] == nil && root == "table":
+		return ": the catalogue declares no decision tables"
 	case !events && root == "event":
 		return " here: a condition reads profile, context and now"
 	}
 	var all []string
 	last := make(map[string]string, 64) // by the last name: a forgotten group or root
-	for _, root := range []string{"context", "event", "profile", "segment"} {
+	for _, root := range []string{"context", "event", "profile", "segment", "table"} {
 		if typ, ok := l.roots[root]; ok {
 			all = l.paths(all, root, typ)
 		}
@@ -298,7 +303,7 @@ func (l *language) suggest(path string) string {
 	if strings.Contains(path, ".") {
 		return ""
 	}
-	if near := Nearest(path, []string{"context", "event", "profile", "segment", "now"}); near != "" {
+	if near := Nearest(path, []string{"context", "event", "profile", "segment", "table", "now"}); near != "" {
 		if _, ok := l.roots[near]; ok {
 			return didYouMean(near)
 		}
@@ -307,13 +312,6 @@ func (l *language) suggest(path string) string {
 		return ": an event's attributes are event.NAME; a text stands in quotes"
 	}
 	return ": a field is profile.GROUP.NAME; a text stands in quotes"
-}
-
-// segmentsOnly reports whether the language is that of segments.
-func (l *language) segmentsOnly() bool {
-	_, segment := l.roots["segment"]
-	_, context := l.roots["context"]
-	return segment && !context
 }
 
 // paths appends the declared values below an object.

@@ -211,6 +211,13 @@ func (k *kind[T]) selection(c *compiler, e ast.Expr) node[T] {
 	if of := e.AsSelect().Operand(); of.Kind() == ast.IdentKind && of.AsIdent() == "event" && c.lang.roots["event"] != nil && !c.isLocal("event") {
 		return k.eventField(c, e.AsSelect().FieldName(), e.AsSelect().IsTestOnly())
 	}
+	if i, ok := c.lang.decisionAt(e); ok {
+		if !e.AsSelect().IsTestOnly() {
+			return k.decisionField(i)
+		}
+		n, _ := any(node[bool]{run: func(f *frame) (bool, state) { return f.vars.decision(i).state == stateKnown, stateKnown }}).(node[T]) // T is bool
+		return n
+	}
 	slot, input, ok := c.place(e)
 	if !ok {
 		return notCovered[T](c, "a part of a value")

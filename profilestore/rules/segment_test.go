@@ -54,7 +54,7 @@ func TestSegments(t *testing.T) {
 		if len(whole) > MaxBytes || len(written[2]) > MaxBytes {
 			t.Skip("too long")
 		}
-		with, mistakes := env.WithSegments(segments)
+		with, mistakes := env.WithVocabulary(Vocabulary{Segments: segments})
 		if len(mistakes) > 0 {
 			t.Fatalf("%v: %v", segments, mistakes)
 		}
@@ -99,26 +99,26 @@ func TestSegmentMistakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	list := []Segment{
-		{"good", "profile.value.a > 1"},
-		{"context", "context.f"},
-		{"number", "profile.value.a"},
-		{"empty", " "},
-		{"self", "segment.self && profile.tag.f"},
-		{"ring_a", "profile.tag.f || segment.ring_b"},
-		{"ring_b", "segment.ring_c"},
-		{"ring_c", "!segment.ring_a"},
-		{"after", "segment.ring_a && segment.number"}, // what they have was said
-		{"typo", "segment.godo"},
-		{"has", "has(segment.good)"},
-		{"whole", "segment && true"},
-		{"later", "segment.last"},
-		{"last", "profile.tag.g"},
-		{"deep", "segment.good.x"},
+		{ID: "good", When: "profile.value.a > 1"},
+		{ID: "context", When: "context.f"},
+		{ID: "number", When: "profile.value.a"},
+		{ID: "empty", When: " "},
+		{ID: "self", When: "segment.self && profile.tag.f"},
+		{ID: "ring_a", When: "profile.tag.f || segment.ring_b"},
+		{ID: "ring_b", When: "segment.ring_c"},
+		{ID: "ring_c", When: "!segment.ring_a"},
+		{ID: "after", When: "segment.ring_a && segment.number"}, // what they have was said
+		{ID: "typo", When: "segment.godo"},
+		{ID: "has", When: "has(segment.good)"},
+		{ID: "whole", When: "segment && true"},
+		{ID: "later", When: "segment.last"},
+		{ID: "last", When: "profile.tag.g"},
+		{ID: "deep", When: "segment.good.x"},
 	}
-	with, mistakes := env.WithSegments(list)
+	with, mistakes := env.WithVocabulary(Vocabulary{Segments: list})
 	var got []string
 	for _, m := range mistakes {
-		got = append(got, list[m.Segment].ID+": "+m.Errors.Error())
+		got = append(got, list[m.Index].ID+": "+m.Errors.Error())
 	}
 	want := strings.TrimSpace(`
 context: column 1: there is no "context" here: a segment is counted where there is no contact, so it reads profile, now and other segments
@@ -151,19 +151,19 @@ func TestSegmentsTooLarge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list := []Segment{{"s0", "profile.value.a > 1 && profile.tag.f"}}
+	list := []Segment{{ID: "s0", When: "profile.value.a > 1 && profile.tag.f"}}
 	for i := range 40 {
-		list = append(list, Segment{fmt.Sprintf("s%d", i+1), fmt.Sprintf("segment.s%[1]d || profile.value.b > %[1]d || segment.s%[1]d", i)})
+		list = append(list, Segment{ID: fmt.Sprintf("s%d", i+1), When: fmt.Sprintf("segment.s%[1]d || profile.value.b > %[1]d || segment.s%[1]d", i)})
 	}
-	_, mistakes := env.WithSegments(list)
+	_, mistakes := env.WithVocabulary(Vocabulary{Segments: list})
 	if len(mistakes) == 0 || !strings.Contains(mistakes[0].Errors.Error(), "more than 4096 parts") {
 		t.Errorf("the mistakes are %v", mistakes)
 	}
 	list = list[:1]
 	for i := range 100 {
-		list = append(list, Segment{fmt.Sprintf("s%d", i+1), fmt.Sprintf("!segment.s%d", i)})
+		list = append(list, Segment{ID: fmt.Sprintf("s%d", i+1), When: fmt.Sprintf("!segment.s%d", i)})
 	}
-	_, mistakes = env.WithSegments(list)
+	_, mistakes = env.WithVocabulary(Vocabulary{Segments: list})
 	if len(mistakes) == 0 || !strings.Contains(mistakes[0].Errors.Error(), "nested more than 64 deep") {
 		t.Errorf("the mistakes are %v", mistakes)
 	}

@@ -25,7 +25,8 @@ import (
 //
 // A Table is immutable and safe for concurrent use.
 type Table struct {
-	atoms []atom
+	atoms     []atom
+	decisions []decision
 }
 
 // atom is an atomic condition.
@@ -34,6 +35,10 @@ type atom struct {
 	prog  cel.Program
 	code  code // nil: only cel-go can evaluate it
 	reads Reads
+	label string // in words, if there are any
+
+	labels    []int32 // of the vocabulary that these are made of
+	decisions []int32 // the decision tables that it reads, each after those that it reads itself
 }
 
 // Conditions returns how many different atomic conditions there are.
@@ -57,11 +62,19 @@ func (t *Table) Interpreted() *Table {
 	for i := range atoms {
 		atoms[i].code = nil
 	}
-	return &Table{atoms: atoms}
+	return &Table{atoms: atoms, decisions: t.decisions}
 }
 
 // Condition returns the text of an atomic condition, in canonical form.
 func (t *Table) Condition(i int) string { return t.atoms[i].text }
+
+// Label returns the words for an atomic condition, "" if there are none: those that the
+// vocabulary has for it, or that follow from those that it has for its parts.
+func (t *Table) Label(i int) string { return t.atoms[i].label }
+
+// Labels returns which labels of the vocabulary the words for an atomic condition are
+// made of, by their places. Do not modify.
+func (t *Table) Labels(i int) []int32 { return t.atoms[i].labels }
 
 // Conditions returns the atomic conditions of a rule by their places in the
 // table, in the order in which they stand in it. Do not modify.
@@ -101,7 +114,7 @@ func (b *TableBuilder) Add(expr string) (Rule, error) {
 // tables only.
 func (b *TableBuilder) Build() *Table {
 	n := len(b.conditions.atoms)
-	return &Table{atoms: b.conditions.atoms[:n:n]}
+	return &Table{atoms: b.conditions.atoms[:n:n], decisions: b.conditions.lang.decisions}
 }
 
 // wholeError is a mistake that concerns the expression as a whole.
@@ -146,7 +159,9 @@ func (c *conditions) add(tree *ast.AST, parts []ast.Expr) (Rule, error) {
 		if a.prog, err = c.lang.program(tree, p); err != nil {
 			return Rule{}, fmt.Errorf("%s: %w", a.text, err)
 		}
-		a.code, a.reads = c.lang.newCompiler(tree, p).condition(p), c.lang.reads(p)
+		a.code = c.lang.newCompiler(tree, p).condition(p)
+		a.reads, a.decisions = c.lang.reads(p)
+		a.label, a.labels = c.lang.label(tree, p)
 	}
 	r := Rule{atoms: make([]int32, 0, len(found))}
 	used := make(map[int32]bool, len(found))

@@ -56,7 +56,7 @@ func CheckTables(tables []profilestore.ReferenceTable) profilestore.SchemaErrors
 
 // nameIsFree reports whether a name can become that of a function.
 func (l *language) nameIsFree(name string) bool {
-	if l.env.HasFunction(name) || slices.Contains(macros, name) || l.roots[name] != nil || slices.Contains([]string{"profile", "context", "now"}, name) {
+	if l.env.HasFunction(name) || slices.Contains(macros, name) || l.roots[name] != nil || slices.Contains([]string{"profile", "context", "now", "segment", "table"}, name) {
 		return false
 	}
 	parsed, issues := l.env.Parse(name + `("")`) // else it is a reserved word, or a macro

@@ -88,7 +88,7 @@ func TestTablesInConditions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env, mistakes := env.WithSegments([]rules.Segment{{ID: "at_broker", When: `area(profile.location.cell) == "broker"`}})
+	env, mistakes := env.WithVocabulary(rules.Vocabulary{Segments: []rules.Segment{{ID: "at_broker", When: `area(profile.location.cell) == "broker"`}}})
 	if len(mistakes) > 0 {
 		t.Fatal(mistakes)
 	}

@@ -48,7 +48,8 @@ func (e *Env) Text(expr string) (*Text, error) {
 	if formula.prog, err = e.lang.program(tree, tree.Expr()); err != nil {
 		return nil, wholeError(expr, "%v", err)
 	}
-	formula.run, formula.reads = e.lang.newCompiler(tree, tree.Expr()).value(tree.Expr()), e.lang.reads(tree.Expr())
+	formula.run = e.lang.newCompiler(tree, tree.Expr()).value(tree.Expr())
+	formula.reads, formula.decisions = e.lang.reads(tree.Expr())
 	return &Text{source: expr, formula: formula, decimals: e.decimalsOf(tree)}, nil
 }
 

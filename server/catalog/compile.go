@@ -191,7 +191,7 @@ func (c *compiler) compile() {
 	c.addContext()
 	c.addClock()
 	c.texts = make(map[string]*rules.Text)
-	c.conditions = c.addSegments()
+	c.conditions = c.addVocabulary()
 	c.addChannels()
 	c.addTouchpoints()
 	c.addIssues()

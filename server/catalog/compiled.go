@@ -34,10 +34,13 @@ type Compiled struct {
 	Offers      []Offer
 	Scenarios   []*Scenario
 	Segments    []Segment
-	Policies    []Policy
-	Capacities  []Capacity
-	Clock       Clock
-	Control     ControlGroup
+	// DecisionTables are the decision tables, in the places that
+	// rules.Evaluation.Decide and rules.Reads.Decisions mean.
+	DecisionTables []DecisionTable
+	Policies       []Policy
+	Capacities     []Capacity
+	Clock          Clock
+	Control        ControlGroup
 
 	// Rules holds every condition of the catalogue once; every rules.Rule in here
 	// refers to it.
@@ -109,10 +112,30 @@ type ContactHours struct {
 // Segment is a named group of customers. Rules that name it have its conditions.
 type Segment struct {
 	ID          string
+	Label       string // what is true of who is in it, in words; may be empty
 	Description string
 	Owner       string
 	Text        string     // of the condition, as written
 	When        rules.Rule // reads the profile and the time only
+}
+
+// DecisionTable is a decision table as it was written, with its rows compiled: see
+// [rules.DecisionTable].
+type DecisionTable struct {
+	ID          string
+	Label       string // what its result is, in words; may be empty
+	Description string
+	Owner       string
+	Inputs      []string
+	Rows        []DecisionRow
+	Default     profilestore.Value // Unknown: none
+}
+
+// DecisionRow is a row of a decision table.
+type DecisionRow struct {
+	Cells  []string // as written, one for each input
+	When   rules.Rule
+	Result profilestore.Value
 }
 
 // Touchpoint is a place in a channel.

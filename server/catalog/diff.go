@@ -49,7 +49,7 @@ func Diff(a, b *rapportv1.Catalog) []Change {
 
 // keyOf returns the field by which elements are told apart, nil if there is none.
 func keyOf(m protoreflect.MessageDescriptor) protoreflect.FieldDescriptor {
-	for _, name := range []protoreflect.Name{"id", "name", "channel", "persona", "group"} {
+	for _, name := range []protoreflect.Name{"id", "name", "channel", "persona", "group", "when"} {
 		if f := m.Fields().ByName(name); f != nil && f.Kind() == protoreflect.StringKind && !f.IsList() {
 			return f
 		}
@@ -100,6 +100,8 @@ func diffValues(f protoreflect.FieldDescriptor, a, b protoreflect.Message, path 
 			}
 			report(at, before, after)
 		})
+	case f.IsList() && f.Message() != nil:
+		diffRows(f, a.Get(f).List(), b.Get(f).List(), path, report)
 	case f.Message() != nil && !f.IsList() && !f.IsMap() && a.Has(f) && b.Has(f) && f.Message().FullName() != "google.protobuf.Value":
 		fields := f.Message().Fields()
 		for i := range fields.Len() {
@@ -108,6 +110,37 @@ func diffValues(f protoreflect.FieldDescriptor, a, b protoreflect.Message, path 
 	default:
 		if x, y := fieldText(f, a), fieldText(f, b); x != y {
 			report(path, x, y)
+		}
+	}
+}
+
+// diffRows reports the differences of lists whose elements have no keys, such as the rows
+// of a decision table: those that both begin and end with are the same, and of the rest
+// what stands at the same place is compared. Places count from 0 and are those in b, of
+// what is gone those in a.
+func diffRows(f protoreflect.FieldDescriptor, a, b protoreflect.List, path string, report func(path, before, after string)) {
+	equal := func(i, j int) bool {
+		return proto.Equal(a.Get(i).Message().Interface(), b.Get(j).Message().Interface())
+	}
+	begin, end := 0, 0
+	for begin < min(a.Len(), b.Len()) && equal(begin, begin) {
+		begin++
+	}
+	for end < min(a.Len(), b.Len())-begin && equal(a.Len()-1-end, b.Len()-1-end) {
+		end++
+	}
+	fields := f.Message().Fields()
+	for i := begin; i < max(a.Len(), b.Len())-end; i++ {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		switch {
+		case i >= a.Len()-end:
+			report(at, "", written(b.Get(i).Message().Interface()))
+		case i >= b.Len()-end:
+			report(at, written(a.Get(i).Message().Interface()), "")
+		default:
+			for k := range fields.Len() {
+				diffValues(fields.Get(k), a.Get(i).Message(), b.Get(i).Message(), at, report)
+			}
 		}
 	}
 }

@@ -2,7 +2,7 @@ package catalog
 
 import (
 	"fmt"
-	"regexp"
+	"slices"
 
 	"rapport/profilestore/rules"
 )
@@ -16,8 +16,8 @@ type tried struct {
 // lintCustomers tries every rule on customers and reports those that are false for all of
 // them.
 //
-// What depends on the moment is left out: a condition that reads now, the context, or a
-// field that only events fill may be true tomorrow. So a rule is reported only if what
+// What depends on the moment is left out: a condition that reads now, the context, a
+// reference table, or a field that only events fill may be true tomorrow. So a rule is reported only if what
 // remains of it is false.
 func (l *linter) lintCustomers() {
 	var all []*tried
@@ -71,11 +71,6 @@ func (l *linter) lintCustomers() {
 	}
 }
 
-var (
-	momentary = regexp.MustCompile(`\b(now|context)\b`)
-	reads     = regexp.MustCompile(`\bprofile\.([a-z]+\.[a-z0-9_]+)`)
-)
-
 // lasting returns the conjunction of the conditions of a rule that do not depend on the
 // moment, false if there are none.
 func (l *linter) lasting(text string) (rules.Rule, bool) {
@@ -86,11 +81,10 @@ func (l *linter) lasting(text string) (rules.Rule, bool) {
 	table := l.conditions.Build()
 	var parts []rules.Rule
 	for _, n := range whole.Conditions() {
-		condition := table.Condition(int(n))
-		if momentary.MatchString(condition) || l.eventsOnly(condition) {
+		if l.momentary(table.Reads(int(n))) {
 			continue
 		}
-		rule, err := l.conditions.Add(condition)
+		rule, err := l.conditions.Add(table.Condition(int(n)))
 		if err != nil {
 			continue
 		}
@@ -99,12 +93,8 @@ func (l *linter) lasting(text string) (rules.Rule, bool) {
 	return rules.All(parts...), len(parts) > 0
 }
 
-// eventsOnly reports whether a condition reads a field that no source fills.
-func (l *linter) eventsOnly(condition string) bool {
-	for _, m := range reads.FindAllStringSubmatch(condition, -1) {
-		if slot, ok := l.schema.Lookup(m[1]); ok && l.schema.Fields()[slot].Batch == "" {
-			return true
-		}
-	}
-	return false
+// momentary reports whether a condition may be another tomorrow: it reads now, the
+// context, a reference table, or a field that no source fills.
+func (l *linter) momentary(r rules.Reads) bool {
+	return r.Now || len(r.Context)+len(r.Tables) > 0 || slices.ContainsFunc(r.Slots, func(slot int) bool { return l.schema.Fields()[slot].Batch == "" })
 }

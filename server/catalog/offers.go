@@ -65,7 +65,7 @@ func (c *compiler) condition(list string, i int, below, expr string) rules.Rule 
 		return rules.Rule{}
 	}
 	rule, err := c.conditions.Add(expr)
-	if mistakes, ok := errors.AsType[rules.CompileErrors](err); ok && !c.lostSegment(mistakes) {
+	if mistakes, ok := errors.AsType[rules.CompileErrors](err); ok && !c.lostName(mistakes) {
 		c.mistaken++
 		from := c.origins[list][i]
 		path := from.path + "." + below

@@ -188,7 +188,7 @@ func (c *compiler) template(list string, i int, below, source string) *Template 
 		return nil
 	}
 	t, mistakes := parseTemplate(source, c.text)
-	mistakes = slices.DeleteFunc(mistakes, func(m templateError) bool { return m.errs != nil && c.lostSegment(m.errs) })
+	mistakes = slices.DeleteFunc(mistakes, func(m templateError) bool { return m.errs != nil && c.lostName(m.errs) })
 	if len(mistakes) == 0 {
 		return t
 	}

@@ -24,6 +24,7 @@ var update = flag.Bool("update", false, "rewrite the transcripts in testdata")
 // schemaYAML is the schema of all catalogue transcripts.
 const schemaYAML = `
 sources: [{id: bi}]
+tables: [{id: area}, {id: nearest_store}]
 fields:
   - {name: value.arpu, type: number, batch: bi, decimals: 2}
   - {name: marketing.propensity_data, type: number, batch: bi}
@@ -40,6 +41,8 @@ fields:
   - {name: preference.leave_me_alone, type: flag, batch: bi}
   - {name: preference.never_set, type: flag, events: {on: event.type == "x", set: "false"}}
   - {name: preference.by_default, type: flag, batch: bi, default: true}
+  - {name: location.cell, type: text, batch: bi}
+  - {name: preference.by_events, type: flag, events: {on: event.type == "stop", set: "true"}}
   - {name: tag.last_outcome, type: text, events: {on: event.type == "outcome" && event.outcome == "wants_call", set: event.outcome}}
 `
 
@@ -175,6 +178,9 @@ func layout(c *catalog.Compiled) string {
 		p.line("segment %s: %q by %q, as written %s", x.ID, x.Description, x.Owner, x.Text)
 		p.rule("if", x.When)
 	}
+	for i := range c.DecisionTables {
+		p.decisionTable(&c.DecisionTables[i])
+	}
 	for i := range c.Policies {
 		p.policy(&c.Policies[i])
 	}
@@ -217,10 +223,40 @@ func (p *printer) slot(slot int) string {
 	return p.c.Schema.Fields()[slot].Name
 }
 
-// rule prints the conditions of a rule.
+// rule prints the conditions of a rule, with the words for them, the decision tables that
+// they read, and what else these do.
 func (p *printer) rule(what string, r rules.Rule) {
 	for _, i := range r.Conditions() {
-		p.line("  %s %s", what, p.c.Rules.Condition(int(i)))
+		n := int(i)
+		p.line("  %s %s%s%s", what, p.c.Rules.Condition(n), after(" — ", p.c.Rules.Label(n)), p.reads(p.c.Rules.Reads(n)))
+	}
+}
+
+// reads prints what an expression reads that is more than fields.
+func (p *printer) reads(r rules.Reads) string {
+	var list []string
+	for _, i := range r.Tables {
+		list = append(list, p.c.Schema.Tables()[i].ID)
+	}
+	if len(r.Decisions) > 0 {
+		for _, i := range r.Slots {
+			list = append(list, p.slot(i))
+		}
+		for _, i := range r.Context {
+			list = append(list, "context."+p.c.Context[i].Name)
+		}
+	}
+	return after(" · reads ", strings.Join(list, ", "))
+}
+
+func (p *printer) decisionTable(x *catalog.DecisionTable) {
+	p.line("decision table %s: %q, %q by %q, of %s", x.ID, x.Label, x.Description, x.Owner, strings.Join(x.Inputs, " | "))
+	for _, row := range x.Rows {
+		p.line("  %s → %s %s", strings.Join(row.Cells, " | "), row.Result.Kind(), row.Result)
+		p.rule("  if", row.When)
+	}
+	if x.Default.Known() {
+		p.line("  else %s", x.Default)
 	}
 }
 
@@ -339,6 +375,7 @@ func (p *printer) scenario(s *catalog.Scenario) {
 		if x.Content.Computed() {
 			computed = ", computed"
 		}
+		computed += p.reads(x.Content.Reads())
 		p.line("  candidate %d: %s in %s, weight %g%s, %q%s", i, p.c.Offers[x.Offer].ID, p.c.Channels[x.Channel].ID, x.Weight, after(", ", x.Format), x.Content, computed)
 		if x.Script != nil {
 			p.line("    staff say %q", x.Script)

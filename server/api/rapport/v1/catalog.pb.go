@@ -40,6 +40,10 @@ type Catalog struct {
 	Scenarios []*Scenario `protobuf:"bytes,5,rep,name=scenarios,proto3" json:"scenarios,omitempty"`
 	// Named groups of customers, for rules and for counting.
 	Segments []*Segment `protobuf:"bytes,6,rep,name=segments,proto3" json:"segments,omitempty"`
+	// Results by rows of tests, for rules and texts.
+	DecisionTables []*DecisionTable `protobuf:"bytes,7,rep,name=decision_tables,json=decisionTables,proto3" json:"decision_tables,omitempty"`
+	// The words for conditions, for explanations.
+	Labels []*ConditionLabel `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty"`
 	// What the groups of offers have in common. A group that is not here has no
 	// rule and no boost of its own.
 	Groups []*OfferGroup `protobuf:"bytes,10,rep,name=groups,proto3" json:"groups,omitempty"`
@@ -127,6 +131,20 @@ func (x *Catalog) GetScenarios() []*Scenario {
 func (x *Catalog) GetSegments() []*Segment {
 	if x != nil {
 		return x.Segments
+	}
+	return nil
+}
+
+func (x *Catalog) GetDecisionTables() []*DecisionTable {
+	if x != nil {
+		return x.DecisionTables
+	}
+	return nil
+}
+
+func (x *Catalog) GetLabels() []*ConditionLabel {
+	if x != nil {
+		return x.Labels
 	}
 	return nil
 }
@@ -869,8 +887,12 @@ type Segment struct {
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
 	// Who answers for it.
 	Owner string `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
-	// Who is in it: a CEL condition over `profile`, `now` and other segments.
-	When          string `protobuf:"bytes,4,opt,name=when,proto3" json:"when,omitempty"`
+	// Who is in it: a CEL condition over `profile`, `now`, reference tables, other
+	// segments, and decision tables that do not read the context.
+	When string `protobuf:"bytes,4,opt,name=when,proto3" json:"when,omitempty"`
+	// What is true of who is in it, in words, such as `likely to leave`: an explanation
+	// says this instead of the condition.
+	Label         string `protobuf:"bytes,5,opt,name=label,proto3" json:"label,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -933,6 +955,264 @@ func (x *Segment) GetWhen() string {
 	return ""
 }
 
+func (x *Segment) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+// DecisionTable says which of some results counts for whom, such as the plan tier
+// for what a customer spends. Rules, texts, segments and other tables read it as
+// `table.ID`. Each row has a cell for each input, and the first row whose cells all
+// hold decides (hit policy first). A row that is reached and neither holds nor does
+// not, because a value that decides it is unknown, makes the result unknown.
+//
+//	decision_tables:
+//	  - id: plan_tier
+//	    label: plan tier
+//	    inputs: [profile.value.arpu, profile.tag.vip]
+//	    rows:
+//	      - {when: ['>= 180', '-'],      result: premium}
+//	      - {when: ['100..180', 'true'], result: premium}
+//	      - {when: ['100..180', '-'],    result: plus}
+//	    default: basic
+type DecisionTable struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Short name, such as `plan_tier`.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What its result is, in words, such as `plan tier`: explanations then say `plan
+	// tier is premium`. For a result of true or false what is true, such as `may be
+	// called`.
+	Label string `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
+	// What it is for, for people.
+	Description string `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
+	// Who answers for it.
+	Owner string `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`
+	// What the cells test, one below each: fields such as `profile.value.arpu` or
+	// `context.role`, segments, other tables, or any CEL expression whose value is a
+	// number, text, flag, time, duration or set.
+	Inputs []string `protobuf:"bytes,5,rep,name=inputs,proto3" json:"inputs,omitempty"`
+	// The rows, in the order in which they are tried.
+	Rows []*DecisionRow `protobuf:"bytes,6,rep,name=rows,proto3" json:"rows,omitempty"`
+	// The result where no row holds; unknown if it is not given.
+	Default       *structpb.Value `protobuf:"bytes,7,opt,name=default,proto3" json:"default,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecisionTable) Reset() {
+	*x = DecisionTable{}
+	mi := &file_rapport_v1_catalog_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecisionTable) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecisionTable) ProtoMessage() {}
+
+func (x *DecisionTable) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_catalog_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecisionTable.ProtoReflect.Descriptor instead.
+func (*DecisionTable) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DecisionTable) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *DecisionTable) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *DecisionTable) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *DecisionTable) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *DecisionTable) GetInputs() []string {
+	if x != nil {
+		return x.Inputs
+	}
+	return nil
+}
+
+func (x *DecisionTable) GetRows() []*DecisionRow {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+func (x *DecisionTable) GetDefault() *structpb.Value {
+	if x != nil {
+		return x.Default
+	}
+	return nil
+}
+
+// DecisionRow is a row of a decision table.
+type DecisionRow struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A cell for each input: `-` for any value, or tests of which one has to hold,
+	// joined by commas.
+	//
+	//	number, time, duration   5   >= 180   100..200   [100..200)   < 5, > 200   != 0
+	//	text                     gold   "mobile broker", gold   != gold
+	//	flag                     true   false
+	//	set                      data_10g: it has this element
+	//	any                      not(…)   ?: the value is not known
+	//
+	// A range has both ends, unless a round bracket stands at one. A time is written
+	// as in RFC 3339, a duration `90d`, `36h` or `15m`. A text of letters, digits, _
+	// and - needs no quotes. YAML wants a cell in quotes that begins with -, ?, >, [ or
+	// !, or has a comma between brackets.
+	When []string `protobuf:"bytes,1,rep,name=when,proto3" json:"when,omitempty"`
+	// What the table gives: a text, number, true or false; of all rows the same type.
+	Result        *structpb.Value `protobuf:"bytes,2,opt,name=result,proto3" json:"result,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecisionRow) Reset() {
+	*x = DecisionRow{}
+	mi := &file_rapport_v1_catalog_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecisionRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecisionRow) ProtoMessage() {}
+
+func (x *DecisionRow) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_catalog_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecisionRow.ProtoReflect.Descriptor instead.
+func (*DecisionRow) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *DecisionRow) GetWhen() []string {
+	if x != nil {
+		return x.When
+	}
+	return nil
+}
+
+func (x *DecisionRow) GetResult() *structpb.Value {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+// ConditionLabel is the words for a condition, wherever a rule has it. It does not
+// matter how the condition is written: 5000 and 5000.0 are the same.
+type ConditionLabel struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The condition: a part of rules as it stands between `&&`.
+	When string `protobuf:"bytes,1,opt,name=when,proto3" json:"when,omitempty"`
+	// What is true of the customer if it holds, such as `uses more than 5 GB a month`.
+	Label string `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
+	// And if it does not, such as `uses 5 GB a month or less`, for rules that ask for
+	// that; `not: ` and the label if it is not given.
+	Not           string `protobuf:"bytes,3,opt,name=not,proto3" json:"not,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConditionLabel) Reset() {
+	*x = ConditionLabel{}
+	mi := &file_rapport_v1_catalog_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConditionLabel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConditionLabel) ProtoMessage() {}
+
+func (x *ConditionLabel) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_catalog_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConditionLabel.ProtoReflect.Descriptor instead.
+func (*ConditionLabel) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ConditionLabel) GetWhen() string {
+	if x != nil {
+		return x.When
+	}
+	return ""
+}
+
+func (x *ConditionLabel) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *ConditionLabel) GetNot() string {
+	if x != nil {
+		return x.Not
+	}
+	return ""
+}
+
 // ContextField declares a value that the caller of Decide may send, such as the
 // role of the staff member or whether the customer is willing to listen. Rules
 // read it as `context.NAME`; not sent and without default, it is unknown.
@@ -952,7 +1232,7 @@ type ContextField struct {
 
 func (x *ContextField) Reset() {
 	*x = ContextField{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[10]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -964,7 +1244,7 @@ func (x *ContextField) String() string {
 func (*ContextField) ProtoMessage() {}
 
 func (x *ContextField) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[10]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -977,7 +1257,7 @@ func (x *ContextField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContextField.ProtoReflect.Descriptor instead.
 func (*ContextField) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{10}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ContextField) GetName() string {
@@ -1048,7 +1328,7 @@ type Channel struct {
 
 func (x *Channel) Reset() {
 	*x = Channel{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[11]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1060,7 +1340,7 @@ func (x *Channel) String() string {
 func (*Channel) ProtoMessage() {}
 
 func (x *Channel) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[11]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1073,7 +1353,7 @@ func (x *Channel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Channel.ProtoReflect.Descriptor instead.
 func (*Channel) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{11}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Channel) GetId() string {
@@ -1174,7 +1454,7 @@ type ChannelPressure struct {
 
 func (x *ChannelPressure) Reset() {
 	*x = ChannelPressure{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[12]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1186,7 +1466,7 @@ func (x *ChannelPressure) String() string {
 func (*ChannelPressure) ProtoMessage() {}
 
 func (x *ChannelPressure) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[12]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1199,7 +1479,7 @@ func (x *ChannelPressure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelPressure.ProtoReflect.Descriptor instead.
 func (*ChannelPressure) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{12}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ChannelPressure) GetAbove() float64 {
@@ -1242,7 +1522,7 @@ type Touchpoint struct {
 
 func (x *Touchpoint) Reset() {
 	*x = Touchpoint{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[13]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1254,7 +1534,7 @@ func (x *Touchpoint) String() string {
 func (*Touchpoint) ProtoMessage() {}
 
 func (x *Touchpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[13]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1267,7 +1547,7 @@ func (x *Touchpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Touchpoint.ProtoReflect.Descriptor instead.
 func (*Touchpoint) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{13}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Touchpoint) GetId() string {
@@ -1339,7 +1619,7 @@ type ProfileCard struct {
 
 func (x *ProfileCard) Reset() {
 	*x = ProfileCard{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[14]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1351,7 +1631,7 @@ func (x *ProfileCard) String() string {
 func (*ProfileCard) ProtoMessage() {}
 
 func (x *ProfileCard) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[14]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1364,7 +1644,7 @@ func (x *ProfileCard) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileCard.ProtoReflect.Descriptor instead.
 func (*ProfileCard) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{14}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ProfileCard) GetRoles() []string {
@@ -1400,7 +1680,8 @@ type Offer struct {
 	Propensity *Propensity `protobuf:"bytes,6,opt,name=propensity,proto3" json:"propensity,omitempty"`
 	// Lift by the business, in percent: the lever is 1 + boost/100.
 	Boost float64 `protobuf:"fixed64,7,opt,name=boost,proto3" json:"boost,omitempty"`
-	// Who may get it: a CEL condition over `profile`, `segment`, `context` and `now`. Empty:
+	// Who may get it: a CEL condition over `profile`, `segment`, `table`, `context`, `now`
+	// and the reference tables of the schema, such as `area(profile.location.cell)`. Empty:
 	// everyone. A condition that needs an unknown value is not fulfilled, and the
 	// reason says UNKNOWN.
 	Eligible string `protobuf:"bytes,8,opt,name=eligible,proto3" json:"eligible,omitempty"`
@@ -1432,7 +1713,7 @@ type Offer struct {
 
 func (x *Offer) Reset() {
 	*x = Offer{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[15]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1444,7 +1725,7 @@ func (x *Offer) String() string {
 func (*Offer) ProtoMessage() {}
 
 func (x *Offer) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[15]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1457,7 +1738,7 @@ func (x *Offer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Offer.ProtoReflect.Descriptor instead.
 func (*Offer) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{15}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Offer) GetId() string {
@@ -1608,7 +1889,7 @@ type Propensity struct {
 
 func (x *Propensity) Reset() {
 	*x = Propensity{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[16]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1620,7 +1901,7 @@ func (x *Propensity) String() string {
 func (*Propensity) ProtoMessage() {}
 
 func (x *Propensity) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[16]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1633,7 +1914,7 @@ func (x *Propensity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Propensity.ProtoReflect.Descriptor instead.
 func (*Propensity) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{16}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Propensity) GetField() string {
@@ -1689,7 +1970,7 @@ type Treatment struct {
 
 func (x *Treatment) Reset() {
 	*x = Treatment{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[17]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1701,7 +1982,7 @@ func (x *Treatment) String() string {
 func (*Treatment) ProtoMessage() {}
 
 func (x *Treatment) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[17]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1714,7 +1995,7 @@ func (x *Treatment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Treatment.ProtoReflect.Descriptor instead.
 func (*Treatment) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{17}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Treatment) GetChannel() string {
@@ -1789,7 +2070,7 @@ type Scenario struct {
 
 func (x *Scenario) Reset() {
 	*x = Scenario{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[18]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1801,7 +2082,7 @@ func (x *Scenario) String() string {
 func (*Scenario) ProtoMessage() {}
 
 func (x *Scenario) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[18]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1814,7 +2095,7 @@ func (x *Scenario) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scenario.ProtoReflect.Descriptor instead.
 func (*Scenario) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{18}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Scenario) GetId() string {
@@ -1913,7 +2194,7 @@ type ChannelChoice struct {
 
 func (x *ChannelChoice) Reset() {
 	*x = ChannelChoice{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[19]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1925,7 +2206,7 @@ func (x *ChannelChoice) String() string {
 func (*ChannelChoice) ProtoMessage() {}
 
 func (x *ChannelChoice) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[19]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1938,7 +2219,7 @@ func (x *ChannelChoice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelChoice.ProtoReflect.Descriptor instead.
 func (*ChannelChoice) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{19}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ChannelChoice) GetPreferred() string {
@@ -1982,7 +2263,7 @@ type PersonaChannels struct {
 
 func (x *PersonaChannels) Reset() {
 	*x = PersonaChannels{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[20]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1994,7 +2275,7 @@ func (x *PersonaChannels) String() string {
 func (*PersonaChannels) ProtoMessage() {}
 
 func (x *PersonaChannels) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[20]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2007,7 +2288,7 @@ func (x *PersonaChannels) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PersonaChannels.ProtoReflect.Descriptor instead.
 func (*PersonaChannels) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{20}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PersonaChannels) GetPersona() string {
@@ -2039,7 +2320,7 @@ type StrategyUse struct {
 
 func (x *StrategyUse) Reset() {
 	*x = StrategyUse{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[21]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2051,7 +2332,7 @@ func (x *StrategyUse) String() string {
 func (*StrategyUse) ProtoMessage() {}
 
 func (x *StrategyUse) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[21]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2064,7 +2345,7 @@ func (x *StrategyUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StrategyUse.ProtoReflect.Descriptor instead.
 func (*StrategyUse) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{21}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StrategyUse) GetName() string {
@@ -2101,7 +2382,7 @@ type GroupWeight struct {
 
 func (x *GroupWeight) Reset() {
 	*x = GroupWeight{}
-	mi := &file_rapport_v1_catalog_proto_msgTypes[22]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2113,7 +2394,7 @@ func (x *GroupWeight) String() string {
 func (*GroupWeight) ProtoMessage() {}
 
 func (x *GroupWeight) ProtoReflect() protoreflect.Message {
-	mi := &file_rapport_v1_catalog_proto_msgTypes[22]
+	mi := &file_rapport_v1_catalog_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2126,7 +2407,7 @@ func (x *GroupWeight) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupWeight.ProtoReflect.Descriptor instead.
 func (*GroupWeight) Descriptor() ([]byte, []int) {
-	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{22}
+	return file_rapport_v1_catalog_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GroupWeight) GetGroup() string {
@@ -2148,7 +2429,7 @@ var File_rapport_v1_catalog_proto protoreflect.FileDescriptor
 const file_rapport_v1_catalog_proto_rawDesc = "" +
 	"\n" +
 	"\x18rapport/v1/catalog.proto\x12\n" +
-	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xe3\x05\n" +
+	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xf1\x06\n" +
 	"\aCatalog\x122\n" +
 	"\acontext\x18\x01 \x03(\v2\x18.rapport.v1.ContextFieldR\acontext\x12:\n" +
 	"\bchannels\x18\x02 \x03(\v2\x13.rapport.v1.ChannelB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\bchannels\x12C\n" +
@@ -2156,7 +2437,9 @@ const file_rapport_v1_catalog_proto_rawDesc = "" +
 	"\x06offers\x18\x04 \x03(\v2\x11.rapport.v1.OfferB\n" +
 	"\xbaH\a\x92\x01\x04\x10\xa0\x8d\x06R\x06offers\x12=\n" +
 	"\tscenarios\x18\x05 \x03(\v2\x14.rapport.v1.ScenarioB\t\xbaH\x06\x92\x01\x03\x10\x90NR\tscenarios\x12:\n" +
-	"\bsegments\x18\x06 \x03(\v2\x13.rapport.v1.SegmentB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\bsegments\x129\n" +
+	"\bsegments\x18\x06 \x03(\v2\x13.rapport.v1.SegmentB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\bsegments\x12M\n" +
+	"\x0fdecision_tables\x18\a \x03(\v2\x19.rapport.v1.DecisionTableB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x0edecisionTables\x12=\n" +
+	"\x06labels\x18\b \x03(\v2\x1a.rapport.v1.ConditionLabelB\t\xbaH\x06\x92\x01\x03\x10\x90NR\x06labels\x129\n" +
 	"\x06groups\x18\n" +
 	" \x03(\v2\x16.rapport.v1.OfferGroupB\t\xbaH\x06\x92\x01\x03\x10\x90NR\x06groups\x124\n" +
 	"\x06issues\x18\v \x03(\v2\x11.rapport.v1.IssueB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x06issues\x12O\n" +
@@ -2219,13 +2502,32 @@ const file_rapport_v1_catalog_proto_rawDesc = "" +
 	"\fContactHours\x12-\n" +
 	"\x02id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x02id\x12\x1c\n" +
 	"\x04when\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x04when\x122\n" +
-	"\x05hours\x18\x03 \x01(\v2\x14.rapport.v1.DayTimesB\x06\xbaH\x03\xc8\x01\x01R\x05hours\"\xa4\x01\n" +
+	"\x05hours\x18\x03 \x01(\v2\x14.rapport.v1.DayTimesB\x06\xbaH\x03\xc8\x01\x01R\x05hours\"\xc4\x01\n" +
 	"\aSegment\x12-\n" +
 	"\x02id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x02id\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\x12\x1e\n" +
 	"\x05owner\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x05owner\x12\x1e\n" +
 	"\x04when\x18\x04 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80 R\x04when\"\xd4\x01\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80 R\x04when\x12\x1e\n" +
+	"\x05label\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x05label\"\xc1\x02\n" +
+	"\rDecisionTable\x12-\n" +
+	"\x02id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x02id\x12\x1e\n" +
+	"\x05label\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x05label\x12*\n" +
+	"\vdescription\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\x12\x1e\n" +
+	"\x05owner\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x05owner\x12)\n" +
+	"\x06inputs\x18\x05 \x03(\tB\x11\xbaH\x0e\x92\x01\v\b\x01\x10\x14\"\x05r\x03\x18\x80 R\x06inputs\x128\n" +
+	"\x04rows\x18\x06 \x03(\v2\x17.rapport.v1.DecisionRowB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\x04rows\x120\n" +
+	"\adefault\x18\a \x01(\v2\x16.google.protobuf.ValueR\adefault\"h\n" +
+	"\vDecisionRow\x12!\n" +
+	"\x04when\x18\x01 \x03(\tB\r\xbaH\n" +
+	"\x92\x01\a\"\x05r\x03\x18\xe8\aR\x04when\x126\n" +
+	"\x06result\x18\x02 \x01(\v2\x16.google.protobuf.ValueB\x06\xbaH\x03\xc8\x01\x01R\x06result\"n\n" +
+	"\x0eConditionLabel\x12\x1e\n" +
+	"\x04when\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80 R\x04when\x12 \n" +
+	"\x05label\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\x05label\x12\x1a\n" +
+	"\x03not\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x03not\"\xd4\x01\n" +
 	"\fContextField\x121\n" +
 	"\x04name\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x04name\x123\n" +
 	"\x04type\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1aR\x06numberR\x04flagR\x04textR\x04timeR\x04type\x120\n" +
@@ -2362,7 +2664,7 @@ func file_rapport_v1_catalog_proto_rawDescGZIP() []byte {
 	return file_rapport_v1_catalog_proto_rawDescData
 }
 
-var file_rapport_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_rapport_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_rapport_v1_catalog_proto_goTypes = []any{
 	(*Catalog)(nil),         // 0: rapport.v1.Catalog
 	(*OfferGroup)(nil),      // 1: rapport.v1.OfferGroup
@@ -2374,59 +2676,67 @@ var file_rapport_v1_catalog_proto_goTypes = []any{
 	(*DayTimes)(nil),        // 7: rapport.v1.DayTimes
 	(*ContactHours)(nil),    // 8: rapport.v1.ContactHours
 	(*Segment)(nil),         // 9: rapport.v1.Segment
-	(*ContextField)(nil),    // 10: rapport.v1.ContextField
-	(*Channel)(nil),         // 11: rapport.v1.Channel
-	(*ChannelPressure)(nil), // 12: rapport.v1.ChannelPressure
-	(*Touchpoint)(nil),      // 13: rapport.v1.Touchpoint
-	(*ProfileCard)(nil),     // 14: rapport.v1.ProfileCard
-	(*Offer)(nil),           // 15: rapport.v1.Offer
-	(*Propensity)(nil),      // 16: rapport.v1.Propensity
-	(*Treatment)(nil),       // 17: rapport.v1.Treatment
-	(*Scenario)(nil),        // 18: rapport.v1.Scenario
-	(*ChannelChoice)(nil),   // 19: rapport.v1.ChannelChoice
-	(*PersonaChannels)(nil), // 20: rapport.v1.PersonaChannels
-	(*StrategyUse)(nil),     // 21: rapport.v1.StrategyUse
-	(*GroupWeight)(nil),     // 22: rapport.v1.GroupWeight
-	nil,                     // 23: rapport.v1.Channel.AttributesEntry
-	nil,                     // 24: rapport.v1.Offer.AttributesEntry
-	nil,                     // 25: rapport.v1.StrategyUse.ParametersEntry
-	(*structpb.Value)(nil),  // 26: google.protobuf.Value
+	(*DecisionTable)(nil),   // 10: rapport.v1.DecisionTable
+	(*DecisionRow)(nil),     // 11: rapport.v1.DecisionRow
+	(*ConditionLabel)(nil),  // 12: rapport.v1.ConditionLabel
+	(*ContextField)(nil),    // 13: rapport.v1.ContextField
+	(*Channel)(nil),         // 14: rapport.v1.Channel
+	(*ChannelPressure)(nil), // 15: rapport.v1.ChannelPressure
+	(*Touchpoint)(nil),      // 16: rapport.v1.Touchpoint
+	(*ProfileCard)(nil),     // 17: rapport.v1.ProfileCard
+	(*Offer)(nil),           // 18: rapport.v1.Offer
+	(*Propensity)(nil),      // 19: rapport.v1.Propensity
+	(*Treatment)(nil),       // 20: rapport.v1.Treatment
+	(*Scenario)(nil),        // 21: rapport.v1.Scenario
+	(*ChannelChoice)(nil),   // 22: rapport.v1.ChannelChoice
+	(*PersonaChannels)(nil), // 23: rapport.v1.PersonaChannels
+	(*StrategyUse)(nil),     // 24: rapport.v1.StrategyUse
+	(*GroupWeight)(nil),     // 25: rapport.v1.GroupWeight
+	nil,                     // 26: rapport.v1.Channel.AttributesEntry
+	nil,                     // 27: rapport.v1.Offer.AttributesEntry
+	nil,                     // 28: rapport.v1.StrategyUse.ParametersEntry
+	(*structpb.Value)(nil),  // 29: google.protobuf.Value
 }
 var file_rapport_v1_catalog_proto_depIdxs = []int32{
-	10, // 0: rapport.v1.Catalog.context:type_name -> rapport.v1.ContextField
-	11, // 1: rapport.v1.Catalog.channels:type_name -> rapport.v1.Channel
-	13, // 2: rapport.v1.Catalog.touchpoints:type_name -> rapport.v1.Touchpoint
-	15, // 3: rapport.v1.Catalog.offers:type_name -> rapport.v1.Offer
-	18, // 4: rapport.v1.Catalog.scenarios:type_name -> rapport.v1.Scenario
+	13, // 0: rapport.v1.Catalog.context:type_name -> rapport.v1.ContextField
+	14, // 1: rapport.v1.Catalog.channels:type_name -> rapport.v1.Channel
+	16, // 2: rapport.v1.Catalog.touchpoints:type_name -> rapport.v1.Touchpoint
+	18, // 3: rapport.v1.Catalog.offers:type_name -> rapport.v1.Offer
+	21, // 4: rapport.v1.Catalog.scenarios:type_name -> rapport.v1.Scenario
 	9,  // 5: rapport.v1.Catalog.segments:type_name -> rapport.v1.Segment
-	1,  // 6: rapport.v1.Catalog.groups:type_name -> rapport.v1.OfferGroup
-	2,  // 7: rapport.v1.Catalog.issues:type_name -> rapport.v1.Issue
-	3,  // 8: rapport.v1.Catalog.contact_policies:type_name -> rapport.v1.ContactPolicy
-	4,  // 9: rapport.v1.Catalog.capacities:type_name -> rapport.v1.Capacity
-	5,  // 10: rapport.v1.Catalog.clock:type_name -> rapport.v1.ClockSettings
-	6,  // 11: rapport.v1.Catalog.control_group:type_name -> rapport.v1.ControlGroup
-	7,  // 12: rapport.v1.ContactHours.hours:type_name -> rapport.v1.DayTimes
-	26, // 13: rapport.v1.ContextField.default:type_name -> google.protobuf.Value
-	23, // 14: rapport.v1.Channel.attributes:type_name -> rapport.v1.Channel.AttributesEntry
-	7,  // 15: rapport.v1.Channel.quiet_hours:type_name -> rapport.v1.DayTimes
-	8,  // 16: rapport.v1.Channel.contact_hours:type_name -> rapport.v1.ContactHours
-	12, // 17: rapport.v1.Channel.pressure:type_name -> rapport.v1.ChannelPressure
-	14, // 18: rapport.v1.Touchpoint.cards:type_name -> rapport.v1.ProfileCard
-	16, // 19: rapport.v1.Offer.propensity:type_name -> rapport.v1.Propensity
-	17, // 20: rapport.v1.Offer.treatments:type_name -> rapport.v1.Treatment
-	24, // 21: rapport.v1.Offer.attributes:type_name -> rapport.v1.Offer.AttributesEntry
-	21, // 22: rapport.v1.Scenario.strategy:type_name -> rapport.v1.StrategyUse
-	22, // 23: rapport.v1.Scenario.weights:type_name -> rapport.v1.GroupWeight
-	19, // 24: rapport.v1.Scenario.channel_choice:type_name -> rapport.v1.ChannelChoice
-	20, // 25: rapport.v1.ChannelChoice.personas:type_name -> rapport.v1.PersonaChannels
-	25, // 26: rapport.v1.StrategyUse.parameters:type_name -> rapport.v1.StrategyUse.ParametersEntry
-	26, // 27: rapport.v1.Channel.AttributesEntry.value:type_name -> google.protobuf.Value
-	26, // 28: rapport.v1.Offer.AttributesEntry.value:type_name -> google.protobuf.Value
-	29, // [29:29] is the sub-list for method output_type
-	29, // [29:29] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	10, // 6: rapport.v1.Catalog.decision_tables:type_name -> rapport.v1.DecisionTable
+	12, // 7: rapport.v1.Catalog.labels:type_name -> rapport.v1.ConditionLabel
+	1,  // 8: rapport.v1.Catalog.groups:type_name -> rapport.v1.OfferGroup
+	2,  // 9: rapport.v1.Catalog.issues:type_name -> rapport.v1.Issue
+	3,  // 10: rapport.v1.Catalog.contact_policies:type_name -> rapport.v1.ContactPolicy
+	4,  // 11: rapport.v1.Catalog.capacities:type_name -> rapport.v1.Capacity
+	5,  // 12: rapport.v1.Catalog.clock:type_name -> rapport.v1.ClockSettings
+	6,  // 13: rapport.v1.Catalog.control_group:type_name -> rapport.v1.ControlGroup
+	7,  // 14: rapport.v1.ContactHours.hours:type_name -> rapport.v1.DayTimes
+	11, // 15: rapport.v1.DecisionTable.rows:type_name -> rapport.v1.DecisionRow
+	29, // 16: rapport.v1.DecisionTable.default:type_name -> google.protobuf.Value
+	29, // 17: rapport.v1.DecisionRow.result:type_name -> google.protobuf.Value
+	29, // 18: rapport.v1.ContextField.default:type_name -> google.protobuf.Value
+	26, // 19: rapport.v1.Channel.attributes:type_name -> rapport.v1.Channel.AttributesEntry
+	7,  // 20: rapport.v1.Channel.quiet_hours:type_name -> rapport.v1.DayTimes
+	8,  // 21: rapport.v1.Channel.contact_hours:type_name -> rapport.v1.ContactHours
+	15, // 22: rapport.v1.Channel.pressure:type_name -> rapport.v1.ChannelPressure
+	17, // 23: rapport.v1.Touchpoint.cards:type_name -> rapport.v1.ProfileCard
+	19, // 24: rapport.v1.Offer.propensity:type_name -> rapport.v1.Propensity
+	20, // 25: rapport.v1.Offer.treatments:type_name -> rapport.v1.Treatment
+	27, // 26: rapport.v1.Offer.attributes:type_name -> rapport.v1.Offer.AttributesEntry
+	24, // 27: rapport.v1.Scenario.strategy:type_name -> rapport.v1.StrategyUse
+	25, // 28: rapport.v1.Scenario.weights:type_name -> rapport.v1.GroupWeight
+	22, // 29: rapport.v1.Scenario.channel_choice:type_name -> rapport.v1.ChannelChoice
+	23, // 30: rapport.v1.ChannelChoice.personas:type_name -> rapport.v1.PersonaChannels
+	28, // 31: rapport.v1.StrategyUse.parameters:type_name -> rapport.v1.StrategyUse.ParametersEntry
+	29, // 32: rapport.v1.Channel.AttributesEntry.value:type_name -> google.protobuf.Value
+	29, // 33: rapport.v1.Offer.AttributesEntry.value:type_name -> google.protobuf.Value
+	34, // [34:34] is the sub-list for method output_type
+	34, // [34:34] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_rapport_v1_catalog_proto_init() }
@@ -2434,16 +2744,16 @@ func file_rapport_v1_catalog_proto_init() {
 	if File_rapport_v1_catalog_proto != nil {
 		return
 	}
-	file_rapport_v1_catalog_proto_msgTypes[13].OneofWrappers = []any{}
 	file_rapport_v1_catalog_proto_msgTypes[16].OneofWrappers = []any{}
-	file_rapport_v1_catalog_proto_msgTypes[18].OneofWrappers = []any{}
+	file_rapport_v1_catalog_proto_msgTypes[19].OneofWrappers = []any{}
+	file_rapport_v1_catalog_proto_msgTypes[21].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rapport_v1_catalog_proto_rawDesc), len(file_rapport_v1_catalog_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
