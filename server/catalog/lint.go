@@ -35,17 +35,19 @@ type LintOptions struct {
 // Lints are the names of the lints, and what each finds.
 var Lints = []struct{ Name, Finds string }{
 	{lintBoost, "a boost of -100: nothing of it can win"},
+	{lintBundles, "two bundles that compete and share an offer, so both could come on one slate"},
 	{lintCapacityUnused, "a capacity of which no candidate takes a place"},
 	{lintCapacityZero, "a capacity of 0: what it is about can never be offered"},
 	{lintCardHidden, "a profile card that nobody sees, since one before it is for the same roles"},
 	{lintChannelChoice, "a channel_choice that names channels without candidates, or has nothing to choose from"},
 	{lintChannelUnused, "a channel without a touchpoint"},
-	{lintConsent, "a consent or do_not_disturb field that no source or event can set, or consent by default"},
+	{lintConsent, "a consent or do_not_disturb field that no source or event can set, consent by default, or do_not_disturb that only events tell"},
 	{lintControlGroup, "a control group of nobody, or from which nothing is held back"},
 	{lintExcludesApart, "offers that exclude each other and never compete in one scenario"},
 	{lintExclusiveAlone, "a word in exclusive that no other competing offer has"},
 	{lintGroupUnused, "a group without offers, an issue without groups"},
 	{lintHours, "quiet hours of the whole day, contact hours that never or always hold"},
+	{lintLabelUnused, "a label of a condition that no rule has"},
 	{lintIgnore, "a comment lint:ignore without a reason, or that silences nothing"},
 	{lintMinimumScore, "a minimum score that candidates can never reach"},
 	{lintOfferExpired, "an offer valid only in the past"},
@@ -56,12 +58,16 @@ var Lints = []struct{ Name, Finds string }{
 	{lintRuleContradiction, "conditions that contradict each other, in a rule or between those that have to hold together"},
 	{lintRuleUnfulfilled, "a rule that is false for every customer it was tried on"},
 	{lintScriptUnseen, "a script for staff in a channel where no touchpoint is for staff"},
+	{lintTableGap, "a decision table without a row for some values, and without a default"},
+	{lintTableRow, "a row of a decision table that never decides, because of those before it"},
+	{lintTableUnused, "a decision table that nothing reads"},
 	{lintTouchpointUnused, "a touchpoint that no scenario answers for"},
 	{lintTreatmentUnreachable, "a treatment that no touchpoint can show, of an offer that others can"},
 }
 
 const (
 	lintBoost                = "boost-zero"
+	lintBundles              = "bundle-overlap"
 	lintCapacityUnused       = "capacity-unused"
 	lintCapacityZero         = "capacity-zero"
 	lintCardHidden           = "card-hidden"
@@ -74,6 +80,7 @@ const (
 	lintGroupUnused          = "group-unused"
 	lintHours                = "hours"
 	lintIgnore               = "lint-ignore"
+	lintLabelUnused          = "label-unused"
 	lintMinimumScore         = "minimum-score"
 	lintOfferExpired         = "offer-expired"
 	lintOfferUnreachable     = "offer-unreachable"
@@ -83,6 +90,9 @@ const (
 	lintRuleContradiction    = "rule-contradiction"
 	lintRuleUnfulfilled      = "rule-unfulfilled"
 	lintScriptUnseen         = "script-unseen"
+	lintTableGap             = "table-gap"
+	lintTableRow             = "table-row"
+	lintTableUnused          = "table-unused"
 	lintTouchpointUnused     = "touchpoint-unused"
 	lintTreatmentUnreachable = "treatment-unreachable"
 )
@@ -132,6 +142,7 @@ type placedWarning struct {
 func (l *linter) lint() {
 	l.examiner = l.env.NewExaminer(l.options.Now)
 	l.reach()
+	l.lintVocabulary()
 	l.lintChannels()
 	l.lintTouchpoints()
 	l.lintLevels()

@@ -64,6 +64,9 @@ func (l *linter) consent(i int, below, name string, slot int) {
 	if f.Batch == "" && neverTrue(f.Events) {
 		l.warn(lintConsent, "channels", i, below, "no source and no event ever makes %s true", name)
 	}
+	if below == "do_not_disturb" && f.Batch == "" && !f.Default && !neverTrue(f.Events) {
+		l.warn(lintConsent, "channels", i, below, "only events tell %s, so it is false, and never unknown, until one comes: of a customer who asked before that nobody knows it; let a source deliver it too", name)
+	}
 	if below == "consent" && f.Default {
 		l.warn(lintConsent, "channels", i, below, "%s is true by default: silence would count as consent", name)
 	}

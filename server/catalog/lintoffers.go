@@ -97,6 +97,7 @@ func (l *linter) lintOffers() {
 	for _, t := range l.out.Touchpoints {
 		staff[t.Channel] = staff[t.Channel] || t.Staff
 	}
+	l.lintBundles()
 	for i, m := range l.message.GetOffers() {
 		at := l.offers[m.GetId()]
 		o := &l.out.Offers[at]
