@@ -29,7 +29,7 @@ func (s registers) ListSegments(context.Context, *connect.Request[rapportv1.List
 	defer s.release(l)
 	res := &rapportv1.ListSegmentsResponse{CatalogVersion: l.compiled.Version}
 	for _, x := range l.compiled.Segments {
-		res.Segments = append(res.Segments, &rapportv1.Segment{Id: x.ID, Description: x.Description, Owner: x.Owner, When: x.Text})
+		res.Segments = append(res.Segments, &rapportv1.Segment{Id: x.ID, Label: x.Label, Description: x.Description, Owner: x.Owner, When: x.Text})
 	}
 	return connect.NewResponse(res), nil
 }

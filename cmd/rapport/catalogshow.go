@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	rapportv1 "rapport/server/api/rapport/v1"
 )
@@ -19,8 +20,8 @@ type catalogShowCmd struct {
 
 // Help is shown by --help.
 func (catalogShowCmd) Help() string {
-	return `Shows what a version says: channels, touchpoints, contact policies, capacities, groups, offers and
-scenarios. --offer shows one offer, with the rules of its group and issue, and what bounds it. The files
+	return `Shows what a version says: channels, touchpoints, segments, decision tables, labels of conditions,
+contact policies, capacities, groups, offers and scenarios. --offer shows one offer, with the rules of its group and issue, and what bounds it. The files
 as they were published are shown by "rapport catalog get".
 
 Examples:
@@ -64,7 +65,12 @@ func (x *catalogTables) all() error {
 	if g := x.GetControlGroup(); g != nil {
 		writef(x.out, "control group: %g%% of the customers get no marketing%s\n", g.GetPercent(), after(" of ", strings.Join(g.GetGroups(), ", ")))
 	}
-	for _, t := range []*table{x.channels(), x.touchpoints(), x.policies(), x.capacities(), x.groups(), x.offers(), x.scenarios()} {
+	tables := []*table{x.channels(), x.touchpoints(), x.segments()}
+	for _, d := range x.GetDecisionTables() {
+		tables = append(tables, decisionTable(d))
+	}
+	tables = append(tables, x.labels(), x.policies(), x.capacities(), x.groups(), x.offers(), x.scenarios())
+	for _, t := range tables {
 		if len(t.rows) == 0 {
 			continue
 		}
@@ -135,6 +141,49 @@ func (x *catalogTables) touchpoints() *table {
 		}
 		t.add(p.GetId(), p.GetChannel(), slots, or(strings.Join(p.GetFormats(), ", "), "all"), or(p.GetAudience(), "customer"),
 			or(strings.Join(cards, "; "), none), or(scenario[p.GetId()], none))
+	}
+	return t
+}
+
+func (x *catalogTables) segments() *table {
+	t := newTable("SEGMENT", "LABEL", "WHEN")
+	for _, s := range x.GetSegments() {
+		t.add(s.GetId(), or(s.GetLabel(), none), oneLine(s.GetWhen()))
+	}
+	return t
+}
+
+// decisionTable shows a decision table as one: a column for each input, then the result.
+func decisionTable(d *rapportv1.DecisionTable) *table {
+	header := make([]string, 0, len(d.GetInputs())+1)
+	for _, in := range d.GetInputs() {
+		header = append(header, oneLine(in))
+	}
+	t := newTable(append(header, "table."+d.GetId())...)
+	add := func(cells []string, result *structpb.Value) {
+		row := make([]any, 0, len(cells)+1)
+		for _, c := range cells {
+			row = append(row, c)
+		}
+		t.add(append(row, fmt.Sprint(result.AsInterface()))...)
+	}
+	for _, row := range d.GetRows() {
+		add(row.GetWhen(), row.GetResult())
+	}
+	if d.GetDefault() != nil {
+		others := make([]string, len(d.GetInputs()))
+		for i := range others {
+			others[i] = "else"
+		}
+		add(others, d.GetDefault())
+	}
+	return t
+}
+
+func (x *catalogTables) labels() *table {
+	t := newTable("LABEL", "IF NOT", "WHEN")
+	for _, l := range x.GetLabels() {
+		t.add(l.GetLabel(), or(l.GetNot(), "not: "+l.GetLabel()), oneLine(l.GetWhen()))
 	}
 	return t
 }
