@@ -398,7 +398,8 @@ func (s tableSet) Find(table int, key string) (string, bool) {
 
 // agreeTables are versions of the tables of agreeSchema.
 var agreeTables = []TableSet{
-	nil, tableSet{},
+	nil,
+	tableSet{},
 	tableSet{nil, {"gold": "g", "g": "gold", "2": "7", "": "héllo", "\xff": "2"}, {"g": "\xff"}},
 	tableSet{nil, {"gold": "2", "g": "true"}, {"gold": "gold", "GOLD": "g", "2": "gold"}},
 }

@@ -328,7 +328,7 @@ func (t *cellTest) cel(in *tableInput) string {
 	}
 	x := "(" + in.text + ")"
 	equal := !slices.ContainsFunc(t.alternatives, func(r cellRange) bool { return r.missing || r.not || in.kind.ordered() && !r.point() })
-	out := ""
+	var out string
 	switch {
 	case len(t.alternatives) > 1 && equal && in.kind != cellFlag && in.kind != cellSet:
 		list := make([]string, len(t.alternatives))

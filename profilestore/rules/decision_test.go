@@ -580,7 +580,10 @@ func TestExamineTable(t *testing.T) {
 		t.Fatal(mistakes)
 	}
 	for _, c := range [][]string{
-		{`table.tier == "gold"`}, {`table.tier != "gold"`}, {`table.tier in ["gold", "silver"]`}, {`table.tier == "gold" || table.tier == "bronze" && profile.tag.f`, `1:25 table.tier == "bronze" is never true: the table gives "gold", "silver"`},
+		{`table.tier == "gold"`},
+		{`table.tier != "gold"`},
+		{`table.tier in ["gold", "silver"]`},
+		{`table.tier == "gold" || table.tier == "bronze" && profile.tag.f`, `1:25 table.tier == "bronze" is never true: the table gives "gold", "silver"`},
 		{`table.tier == "glod" && profile.tag.f`, `1:1 table.tier == "glod" is never true: the table gives "gold", "silver": did you mean "gold"?`},
 		{`table.tier == "gold" && table.tier == "silver"`, `1:25 table.tier == "silver" contradicts table.tier == "gold"`},
 		{`table.tier != "gold" && table.tier != "silver"`, `1:25 table.tier != "silver" contradicts table.tier != "gold"`},
@@ -592,5 +595,102 @@ func TestExamineTable(t *testing.T) {
 		if !slices.Equal(got, c[1:]) {
 			t.Errorf("%s: got %q, want %q", c[0], got, c[1:])
 		}
+	}
+}
+
+// TestLargeTables compiles the largest tables there may be, and looks through them.
+func TestLargeTables(t *testing.T) {
+	env, err := NewEnv(agreeSchema(t), agreeContext)
+	if err != nil {
+		t.Fatal(err)
+	}
+	large := DecisionTable{ID: "large", Inputs: []string{"profile.value.a", "profile.value.b", "profile.general.s", "profile.tag.f"}}
+	for i := range 300 {
+		large.Rows = append(large.Rows, TableRow{When: []string{fmt.Sprintf("> %d", 300-i), fmt.Sprintf("%d..%d", i, i+5), fmt.Sprintf("t%d", i), "-"}, Result: profilestore.Number(float64(i))})
+	}
+	large.Rows = append(large.Rows, large.Rows[7])
+	wide := DecisionTable{ID: "wide"}
+	row := TableRow{Result: profilestore.Flag(true)}
+	for i := range 20 {
+		wide.Inputs, row.When = append(wide.Inputs, fmt.Sprintf("profile.value.a * %d.0", i+1)), append(row.When, strings.TrimSuffix(strings.Repeat("1,", 90), ",")+",>5")
+	}
+	wide.Rows = []TableRow{row, row}
+	many := DecisionTable{ID: "many", Inputs: []string{"profile.value.a"}}
+	for i := range 30 { // each value has its own region: too many to look at
+		cell := ""
+		for k := range 90 {
+			cell += fmt.Sprintf("%d, ", 1000*i+k)
+		}
+		many.Rows = append(many.Rows, TableRow{When: []string{cell + "-1"}, Result: profilestore.Flag(true)})
+	}
+	with, mistakes := env.WithVocabulary(Vocabulary{Tables: []DecisionTable{large, wide, many}})
+	if len(mistakes) > 0 {
+		t.Fatal(mistakes[0].Errors)
+	}
+	for i, want := range []string{"[{300 it never decides: row 8 holds wherever it does: remove it, or put it first}]", "[{1 it never decides: row 1 holds wherever it does: remove it, or put it first}]", "[]"} {
+		if got := fmt.Sprint(with.NewExaminer(time.Now()).ExamineTable(i)); got != want {
+			t.Errorf("table %d: %s, want %s", i, got, want)
+		}
+	}
+	b := with.NewTable()
+	rule, err := b.Add("table.large == 299")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := b.Build().NewEvaluation()
+	customer := make(values, len(agreeFields))
+	in := Inputs{Profile: customer}
+	customer[0], customer[1], customer[5] = profilestore.Number(5), profilestore.Number(300), profilestore.Text("t299")
+	e.Reset(in)
+	if _, row, _ := e.Decide(0); row != 299 || e.Evaluate(rule) != True {
+		t.Errorf("row %d decides, and the rule is %s", row, e.Evaluate(rule))
+	}
+	tables := make([]DecisionTable, 60)
+	for i := range tables {
+		tables[i] = DecisionTable{ID: fmt.Sprint("t", i), Inputs: []string{"profile.value.a"}, Rows: slices.Repeat([]TableRow{{When: []string{"5"}, Result: profilestore.Flag(true)}}, 1000)}
+	}
+	_, mistakes = env.WithVocabulary(Vocabulary{Tables: tables})
+	if len(mistakes) != 1 || mistakes[0].Index != 50 || !strings.Contains(mistakes[0].Errors.Error(), "more than 50000 cells") {
+		t.Errorf("with 60,000 cells: %v", mistakes)
+	}
+}
+
+// TestDecisionTableDoesNotAllocate: neither does a table, nor a reference table, nor a rule
+// that reads them.
+func TestDecisionTableDoesNotAllocate(t *testing.T) {
+	env, err := NewEnv(agreeSchema(t), agreeContext)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with, mistakes := env.WithVocabulary(Vocabulary{Tables: []DecisionTable{
+		{ID: "tier", Inputs: []string{"profile.value.a", "area(profile.general.s)"}, Rows: []TableRow{
+			{When: []string{"> 180", "-"}, Result: profilestore.Text("gold")},
+			{When: []string{"> 3", "g, h"}, Result: profilestore.Text("silver")},
+		}},
+		{ID: "next", Inputs: []string{"table.tier"}, Rows: []TableRow{{When: []string{"silver"}, Result: profilestore.Flag(true)}}},
+	}})
+	if len(mistakes) > 0 {
+		t.Fatal(mistakes)
+	}
+	b := with.NewTable()
+	rule, err := b.Add(`table.next && table.tier != "gold"`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := b.Build()
+	if compiled, all := table.Compiled(); compiled != all {
+		t.Fatalf("%d of %d conditions are compiled", compiled, all)
+	}
+	e := table.NewEvaluation()
+	customer := make(values, len(agreeFields))
+	in := Inputs{Profile: customer, Tables: agreeTables[2]}
+	customer[0], customer[5] = profilestore.Number(5), profilestore.Text("gold")
+	if n := testing.AllocsPerRun(100, func() {
+		e.Reset(in)
+		if truth := e.Evaluate(rule); truth != True {
+			t.Fatalf("the rule is %s", truth)
+		}
+	}); n > 0 {
+		t.Errorf("%g allocations", n)
 	}
 }

@@ -87,7 +87,7 @@ type TableFinding struct {
 // The limits of what of a table is looked at whole.
 const (
 	maxRegions = 100_000 // combinations of the inputs' regions
-	maxVisits  = 4 << 20 // of a row for a combination
+	maxVisits  = 4 << 20 // of a row for a combination, or of a range for a region
 	maxSubsets = 5       // elements that the cells of one set name
 )
 
@@ -203,8 +203,10 @@ func (d *decision) describe(inputs [][]region, at []int) []string {
 
 // shadowed looks for rows that hold nowhere where one row before them does not.
 func (d *decision) shadowed(inputs [][]region) []TableFinding {
+	visits := 0
 	covers := func(before, row int) bool {
 		for i := range inputs {
+			visits += 1 + len(inputs[i])
 			if inputs[i] == nil && !slices.Equal(d.rows[before].tests[i].alternatives, d.rows[row].tests[i].alternatives) && d.rows[before].tests[i].alternatives != nil {
 				return false
 			}
@@ -220,10 +222,9 @@ func (d *decision) shadowed(inputs [][]region) []TableFinding {
 		return true
 	}
 	var out []TableFinding
-	visits := 0
 	for row := range d.rows {
 		for before := range row {
-			if visits += len(inputs); visits > maxVisits {
+			if visits > 10*maxVisits {
 				return out
 			}
 			if covers(before, row) {
@@ -235,7 +236,7 @@ func (d *decision) shadowed(inputs [][]region) []TableFinding {
 	return out
 }
 
-// regions divides the values of an input. It returns nil if there are too many.
+// regions divides the values of an input. It returns nil if they would be too many.
 func (d *decision) regions(input int) []region {
 	in := &d.inputs[input]
 	var values []string // that cells name
@@ -257,9 +258,13 @@ func (d *decision) regions(input int) []region {
 			}
 		}
 	}
+	n := len(values) + len(bounds)
 	slices.Sort(values)
 	slices.Sort(bounds)
 	values, bounds = slices.Compact(values), slices.Compact(bounds)
+	if n*(len(values)+len(bounds)) > maxVisits {
+		return nil
+	}
 	var out []region
 	add := func(words string, holds func(*cellRange) bool) {
 		r := region{words: words, holds: make([]Truth, len(d.rows))}

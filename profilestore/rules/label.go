@@ -72,6 +72,9 @@ func (r *resolver) addLabels() {
 		}
 	}
 	r.whole.labels = all
+	if len(all) == 0 && !slices.ContainsFunc(r.Tables, func(t DecisionTable) bool { return t.Label != "" }) {
+		return
+	}
 	for i := range r.rows.atoms { // which were compiled before the labels
 		a := &r.rows.atoms[i]
 		if tree, mistakes := r.whole.compile(a.text); mistakes == nil {

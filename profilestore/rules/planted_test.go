@@ -40,6 +40,10 @@ var mistakes = []struct{ name, file, right, wrong string }{
 	{"a century is too long", "compiletime.go", "math.Abs(n) > maxDays", "math.Abs(n) >= maxDays"},
 	{"texts need not be UTF-8", "compiletext.go", "func charAt(f *frame, s string, index int64) (string, state) {\n	f.charge(2*len(s) + 1)\n	if !utf8.ValidString(s) {", "func charAt(f *frame, s string, index int64) (string, state) {\n	f.charge(2*len(s) + 1)\n	if false {"},
 	{"the last part of a text decides", "compiletext.go", "if sum == stateKnown {\n				sum = s", "if s != stateKnown {\n				sum = s"},
+	{"a key without a row is an empty text", "compiletable.go", "otherwise := func(*frame) (string, state) { return \"\", stateUnknown }", "otherwise := func(*frame) (string, state) { return \"\", stateKnown }"},
+	{"tables are asked before they are computed", "evaluation.go", "m.decide(m.atoms[i].decisions, vars, f)\n", "m.decide(nil, vars, f)\n"},
+	{"a row that failed is unknown", "decision.go", "			d.state = stateFailed\n", ""},
+	{"the end of a range is always in it", "cell.go", "map[bool]string{false: \" <= \", true: \" < \"}[r.highOpen]", "map[bool]string{false: \" <= \", true: \" <= \"}[r.highOpen]"},
 	{"an index of the end is none", "compiletext.go", "return len(s), index == 0", "return len(s), false"},
 }
 
@@ -77,7 +81,7 @@ func TestPlantedMistakes(t *testing.T) {
 			if err := os.WriteFile(list, overlay, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			out, err := exec.CommandContext(t.Context(), "go", "test", "-overlay", list, "-vet=off", "-run", "^(TestAgainstCEL|TestCompiledEdges|TestGivingUp)$",
+			out, err := exec.CommandContext(t.Context(), "go", "test", "-overlay", list, "-vet=off", "-run", "^(TestAgainstCEL|TestCompiledEdges|TestGivingUp|TestDecisionTables)$",
 				"-rapid.checks=500", "-rapid.nofailfile", "-rapid.shrinktime=1s", ".").CombinedOutput()
 			if err == nil || !strings.Contains(string(out), "--- FAIL: Test") {
 				t.Fatalf("the tests do not find it: %v\n%.2000s", err, out)

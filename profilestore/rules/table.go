@@ -29,16 +29,16 @@ type Table struct {
 	decisions []decision
 }
 
-// atom is an atomic condition.
+// atom is an atomic condition. What an evaluation needs comes first.
 type atom struct {
-	text  string
-	prog  cel.Program
-	code  code // nil: only cel-go can evaluate it
-	reads Reads
-	label string // in words, if there are any
-
-	labels    []int32 // of the vocabulary that these are made of
+	code      code // nil: only cel-go can evaluate it
+	prog      cel.Program
 	decisions []int32 // the decision tables that it reads, each after those that it reads itself
+
+	text   string
+	label  string  // in words, if there are any
+	labels []int32 // of the vocabulary that these are made of
+	reads  Reads
 }
 
 // Conditions returns how many different atomic conditions there are.

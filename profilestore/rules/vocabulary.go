@@ -37,7 +37,7 @@ type VocabularyError struct {
 }
 
 // maxCells is how many cells the decision tables of a catalogue have at most.
-const maxCells = 100_000
+const maxCells = 50_000
 
 // WithVocabulary returns an environment that knows a vocabulary besides, and every
 // mistake in it, in the order of the lists. Of two with the same id the first counts.
@@ -378,7 +378,7 @@ func (r *resolver) cell(cel string) (Rule, CompileErrors) {
 	}
 	tree, mistakes := r.whole.compile(cel)
 	if mistakes != nil { // the cell has been read and the input checked: it is too long, say
-		return Rule{}, wholeError(cel, "%s", mistakes[0].Message)
+		return Rule{}, wholeError(cel, "as a condition of its input: %s", mistakes[0].Message)
 	}
 	rule, err := r.rows.add(tree, conjuncts(nil, tree.Expr()))
 	if err != nil {
