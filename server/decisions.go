@@ -21,6 +21,7 @@ import (
 	rapportv1 "rapport/server/api/rapport/v1"
 	"rapport/server/catalog"
 	"rapport/server/decide"
+	"rapport/server/decisionlog"
 )
 
 // serverTimeHeader is the response header that gives the server time of a
@@ -68,9 +69,10 @@ type decision struct {
 	id       ulid.ULID
 	at       []decide.At
 	request  decide.Request
-	answers  []decide.Answer // by at
-	contacts []contact       // that the answers make
-	metRead  bool            // what others have promised was read
+	answers  []decide.Answer       // by at
+	contacts []contact             // that the answers make
+	metRead  bool                  // what others have promised was read
+	tables   []decisionlog.Version // the versions of the reference tables
 	who      known
 	readErr  error // why the profile could not be read
 }
@@ -222,7 +224,8 @@ func (s decisions) answer(ctx context.Context, q *question, respond func(*decisi
 	}
 	d.id = s.begin(ctx, started, q, identity, r)
 	r.Loads, r.Evidence = s.loads.of(l.compiled, started), l.evidence.Load()
-	r.Tables = s.tables.Current()
+	tables := s.tables.Current()
+	r.Tables, d.tables = tables, s.tableVersions(tables)
 	d.who, d.readErr = s.identify(identity, r)
 	if err := s.decide(ctx, q, &d); err != nil {
 		return 0, err

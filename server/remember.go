@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"rapport/profilestore/reftable"
 	"rapport/server/catalog"
 	"rapport/server/decide"
 	"rapport/server/decisionlog"
@@ -44,10 +45,30 @@ func (s decisions) remember(q *question, d *decision, took time.Duration) {
 func (d *decision) kept(q *question, took time.Duration) *decisionlog.Decision {
 	return &decisionlog.Decision{
 		ID: d.id, Identity: d.who.identity, View: d.who.view, Blocked: d.who.blocked, Took: took.Microseconds(),
-		Catalog: d.live.compiled, Reads: d.live.reads,
+		Catalog: d.live.compiled, Reads: d.live.reads, Tables: d.tables,
 		Request: &d.request, Met: d.metRead, Many: len(d.at) > 1 || q.one, One: q.one, At: d.at, Answers: d.answers, Places: d.asked(),
 		Detail: func(_ int, x decide.Degradation) string { return degradationDetail(x, d.readErr) },
 	}
+}
+
+// tableList is the versions of a set of reference tables as a list.
+type tableList struct {
+	of   *reftable.Versions
+	list []decisionlog.Version
+}
+
+// tableVersions returns the versions of reference tables by name. Do not modify: it is
+// made once for each set.
+func (s *Server) tableVersions(of *reftable.Versions) []decisionlog.Version {
+	if known := s.tableList.Load(); known != nil && known.of == of {
+		return known.list
+	}
+	var list []decisionlog.Version
+	for name, number := range of.All() {
+		list = append(list, decisionlog.Version{Name: name, Number: number})
+	}
+	s.tableList.Store(&tableList{of, list})
+	return list
 }
 
 // rehearse makes a decision that has no effect and returns it as the log would keep it.

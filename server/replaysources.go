@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
 	"rapport/plugins"
 	"rapport/profilestore"
 	"rapport/profilestore/durable"
+	"rapport/profilestore/reftable"
+	"rapport/profilestore/rules"
 	"rapport/server/catalog"
 	"rapport/server/decide"
 	"rapport/server/decisionlog"
@@ -22,6 +25,7 @@ import (
 const (
 	maxReplayDeciders = 8
 	maxReplayBindings = 32
+	maxReplayTables   = 8 // sets of reference tables
 )
 
 // replaySources have what decisions were made with. They implement decisionlog.Sources.
@@ -37,6 +41,7 @@ type replaySources struct {
 
 	mu       sync.Mutex
 	deciders map[deciderKey]*decide.Decider
+	tables   map[tablesKey]*reftable.Versions
 	bindings map[bindingKey]*replayBinding
 	modules  map[string]*sandbox.Module // that are kept beside the log only, by digest
 	clock    uint64                     // of uses
@@ -46,6 +51,9 @@ type deciderKey struct {
 	version int64
 	schema  string
 }
+
+// tablesKey are versions of tables, as text, in the places of a schema.
+type tablesKey struct{ schema, versions string }
 
 type bindingKey struct {
 	scenario *catalog.Scenario
@@ -63,7 +71,7 @@ type replayBinding struct {
 
 func newReplaySources(s *Server) *replaySources {
 	return &replaySources{
-		server: s, deciders: make(map[deciderKey]*decide.Decider), bindings: make(map[bindingKey]*replayBinding), modules: make(map[string]*sandbox.Module),
+		server: s, deciders: make(map[deciderKey]*decide.Decider), tables: make(map[tablesKey]*reftable.Versions), bindings: make(map[bindingKey]*replayBinding), modules: make(map[string]*sandbox.Module),
 	}
 }
 
@@ -133,6 +141,32 @@ func (s *replaySources) Decider(_ context.Context, version int64, schemaID strin
 	}
 	s.deciders[key] = d
 	return d, nil
+}
+
+// Tables implements decisionlog.Sources. Versions of tables are never removed.
+func (s *replaySources) Tables(_ context.Context, c *catalog.Compiled, versions []decisionlog.Version) (rules.TableSet, error) {
+	if now := s.server.tables.Current(); c.Schema.ID() == s.server.store.Schema().ID() && slices.Equal(s.server.tableVersions(now), versions) {
+		return now, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := tablesKey{c.Schema.ID(), fmt.Sprint(versions)}
+	if t, ok := s.tables[key]; ok {
+		return t, nil
+	}
+	numbers := make(map[string]int64, len(versions))
+	for _, v := range versions {
+		numbers[v.Name] = v.Number
+	}
+	t, err := s.server.tables.Pick(c.Schema.TableNames(), numbers)
+	if err != nil {
+		return nil, err
+	}
+	if len(s.tables) >= maxReplayTables {
+		clear(s.tables)
+	}
+	s.tables[key] = t
+	return t, nil
 }
 
 // schema returns the schema of an id.

@@ -29,6 +29,7 @@ type Server struct {
 	folder      *dataFolder
 	store       *profilestore.Store
 	tables      *reftable.Tables
+	tableList   atomic.Pointer[tableList]
 	catalogs    *catalog.Store
 	runtime     *sandbox.Runtime
 	strategies  *strategies

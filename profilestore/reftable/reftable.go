@@ -187,6 +187,27 @@ func (t *Tables) Versions(set uint64) (*Versions, error) {
 	return r, nil
 }
 
+// Pick returns versions of tables by their numbers, in the places of names, which may be
+// those of an earlier schema; a table without a number, or with 0, is empty. It is for a
+// replay: it returns exactly these versions or an error, [ErrNotFound] or [ErrDamaged].
+func (t *Tables) Pick(names []string, numbers map[string]int64) (*Versions, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := &Versions{names: slices.Clone(names), versions: make([]*version, len(names))}
+	for i, name := range names {
+		var err error
+		if k := slices.Index(t.names, name); k >= 0 {
+			r.versions[i], err = t.open(k, numbers[name])
+		} else {
+			r.versions[i], err = openVersion(t.folder(name), numbers[name])
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reference table %s: %w", name, err)
+		}
+	}
+	return r, nil
+}
+
 // Lookup returns what a table, by its place in the schema, has for a key, in the
 // version that a set has of it; "" if it has no row for the key.
 func (t *Tables) Lookup(set uint64, table int, key string) string {

@@ -229,6 +229,18 @@ func TestVersionsOfASet(t *testing.T) {
 		}
 		tables = h.open("area", "kind")
 	}
+	other, err := tables.Pick([]string{"kind", "none", "area"}, map[string]int64{"area": 1, "kind": 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for table, want := range []string{"x", "", "1"} {
+		if got, _ := other.Find(table, []string{"b", "b", "a"}[table]); got != want {
+			t.Errorf("picked: table %d has %q, want %q", table, got, want)
+		}
+	}
+	if _, err := tables.Pick([]string{"area"}, map[string]int64{"area": 7}); !errors.Is(err, reftable.ErrNotFound) {
+		t.Errorf("a version that never was: %v", err)
+	}
 	if _, err := tables.Versions(9); !errors.Is(err, reftable.ErrNotFound) {
 		t.Errorf("a set that is not known: %v", err)
 	}

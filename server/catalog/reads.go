@@ -1,5 +1,7 @@
 package catalog
 
+import "rapport/profilestore/rules"
+
 // Reads returns which profile fields a decision of the catalogue can read, by slot of the
 // schema: those of its rules, computed texts and contact rules, but not those that a
 // strategy reads.
@@ -18,8 +20,8 @@ func (c *Compiled) Reads() []bool {
 	for _, s := range c.Scenarios {
 		add(s.Choice.Preferred, s.Choice.Persona)
 		for i := range s.Candidates {
-			add(s.Candidates[i].Content.reads()...)
-			add(s.Candidates[i].Script.reads()...)
+			add(s.Candidates[i].Content.Reads().Slots...)
+			add(s.Candidates[i].Script.Reads().Slots...)
 		}
 	}
 	for i := range c.Channels {
@@ -32,16 +34,16 @@ func (c *Compiled) Reads() []bool {
 	return set
 }
 
-// reads returns the slots that the computed parts of a template read.
-func (t *Template) reads() []int {
+// Reads returns what the computed parts of a text read.
+func (t *Template) Reads() rules.Reads {
+	var r rules.Reads
 	if t == nil {
-		return nil
+		return r
 	}
-	var slots []int
-	for i := range t.parts {
-		if expr := t.parts[i].expr; expr != nil {
-			slots = append(slots, expr.Reads().Slots...)
+	for _, p := range t.parts {
+		if p.expr != nil {
+			r = r.Join(p.expr.Reads())
 		}
 	}
-	return slots
+	return r
 }

@@ -144,17 +144,3 @@ func (c *Compiled) SegmentsOf(condition int) []int {
 	}
 	return out
 }
-
-// Reads returns what the computed parts of a text read.
-func (t *Template) Reads() rules.Reads {
-	var r rules.Reads
-	if t == nil {
-		return r
-	}
-	for _, p := range t.parts {
-		if p.expr != nil {
-			r = r.Join(p.expr.Reads())
-		}
-	}
-	return r
-}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 
+	"rapport/profilestore/rules"
 	"rapport/server/catalog"
 	"rapport/server/decide"
 )
@@ -16,6 +17,10 @@ type Sources interface {
 	// Decider returns what decides from a version of the catalogue, compiled under a
 	// schema. Its rankers are not asked.
 	Decider(ctx context.Context, version int64, schema string) (*decide.Decider, error)
+
+	// Tables returns versions of the reference tables that the schema of a catalogue
+	// declares; one that is not among them is empty.
+	Tables(ctx context.Context, c *catalog.Compiled, versions []Version) (rules.TableSet, error)
 
 	// Ranker returns a version of a strategy, bound to a scenario. An empty digest stands
 	// for whichever module the name and version mean now, an empty version for the one
@@ -71,6 +76,9 @@ func (p Replayer) Replay(ctx context.Context, r *Record, w With) (*Replay, error
 	}
 	in, err := r.Inputs(d.Catalog())
 	if err != nil {
+		return nil, inexact("%v", err)
+	}
+	if in.Request.Tables, err = p.Sources.Tables(ctx, d.Catalog(), r.Tables); err != nil {
 		return nil, inexact("%v", err)
 	}
 	in.Request.Observe = w.Observe
