@@ -447,7 +447,6 @@ func FuzzDelta(f *testing.F) {
 		h.members[0] = d.history
 		h.Count(InteractionFilter{Channel: "sms"}, time.Hour)
 		h.Summary(InteractionFilter{}, time.Hour, 0)
-		h.Since()
 		h.Last(InteractionFilter{})
 		for x := range h.Recent(InteractionFilter{Offer: "mail"}) {
 			c := d.history.clone()
@@ -455,8 +454,7 @@ func FuzzDelta(f *testing.F) {
 			c.append(nil)
 			break
 		}
-		var tally Tally
-		tally.Read(h, ByOffer, InteractionFilter{}, 0)
+		h.TimesOfAny([]InteractionFilter{{Offer: "mail"}, {Outcome: "clicked"}}, time.Hour, nil)
 	})
 }
 

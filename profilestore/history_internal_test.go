@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
-	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -256,7 +255,7 @@ func TestHistory(t *testing.T) {
 	})
 	for _, c := range []string{
 		"duplicate", "folded", "beyond 400 days", "several identities", "no interaction", "counted", "read in the past", "window in the cells", "window beyond the cells",
-		"limit reached", "limit reached in the cells", "slate counted once", "last is folded", "exactly at the end of the window",
+		"with what is to come", "a day counts longer", "slate counted once", "last is folded", "exactly at the end of the window",
 	} {
 		t.Logf("%6d times in %d histories: %s", cases[c], checks, c)
 		if cases[c] == 0 {
@@ -340,11 +339,10 @@ func checkHistory(t *rapid.T, r *rand.Rand, h History, twins []historyTwin, case
 			t.Fatalf("%+v within %v: times %v, want %v", f, within, list, times)
 		}
 	}
-	checkSuppressed(t, r, h, f, within, times, h.now < newest, cases)
+	checkLimit(t, r, h, f, within, twins, cases)
 	if !late {
 		checkLast(t, h, f, twins, cases)
 	}
-	checkTally(t, r, h, f, within, cases)
 	if !late {
 		checkSummary(t, h, f, within)
 	}
@@ -361,28 +359,55 @@ func (h History) rawCount(f InteractionFilter, within time.Duration) int {
 	return n
 }
 
-func checkSuppressed(t *rapid.T, r *rand.Rand, h History, f InteractionFilter, within time.Duration, times []int64, past bool, cases historyCases) {
+// checkLimit checks what a limit counts: with two filters each interaction once, with what
+// is to come, and days as late as they can be.
+func checkLimit(t *rapid.T, r *rand.Rand, h History, f InteractionFilter, within time.Duration, twins []historyTwin, cases historyCases) {
 	if within == 0 {
 		return
 	}
-	limit := 1 + r.IntN(1+2*len(times))
-	until, suppressed := h.SuppressedUntil(f, within, limit)
-	if suppressed != (len(times) >= limit) {
-		t.Fatalf("%+v within %v: suppressed %v with %d of %d", f, within, suppressed, len(times), limit)
+	filters := []InteractionFilter{f}
+	if r.IntN(2) == 0 {
+		filters = append(filters, randomFilter(r))
 	}
-	if !suppressed {
-		return
+	if h.later = r.IntN(2) == 0; h.later {
+		cases.had("with what is to come", true)
 	}
-	cases.had("limit reached", true)
-	cases.had("limit reached in the cells", times[limit-1]%dayMicros == 0)
-	then, before := h, h
-	then.now, before.now = until, until-1
-	if n := then.Count(f, within); n >= limit && !past {
-		t.Fatalf("%+v within %v: %d of %d when it should have ended", f, within, n, limit)
+	begin, end := h.begin(within), h.end()
+	var want []int64
+	exact := 0
+	for _, twin := range twins {
+		raw := twin.raw()
+		for i := range twin {
+			x := &twin[i]
+			if !naiveMatch(&filters[0], x) && !naiveMatch(&filters[len(filters)-1], x) {
+				continue
+			}
+			if x.Time > max(begin, twin[len(twin)-1].Time-402*dayMicros) && x.Time <= end {
+				exact++
+				cases.had("slate counted once", f.Group != "" && len(x.Items) > 1 && x.Items[0].Group == f.Group && x.Items[1].Group == f.Group)
+			}
+			at, first := x.Time, x.Time
+			if len(twin)-i > len(raw) {
+				first = x.Time - ((x.Time%dayMicros)+dayMicros)%dayMicros
+				if first < twin[len(twin)-1].Time-402*dayMicros-dayMicros {
+					continue // beyond what any window needs
+				}
+				at = min(first+dayMicros-1, raw[0].Time)
+			}
+			if first <= end && at > begin {
+				want = append(want, at)
+			}
+		}
 	}
-	if n := before.Count(f, within); n < limit || before.now < h.now {
-		t.Fatalf("%+v within %v: %d of %d a microsecond before it ends", f, within, n, limit)
+	slices.Sort(want)
+	slices.Reverse(want)
+	if got := h.TimesOfAny(filters, within, nil); !slices.Equal(got, want) {
+		t.Fatalf("%+v within %v at %d, later %v: times %v, want %v", filters, within, h.now, h.later, got, want)
 	}
+	if h.later && len(want) < exact {
+		t.Fatalf("%+v within %v: %d count, but %d are in the window", filters, within, len(want), exact)
+	}
+	cases.had("a day counts longer", h.later && len(want) > exact)
 }
 
 func checkLast(t *rapid.T, h History, f InteractionFilter, twins []historyTwin, cases historyCases) {
@@ -408,38 +433,6 @@ func checkLast(t *rapid.T, h History, f InteractionFilter, twins []historyTwin, 
 	if ok != found || ok && (at != want || !outcomes[outcome]) {
 		t.Fatalf("last of %+v: %d %q %v, want %d %v %v", f, at, outcome, ok, want, outcomes, found)
 	}
-}
-
-func checkTally(t *rapid.T, r *rand.Rand, h History, f InteractionFilter, within time.Duration, cases historyCases) {
-	by := Dimension(r.IntN(6))
-	g := f
-	place := [...]*string{&g.Offer, &g.Group, &g.Class, &g.Channel, &g.Touchpoint, &g.Outcome}[by]
-	*place = ""
-	var tally Tally
-	tally.Read(h, by, g, within)
-	base, sum := g, 0
-	names := []string{"nothing"}
-	for _, m := range h.members {
-		if m != nil {
-			names = append(names, m.texts...)
-		}
-	}
-	found := make(map[string]int)
-	for _, name := range names {
-		*place = name
-		want := h.Count(g, within)
-		if got := tally.Count(name); got != want {
-			t.Fatalf("tally %d of %+v within %v: %q has %d, want %d", by, base, within, name, got, want)
-		}
-		if want > 0 && found[name] == 0 {
-			found[name] = want
-			sum += want
-		}
-	}
-	if all := maps.Collect(tally.All()); !maps.Equal(all, found) {
-		t.Fatalf("tally %d of %+v: %v, want %v", by, base, all, found)
-	}
-	cases.had("slate counted once", by == ByOffer && sum > h.Count(base, within))
 }
 
 func checkSummary(t *rapid.T, h History, asked InteractionFilter, within time.Duration) {
@@ -568,19 +561,21 @@ func checkBounds(t *rapid.T, r *rand.Rand, cases historyCases) {
 		f, within := randomFilter(r), time.Duration(1+r.Int64N(400*dayMicros))*time.Microsecond
 		begin := read.begin(within)
 		got, exact := read.Count(f, within), twin.exact(f, begin, read.now)
-		less := twin.exact(f, max(begin+dayMicros, read.Since()), read.now)
-		if got > exact || got < less {
-			t.Fatalf("%+v within %v: %d, but %d are in the window, and %d since %d", f, within, got, exact, less, read.Since())
+		// More than are kept by the day are in no window.
+		since := int64(math.MinInt64)
+		missing := uint64(0)
+		for i := range h.totals {
+			missing += h.totals[i].n
 		}
-		var tally Tally
-		by := Dimension(r.IntN(6))
-		tally.Read(read, by, InteractionFilter{}, 0)
-		for name, n := range tally.All() {
-			g := InteractionFilter{}
-			*[...]*string{&g.Offer, &g.Group, &g.Class, &g.Channel, &g.Touchpoint, &g.Outcome}[by] = name
-			if want := read.Count(g, 0); n != want {
-				t.Fatalf("tally %d, %q: %d, want %d at level %d", by, name, n, want, h.level)
-			}
+		for i := range h.cells {
+			missing -= uint64(h.cells[i].n)
+		}
+		if missing > 0 {
+			since = h.cut * dayMicros
+		}
+		less := twin.exact(f, max(begin+dayMicros, since), read.now)
+		if got > exact || got < less {
+			t.Fatalf("%+v within %v: %d, but %d are in the window, and %d since %d", f, within, got, exact, less, since)
 		}
 		checkTotals(t, read, f, twin, cases)
 	}
@@ -706,15 +701,13 @@ func TestHistoryBudget(t *testing.T) {
 	h := historyOf(t, 600, 30)
 	h.members[1] = historyOf(t, 50, 30).members[0]
 	f := InteractionFilter{Type: Contacts, Channel: "web", Offer: "offer3"}
-	var tally Tally
 	var times []int64
 	for name, ask := range map[string]func(){
 		"Count":           func() { h.Count(f, 30*24*time.Hour) },
 		"Count, all time": func() { h.Count(f, 0) },
 		"Last":            func() { h.Last(f) },
-		"SuppressedUntil": func() { h.SuppressedUntil(f, 30*24*time.Hour, 1) },
 		"Times":           func() { times = h.Times(f, 0, times[:0]) },
-		"Tally":           func() { tally.Read(h, ByOffer, InteractionFilter{Type: Contacts}, 30*24*time.Hour) },
+		"TimesOfAny":      func() { times = h.TimesOfAny([]InteractionFilter{f}, 30*24*time.Hour, times[:0]) },
 	} {
 		ask()
 		if n := testing.AllocsPerRun(100, ask); n != 0 {
@@ -724,7 +717,7 @@ func TestHistoryBudget(t *testing.T) {
 }
 
 // BenchmarkHistory is what a policy with a limit per offer costs a decision of 100
-// candidates, asked for each of them and with a tally, and what a record's history
+// candidates, asked for each of them, and what a record's history
 // costs a miss and an event.
 func BenchmarkHistory(b *testing.B) {
 	names := make([]string, 100)
@@ -739,16 +732,6 @@ func BenchmarkHistory(b *testing.B) {
 			for b.Loop() {
 				for _, name := range names {
 					h.Count(InteractionFilter{Type: Contacts, Offer: name}, month)
-				}
-			}
-		})
-		b.Run(fmt.Sprintf("%d interactions, Tally of 100 offers", n), func(b *testing.B) {
-			b.ReportAllocs()
-			var tally Tally
-			for b.Loop() {
-				tally.Read(h, ByOffer, InteractionFilter{Type: Contacts}, month)
-				for _, name := range names {
-					tally.Count(name)
 				}
 			}
 		})

@@ -6,10 +6,24 @@ import "time"
 func (h History) Empty() bool { return h.members == [MaxGroup]*history{} }
 
 // TimesOfAny appends the times of the interactions in a window that any of the filters
-// selects, each once, as Times does.
+// selects, each once, the latest first, for a limit that must not be passed: an
+// interaction that is known by its day has the latest time that it can have, where Times
+// gives it the first. So a customer with more than 256 interactions within the window is
+// limited for up to a day too long, never too short.
 func (h History) TimesOfAny(filters []InteractionFilter, within time.Duration, dst []int64) []int64 {
+	begin := h.begin(within)
 	if len(filters) == 1 {
-		return h.Times(filters[0], within, dst)
+		w := h.walk(&filters[0])
+		w.atEnd = true
+		for {
+			_, _, at, n, _, ok := w.next()
+			if !ok || at <= begin {
+				return dst
+			}
+			for range n {
+				dst = append(dst, at)
+			}
+		}
 	}
 	var matchers [MaxGroup][]matcher
 	for i, member := range h.members {
@@ -19,8 +33,8 @@ func (h History) TimesOfAny(filters []InteractionFilter, within time.Duration, d
 			}
 		}
 	}
-	begin := h.begin(within)
 	w := h.walk(&InteractionFilter{})
+	w.atEnd = true
 	for {
 		member, sig, at, n, _, ok := w.next()
 		if !ok || at <= begin {

@@ -17,13 +17,14 @@ import (
 // it happened. That is to the microsecond among the latest 256 interactions of an
 // identity. Before them a whole day of UTC counts while all of it is younger than the
 // window. Within 0 means all time. What no window can ask for is in counts of all time
-// only, see [History.Since].
+// only.
 //
 // Like its reading it is exact for every moment from LateHorizon before the customer's
 // latest interaction on, if no more than 256 came since.
 type History struct {
 	members [MaxGroup]*history // nil for those without one
 	now     int64
+	later   bool // what is dated after now counts too
 }
 
 // History returns the customer's interaction history.
@@ -35,6 +36,23 @@ func (r Reading) History() History {
 		}
 	}
 	return h
+}
+
+// WithLater returns the history with what is dated after its moment, as something that is
+// in every window. It is there because it has happened: the clock has stepped back since,
+// or another decision took its time later and its turn first. A limit that did not count
+// it would be passed.
+func (h History) WithLater() History {
+	h.later = true
+	return h
+}
+
+// end is the last moment that counts.
+func (h History) end() int64 {
+	if h.later {
+		return math.MaxInt64
+	}
+	return h.now
 }
 
 // InteractionType tells contacts and outcomes apart.
@@ -120,22 +138,21 @@ func (h History) begin(within time.Duration) int64 {
 }
 
 // Count returns how many interactions there were in a window. It does not allocate.
-// To count for many offers, channels or the like at once, see [Tally].
 func (h History) Count(f InteractionFilter, within time.Duration) int {
-	n, begin := 0, h.begin(within)
+	n, begin, end := 0, h.begin(within), h.end()
 	for _, member := range h.members {
 		m, ok := member.matcher(&f)
 		if !ok {
 			continue
 		}
 		for i := len(m.raw) - 1; i >= 0 && m.raw[i].time > begin; i-- {
-			if m.raw[i].time <= h.now && m.matches(m.raw[i].sig) {
+			if m.raw[i].time <= end && m.matches(m.raw[i].sig) {
 				n++
 			}
 		}
 		if within > 0 {
 			for i := len(m.cells) - 1; i >= 0 && m.cells[i].begin() > begin; i-- {
-				if m.cells[i].begin() <= h.now && m.matches(m.cells[i].sig) {
+				if m.cells[i].begin() <= end && m.matches(m.cells[i].sig) {
 					n += int(m.cells[i].n)
 				}
 			}
@@ -162,8 +179,9 @@ func (c dayCell) begin() int64 { return int64(c.day) * dayMicros }
 // empty if it was a contact; false if there was none. It does not allocate.
 func (h History) Last(f InteractionFilter) (at int64, outcome string, ok bool) {
 	at = math.MinInt64
+	end := h.end()
 	take := func(m *matcher, sig uint32, time int64) {
-		if time > at && time <= h.now && m.matches(sig) {
+		if time > at && time <= end && m.matches(sig) {
 			at, outcome, ok = time, m.text(m.sigs[sig].outcome), true
 		}
 	}
@@ -188,16 +206,19 @@ func (h History) Last(f InteractionFilter) (at int64, outcome string, ok bool) {
 }
 
 // walk goes through the interactions of all members that a filter selects, the latest
-// first. What is in a cell happened, for it, when the cell's day began.
+// first. What is in a cell happened, for it, when the cell's day began, or with atEnd at
+// the latest moment at which it can have happened: the end of the day, or the first of
+// those that are known one by one if that is sooner.
 type walk struct {
 	members [MaxGroup]matcher
 	raw     [MaxGroup]int // how many are still to come
 	cells   [MaxGroup]int
-	now     int64
+	end     int64 // what is dated later is left out
+	atEnd   bool
 }
 
 func (h History) walk(f *InteractionFilter) (w walk) {
-	w.now = h.now
+	w.end = h.end()
 	for i, member := range h.members {
 		if m, ok := member.matcher(f); ok {
 			w.members[i], w.raw[i], w.cells[i] = m, len(m.raw), len(m.cells)
@@ -225,8 +246,13 @@ func (w *walk) next() (member int, sig uint32, at int64, n int, raw, ok bool) {
 			w.cells[i]--
 		}
 		if w.cells[i] > 0 {
-			if c := m.cells[w.cells[i]-1]; member < 0 || c.begin() > at {
-				member, sig, at, n, raw = i, c.sig, c.begin(), int(c.n), false
+			c := m.cells[w.cells[i]-1]
+			when := c.begin()
+			if w.atEnd {
+				when = min(when+dayMicros-1, m.raw[0].time)
+			}
+			if member < 0 || when > at {
+				member, sig, at, n, raw = i, c.sig, when, int(c.n), false
 			}
 		}
 	}
@@ -241,7 +267,7 @@ func (w *walk) next() (member int, sig uint32, at int64, n int, raw, ok bool) {
 	return member, sig, at, n, raw, true
 }
 
-func (w *walk) in(m *matcher, sig uint32, at int64) bool { return at <= w.now && m.matches(sig) }
+func (w *walk) in(m *matcher, sig uint32, at int64) bool { return at <= w.end && m.matches(sig) }
 
 // Times appends the times of the interactions in a window to dst, the latest first:
 // as many as Count counts, each until the moment within after its time. An interaction
@@ -257,24 +283,6 @@ func (h History) Times(f InteractionFilter, within time.Duration, dst []int64) [
 		}
 		for range n {
 			dst = append(dst, at)
-		}
-	}
-}
-
-// SuppressedUntil returns until when a limit of less than limit interactions within a
-// time is reached: the moment from which on, if nothing new happens, fewer than limit
-// are in the window. It reports false if fewer are in it now. A limit is at least 1. It
-// does not allocate.
-func (h History) SuppressedUntil(f InteractionFilter, within time.Duration, limit int) (until int64, suppressed bool) {
-	begin := h.begin(within)
-	w := h.walk(&f)
-	for left := limit; ; {
-		_, _, at, n, _, ok := w.next()
-		if !ok || at <= begin {
-			return 0, false
-		}
-		if left -= n; left <= 0 {
-			return at + within.Microseconds(), true
 		}
 	}
 }
@@ -313,30 +321,6 @@ func (h History) Older() int {
 		}
 	}
 	return n
-}
-
-// Since returns the time from which on every interaction is in the windows that reach
-// it: the beginning of a day, or the least int64 if nothing is missing. A window that
-// reaches further back has a part only of what happened before. It is MaxWindow before
-// the latest interaction or longer, except for a customer with more than about ten a day.
-func (h History) Since() int64 {
-	since := int64(math.MinInt64)
-	for _, m := range h.members {
-		if m == nil {
-			continue
-		}
-		missing := uint64(0)
-		for i := range m.totals {
-			missing += m.totals[i].n
-		}
-		for i := range m.cells {
-			missing -= uint64(m.cells[i].n)
-		}
-		if missing > 0 {
-			since = max(since, m.cut*dayMicros)
-		}
-	}
-	return since
 }
 
 // InteractionSummary counts the interactions of one offer, channel and outcome.
@@ -388,7 +372,7 @@ func (h History) Summary(f InteractionFilter, windows ...time.Duration) []Intera
 			continue
 		}
 		for _, r := range m.raw {
-			if r.time > h.now {
+			if r.time > h.end() {
 				break
 			}
 			add(&m, r.sig, 1, r.time, r.time, func(sum *InteractionSummary) {
@@ -405,7 +389,7 @@ func (h History) Summary(f InteractionFilter, windows ...time.Duration) []Intera
 			}
 		}
 		for _, c := range m.cells {
-			if c.begin() > h.now {
+			if c.begin() > h.end() {
 				break
 			}
 			add(&m, c.sig, 0, c.begin(), c.begin(), func(sum *InteractionSummary) {

@@ -78,10 +78,10 @@ var historyMistakes = []mistake{
 	{"names stay when nothing has them", "history.go", "	if h.level > 0 {\n		h.collect()\n	}\n", ""},
 	{"windows count a day too many", "historyread.go", "m.cells[i].begin() > begin; i--", "m.cells[i].begin() > begin-dayMicros; i--"},
 	{"an interaction counts at the end of its window", "historyread.go", "m.raw[i].time > begin; i--", "m.raw[i].time >= begin; i--"},
-	{"what is to come counts", "historyread.go", "m.raw[i].time <= h.now && m.matches", "m.matches"},
+	{"what is to come counts", "historyread.go", "m.raw[i].time <= end && m.matches", "m.matches"},
 	{"any item has the offer and any the class", "historyread.go", "slices.ContainsFunc(m.itemsOf(s), m.matchesItem)", "slices.ContainsFunc(m.itemsOf(s), func(x itemRefs) bool { return m.item.offer == 0 || m.item.offer == x.offer })"},
-	{"a limit ends with the latest", "historyread.go", "if left -= n; left <= 0 {", "if left -= n; left <= limit {"},
-	{"a slate has an offer of two classes twice", "tally.go", "!slices.ContainsFunc(items[:i], func(y itemRefs) bool { return y.by(by) == name && m.matchesItem(y) })", "i >= 0"},
+	{"a limit counts a day from its beginning", "historyread.go", "if w.atEnd {", "if w.atEnd && false {"},
+	{"a limit leaves out what is to come", "historyread.go", "return math.MaxInt64\n", "return h.now\n"},
 	{"a history is changed under its readers", "deltaedit.go", "d.history, d.own = d.history.clone(), true", "if d.own = true; d.history == nil {\n			d.history = d.history.clone()\n		}"},
 }
 
