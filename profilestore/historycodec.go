@@ -6,6 +6,9 @@ import (
 	"math"
 )
 
+// withLater is set in the first byte of a history that has what is dated later.
+const withLater = 0x80
+
 // AppendBinary appends the history in a form that [DecodeHistory] reads: one byte where
 // there is none. It implements encoding.BinaryAppender.
 func (h History) AppendBinary(dst []byte) ([]byte, error) {
@@ -14,6 +17,9 @@ func (h History) AppendBinary(dst []byte) ([]byte, error) {
 		if m != nil {
 			n++
 		}
+	}
+	if h.later {
+		n |= withLater
 	}
 	dst = append(dst, byte(n))
 	for _, m := range h.members {
@@ -30,6 +36,9 @@ func DecodeHistory(b []byte, now int64) (h History, rest []byte, err error) {
 	r := reader{b: b}
 	h.now = now
 	n := int(r.byte())
+	if h.later = n&withLater != 0; h.later {
+		n &^= withLater
+	}
 	if n > len(h.members) {
 		return History{}, nil, errNotAHistory
 	}

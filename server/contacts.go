@@ -36,7 +36,9 @@ const reserveTime = 5 * time.Millisecond
 // How often a customer was contacted is what the history says and what other decisions
 // have promised. A promise becomes history by a report, which writes the history
 // first; so under the customer's lock, with the promises read before the history, a
-// contact is in one of them, or for a moment in both.
+// contact is in one of them, or for a moment in both. What the history dates after the
+// decision counts, as does what is pending with a later time: a decision takes its time
+// when it is asked, and then waits for the lock, so those before it may have a later one.
 //
 // A dry run reads the promises and makes none.
 func (s decisions) decide(ctx context.Context, q *question, d *decision) error {

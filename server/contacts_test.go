@@ -12,7 +12,9 @@ import (
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"rapport/server"
 	rapportv1 "rapport/server/api/rapport/v1"
 )
 
@@ -352,4 +354,43 @@ func contextOf(t testing.TB, values map[string]any) map[string]*structpb.Value {
 		t.Fatal(err)
 	}
 	return s.GetFields()
+}
+
+// newLimitsAt is newLimits with a clock that the test moves.
+func newLimitsAt(t testing.TB) (*house, *fakeClock) {
+	t.Helper()
+	h := newLimits(t)
+	h.stop()
+	clock := &fakeClock{t: time.Now().Truncate(time.Second)}
+	return open(t, h.dir, func(c *server.Config) { c.SetClock(clock.now) }), clock
+}
+
+// TestCapsWhenTheClockStepsBack: what was reported before the clock stepped back counts,
+// though it is dated later than now, and what is reported after it counts too; a dry run
+// of an earlier time sees nothing of it.
+func TestCapsWhenTheClockStepsBack(t *testing.T) {
+	h, clock := newLimitsAt(t)
+	start := clock.now()
+	clock.add(time.Minute)
+	tokens := make([]string, 3)
+	for i := range tokens {
+		tokens[i] = h.decide(t, "1", "sms.push").GetSlate()[0].GetToken()
+	}
+	h.report(t, tokens[0], "presented")
+	h.report(t, tokens[1], "presented")
+	clock.add(-2 * time.Hour)
+	if r := h.report(t, tokens[2], "presented"); r.GetAccepted() != 1 {
+		t.Errorf("a report two hours before its decision: %v", r)
+	}
+	if r := h.report(t, tokens[2], "presented"); r.GetDuplicates() != 1 {
+		t.Errorf("and again: %v", r)
+	}
+	if res := h.decide(t, "1", "sms.push"); reason(res, "pack") != rapportv1.Reason_REASON_CAPPED {
+		t.Errorf("after the clock stepped back: %s, %v", slate(res), reason(res, "pack"))
+	}
+	dry := &rapportv1.DryRun{Time: timestamppb.New(start)}
+	res, err := h.decisions().Decide(context.Background(), connect.NewRequest(&rapportv1.DecideRequest{Customer: "1", Touchpoint: "sms.push", DryRun: dry}))
+	if err != nil || slate(res.Msg) != "pack " {
+		t.Errorf("a dry run before all of it: %v %v", res, err)
+	}
 }

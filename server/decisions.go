@@ -310,6 +310,10 @@ func (s decisions) identify(identity string, r *decide.Request) (known, error) {
 func meet(view *profilestore.View, r *decide.Request) {
 	reading := view.At(r.Now)
 	r.Customer, r.Profile, r.History = customerHash(view.Customer()), reading, reading.History()
+	if !r.Dry {
+		// Who decided first may have taken the time last, and the clock may have stepped back.
+		r.History = r.History.WithLater()
+	}
 }
 
 // begin sets the decision's time, seed and deadline and returns its id. A real
