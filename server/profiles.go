@@ -40,7 +40,7 @@ func (s profiles) GetProfile(ctx context.Context, req *connect.Request[rapportv1
 		res.Group = groupMessage(view.Group())
 	}
 	res.Known, res.DeltaVersion = view.Known(), view.DeltaVersion()
-	now := time.Now().UnixMicro()
+	now := s.now().UnixMicro()
 	for slot := range schema.Fields() {
 		res.Fields[slot] = profileValue(schema, view, slot, now)
 	}

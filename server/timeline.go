@@ -36,7 +36,7 @@ func (s profiles) GetTimeline(ctx context.Context, req *connect.Request[rapportv
 	if err != nil {
 		return nil, err
 	}
-	history := view.At(time.Now().UnixMicro()).History()
+	history := view.At(s.now().UnixMicro()).History()
 	filter := interactionFilter(req.Msg.GetFilter())
 	res.Older = int32(history.Older())
 	res.Contacts, res.Outcomes = countTypes(history, filter)
