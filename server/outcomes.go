@@ -2,10 +2,13 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -21,7 +24,11 @@ import (
 // decision, the channel, the offer and the outcome, so whatever comes twice counts
 // once, and it does not matter which report of a slate comes first. Ids are remembered
 // for profilestore.IDHorizon; who said yes three days after a message makes the contact
-// no second one, because what is older is looked for in the history.
+// no second one, because what is older is looked for in the history. An outcome that is
+// reported without a time is found there by its fraction of a second: see token.dated.
+//
+// A report that comes when its reservation has expired is recorded all the same: see
+// RATIONALE.md.
 func (s decisions) RecordOutcomes(ctx context.Context, req *connect.Request[rapportv1.RecordOutcomesRequest]) (*connect.Response[rapportv1.RecordOutcomesResponse], error) {
 	res := &rapportv1.RecordOutcomesResponse{}
 	now := s.now().UnixMicro()
@@ -38,7 +45,7 @@ func (s decisions) RecordOutcomes(ctx context.Context, req *connect.Request[rapp
 			continue
 		}
 		r := report{token: t, place: i, contact: -1, outcome: -1}
-		at, given := now, m.GetTime() != nil
+		at, given := t.dated(m.GetOutcome(), now), m.GetTime() != nil
 		if given {
 			at = max(m.GetTime().AsTime().UnixMicro(), t.time)
 		}
@@ -48,9 +55,11 @@ func (s decisions) RecordOutcomes(ctx context.Context, req *connect.Request[rapp
 			if err != nil {
 				return nil, err
 			}
-			history := view.At(now).History()
-			contactKnown = t.in(history, "", t.time)
-			outcomeKnown = given && t.in(history, m.GetOutcome(), at)
+			history := view.At(now).History().WithLater()
+			contactKnown = t.in(history, "", func(x int64) bool { return x == t.time })
+			outcomeKnown = t.in(history, m.GetOutcome(), func(x int64) bool {
+				return x == at || !given && x == t.dated(m.GetOutcome(), x)
+			})
 		}
 		if !contactKnown {
 			r.contact = len(events)
@@ -69,6 +78,7 @@ func (s decisions) RecordOutcomes(ctx context.Context, req *connect.Request[rapp
 			return nil, err
 		}
 	}
+	settle := reports[:0]
 	for _, r := range reports {
 		outcome := profilestore.IngestResult{Outcome: profilestore.Duplicate}
 		if r.outcome >= 0 {
@@ -88,17 +98,34 @@ func (s decisions) RecordOutcomes(ctx context.Context, req *connect.Request[rapp
 			refuse(r.place, "EVENT_REFUSED", outcome.Err.Error())
 			continue
 		}
-		// After the event: for a moment both count, never neither.
-		t := r.token
-		o := ledger.Outcome{Name: req.Msg.GetReports()[r.place].GetOutcome(), Offer: t.items[t.item].Offer, Expires: t.expires}
-		if _, err := s.ledger.Commit(ctx, ledgerID(t.decision, t.channel), o, now); err != nil {
-			// The event counts; what the ledger holds ends when it expires, unless the report
-			// is sent again, which it may be.
-			return nil, fmt.Errorf("the outcome is recorded, but its place could not be settled: %w", err)
-		}
+		settle = append(settle, r)
+	}
+	if err := s.settle(ctx, settle, req.Msg.GetReports(), now); err != nil {
+		return nil, err
 	}
 	slices.SortStableFunc(res.GetRefused(), func(a, b *rapportv1.RefusedOutcome) int { return int(a.GetIndex() - b.GetIndex()) })
 	return connect.NewResponse(res), nil
+}
+
+// settleTime is how long the ledger may take to note what has been reported.
+const settleTime = time.Second
+
+// settle tells the ledger what came of reservations, after the events: for a moment both
+// count, never neither. The events are there, so it is done also when the caller has gone.
+func (s decisions) settle(ctx context.Context, recorded []report, reports []*rapportv1.OutcomeReport, now int64) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
+	var failed error
+	for _, r := range recorded {
+		t := r.token
+		o := ledger.Outcome{Name: reports[r.place].GetOutcome(), Offer: t.items[t.item].Offer, Expires: t.expires}
+		if _, err := s.ledger.Commit(ctx, ledgerID(t.decision, t.channel), o, now); err != nil && failed == nil {
+			// The event counts; what the ledger holds ends when it expires, unless the report
+			// is sent again, which it may be.
+			failed = fmt.Errorf("reports[%d] and perhaps others: the outcome is recorded, but its place could not be settled: send them again: %w", r.place, err)
+		}
+	}
+	return failed
 }
 
 // report is one whose token is good.
@@ -120,20 +147,44 @@ func (s decisions) readReport(m *rapportv1.OutcomeReport, now int64) (t *token, 
 		return nil, "TOKEN_MALFORMED", err
 	case m.GetTime() != nil && m.GetTime().CheckValid() != nil:
 		return nil, "EVENT_REFUSED", errors.New("the time is not valid")
+	case m.GetTime() != nil && m.GetTime().AsTime().UnixMicro() > now+profilestore.MaxFuture.Microseconds():
+		// Now, or the contact would be recorded and its outcome would not.
+		return nil, "EVENT_REFUSED", fmt.Errorf("the time %s is more than %v in the future: check the sender's clock", profilestore.Time(m.GetTime().AsTime().UnixMicro()), profilestore.MaxFuture)
+	}
+	if t.time > now+profilestore.MaxFuture.Microseconds() {
+		t.time = now // the clock has stepped back: what is reported has happened
 	}
 	return t, "", nil
 }
 
-// in reports whether the history has an outcome of the token's offer at a time, or the
-// contact if the outcome has no name.
-func (t *token) in(h profilestore.History, outcome string, at int64) bool {
+// dated returns when an outcome happened that is reported at a time without saying so:
+// in the second before, in which its fraction of a second follows from what it is; or with
+// the decision if that was in this second too. So a report that comes twice can be told
+// from two that are alike when their ids are long forgotten: dated of its date is its date.
+func (t *token) dated(outcome string, at int64) int64 {
+	const second = int64(time.Second / time.Microsecond)
+	sum := sha256.Sum256(fmt.Appendf(t.decision[:], "/%s/%s/%s", t.channel, t.items[t.item].Offer, outcome))
+	fraction := int64(binary.LittleEndian.Uint64(sum[:]) % uint64(second))
+	past := (at - fraction) % second
+	if past < 0 {
+		past += second
+	}
+	return max(at-past, t.time)
+}
+
+// in reports whether the history has an outcome of the token's offer since the decision, at
+// a time that is the one; or the contact if the outcome has no name.
+func (t *token) in(h profilestore.History, outcome string, is func(at int64) bool) bool {
 	f := profilestore.InteractionFilter{Type: profilestore.Contacts, Channel: t.channel, Touchpoint: t.touchpoint, Offer: t.items[t.item].Offer}
 	if outcome != "" {
 		f.Type, f.Outcome = profilestore.Outcomes, outcome
 	}
 	for x := range h.Recent(f) {
-		if x.Time <= at {
-			return x.Time == at
+		if x.Time < t.time {
+			return false
+		}
+		if is(x.Time) {
+			return true
 		}
 	}
 	return false

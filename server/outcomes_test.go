@@ -127,3 +127,51 @@ func TestListsAreInNoHurry(t *testing.T) {
 		t.Errorf("%d were reached: %v", reached, err)
 	}
 }
+
+// TestResentOutcomes: a report without a time counts once also when it is sent again after
+// the store has forgotten its id; the same outcome of another message counts too.
+func TestResentOutcomes(t *testing.T) {
+	h, clock := newLimitsAt(t)
+	token := func() string {
+		t.Helper()
+		res := h.decide(t, "1", "sms.push")
+		if len(res.GetSlate()) == 0 {
+			t.Fatalf("nothing was offered: %v", res)
+		}
+		return res.GetSlate()[0].GetToken()
+	}
+	first := token()
+	h.report(t, first, "delivered") // with the decision
+	clock.add(90 * time.Millisecond)
+	h.report(t, first, "presented") // in its second
+	clock.add(5*time.Hour + 123_457*time.Microsecond)
+	h.report(t, first, "clicked")
+	second := token()
+	clock.add(70*time.Hour + 999*time.Millisecond)
+	h.report(t, first, "accepted")
+	clock.add(77 * time.Hour)
+	for _, outcome := range []string{"delivered", "presented", "clicked", "accepted"} {
+		if r := h.report(t, first, outcome); r.GetDuplicates() != 1 {
+			t.Errorf("%s, sent again: %v", outcome, r)
+		}
+		if r := h.report(t, second, outcome); r.GetAccepted() != 1 {
+			t.Errorf("%s of the second message: %v", outcome, r)
+		}
+	}
+	if x := h.timeline(t, &rapportv1.GetTimelineRequest{Customer: "1"}); x.GetContacts() != 2 || x.GetOutcomes() != 8 {
+		t.Errorf("%d contacts, %d outcomes, want 2 and 8", x.GetContacts(), x.GetOutcomes())
+	}
+}
+
+// TestOutcomesFromTheFuture: nothing is recorded of a report that is refused.
+func TestOutcomesFromTheFuture(t *testing.T) {
+	h := newLimits(t)
+	token := h.decide(t, "1", "sms.push").GetSlate()[0].GetToken()
+	r := h.recordAll(t, &rapportv1.OutcomeReport{Token: token, Outcome: "accepted", Time: timestamppb.New(time.Now().Add(time.Hour))})
+	if len(r.GetRefused()) != 1 || r.GetRefused()[0].GetReason() != "EVENT_REFUSED" {
+		t.Errorf("an outcome in an hour: %v", r)
+	}
+	if x := h.timeline(t, &rapportv1.GetTimelineRequest{Customer: "1"}); x.GetContacts() != 0 {
+		t.Errorf("%d contacts were recorded", x.GetContacts())
+	}
+}
