@@ -247,7 +247,9 @@ func (x *contactRules) evaluate(p *catalog.Policy, filters []profilestore.Intera
 		return 0
 	}
 	for i := 0; i+last < len(x.times); i++ { // the latest time at which it was too much
-		if x.times[i+last] > x.times[i]-p.Within {
+		// What is dated later has just happened, however far apart a clock that was ahead has
+		// dated it from what happens now.
+		if min(x.times[i+last], x.r.Now) > min(x.times[i], x.r.Now)-p.Within {
 			if until := x.times[i] + p.Suppress; until > x.r.Now {
 				return until
 			}

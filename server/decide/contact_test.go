@@ -132,3 +132,32 @@ scenarios: [{id: all, touchpoints: [sms.list, sms.more, web.home]}]
 		}
 	}
 }
+
+// TestDatedLater: contacts that a clock which was ahead has dated later than now have just
+// happened; a policy that suppresses does so however far apart it has dated them.
+func TestDatedLater(t *testing.T) {
+	d := decider(t, `
+channels: [{id: web, direction: inbound}]
+touchpoints: [{id: web.home, channel: web}]
+offers: [{id: a, group: g, class: marketing, value: 1, propensity: {start: 1}, treatments: [{channel: web, content: a}]}]
+scenarios: [{id: s, touchpoints: [web.home]}]
+contact_policies: [{id: flood, count: contact, max: 3, within: 1h, suppress: 4h}]
+`)
+	contact := func(at int64) decide.Contact {
+		return decide.Contact{Time: at, Channel: "web", Touchpoint: "web.home", Items: []profilestore.Item{{Offer: "a", Group: "g", Class: "marketing"}}}
+	}
+	for _, c := range []struct {
+		times []int64
+		want  []string
+	}{
+		{[]int64{modelStart, modelStart + 2*hourMicros, modelStart + 5*hourMicros}, nil},
+		{[]int64{modelStart - hourMicros/2, modelStart + 2*hourMicros}, []string{"a"}},
+		{[]int64{modelStart - hourMicros, modelStart + 2*hourMicros, modelStart + 5*hourMicros}, []string{"a"}}, // the first is an hour ago
+	} {
+		r := decide.Request{Now: modelStart, Profile: unknowns()}
+		for _, at := range c.times {
+			r.Pending = append(r.Pending, contact(at))
+		}
+		wants(t, decideAt(t, d, r, false, "web.home")[0], c.want, nil)
+	}
+}
