@@ -102,7 +102,7 @@ func (s *Server) newRanker(ctx context.Context, l *live, scenario *catalog.Scena
 	if l.shadows == nil {
 		l.shadows = newShadows(s.ctx)
 	}
-	return &shadowed{ranker, bound, scenario.Candidates, v.counts, l.shadows}, nil
+	return &shadowed{ranker, bound, l.compiled, scenario, v.counts, l.shadows}, nil
 }
 
 // newVersionRanker returns the ranker of the version that a scenario names, or

@@ -96,7 +96,7 @@ func ranking(n int) *decide.Ranking {
 
 func newShadowed(t *testing.T, n int, candidate rankerFunc) *shadowed {
 	t.Helper()
-	return &shadowed{rankerFunc(fill), candidate, make([]catalog.Candidate, n), newCounts(), newShadows(t.Context())}
+	return &shadowed{rankerFunc(fill), candidate, &catalog.Compiled{Offers: make([]catalog.Offer, 1)}, &catalog.Scenario{Candidates: make([]catalog.Candidate, n), Plain: true}, newCounts(), newShadows(t.Context())}
 }
 
 // TestShadowBehind: when the shadow is behind, a decision goes on without a wait,

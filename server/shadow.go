@@ -80,10 +80,11 @@ func (s *shadows) close() {
 type shadowed struct {
 	decide.Ranker // the live version
 
-	candidate  decide.Ranker
-	candidates []catalog.Candidate // of the scenario
-	counts     *counts             // of the candidate
-	shadows    *shadows
+	candidate decide.Ranker
+	catalog   *catalog.Compiled
+	scenario  *catalog.Scenario
+	counts    *counts // of the candidate
+	shadows   *shadows
 }
 
 // Rank ranks as the live version does. What it could not rank is not compared.
@@ -146,8 +147,8 @@ func (s *shadows) compare(j *shadowJob) {
 	if !slices.EqualFunc(l.Score, o.Score, sameBits) || !slices.Equal(l.Veto, o.Veto) {
 		c.score.Add(1)
 	}
-	live := l.Slate(j.to.candidates, j.slates[0])
-	own := o.Slate(j.to.candidates, j.slates[1])
+	live := l.Slate(j.to.catalog, j.to.scenario, j.slates[0])
+	own := o.Slate(j.to.catalog, j.to.scenario, j.slates[1])
 	j.slates = [2][]int{live, own}
 	if !slices.Equal(live, own) {
 		c.slate.Add(1)

@@ -303,14 +303,14 @@ func TestChooser(t *testing.T) {
 // watching keeps what the slate of each ranking is.
 type watching struct {
 	decide.Ranker
-	candidates []catalog.Candidate
-	slates     *[][]int32
+	catalog *catalog.Compiled
+	slates  *[][]int32
 }
 
 func (w watching) Rank(ctx context.Context, q *decide.Ranking) error {
 	err := w.Ranker.Rank(ctx, q)
 	slate := []int32{}
-	for _, place := range q.Slate(w.candidates, nil) {
+	for _, place := range q.Slate(w.catalog, w.catalog.Scenarios[0], nil) {
 		slate = append(slate, q.Candidates[place])
 	}
 	*w.slates = append(*w.slates, slate)
@@ -319,15 +319,24 @@ func (w watching) Rank(ctx context.Context, q *decide.Ranking) error {
 
 // TestSlateIsTheAnswer: what a ranking says of the slate is what is offered.
 func TestSlateIsTheAnswer(t *testing.T) {
-	vetoed, ties := 0, 0
+	vetoed, ties, excluded, below := 0, 0, 0, 0
 	rapid.Check(t, func(t *rapid.T) {
+		plain := rapid.IntRange(0, 3).Draw(t, "plain") == 0
 		s := newShop(t, rapid.IntRange(1, 30).Draw(t, "offers"), rapid.IntRange(1, 5).Draw(t, "slots"), func(int) (int, catalog.Offer, float64) {
 			return rapid.IntRange(0, 1).Draw(t, "condition"), catalog.Offer{
 				Value: float64(rapid.IntRange(1, 3).Draw(t, "value")), Lever: 1, Propensity: catalog.Propensity{Slot: -1, Start: 0.5},
+				Class: catalog.Class(rapid.IntRange(0, 2).Draw(t, "class")), Exclusive: rapid.SampledFrom([]int{-1, 0, 0, 1}).Draw(t, "exclusive"),
 			}, 1
 		}, false)
+		*s.compiled.Scenarios[0] = catalog.Scenario{
+			ID: "inbound", Candidates: s.compiled.Scenarios[0].Candidates, Plain: plain,
+			ClassOrder: rapid.Bool().Draw(t, "class order") && !plain, MinimumScore: math.Inf(-1),
+		}
+		if !plain {
+			s.compiled.Scenarios[0].MinimumScore = rapid.SampledFrom([]float64{math.Inf(-1), 1, 1.5}).Draw(t, "minimum")
+		}
 		var slates [][]int32
-		d, err := decide.New(s.compiled, []decide.Ranker{watching{vetoing{}, s.compiled.Scenarios[0].Candidates, &slates}})
+		d, err := decide.New(s.compiled, []decide.Ranker{watching{vetoing{}, s.compiled, &slates}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -344,9 +353,14 @@ func TestSlateIsTheAnswer(t *testing.T) {
 			}
 		}
 		vetoed += a.Funnel[decide.ReasonVetoed]
+		excluded += a.Funnel[decide.ReasonExcluded]
+		below += a.Funnel[decide.ReasonBelowMinimum]
 		if len(slates) > 0 && !slices.Equal(slates[0], offered) {
 			t.Fatalf("slate %v, offered %v", slates[0], offered)
 		}
 	})
-	t.Logf("%d candidates vetoed, %d ties on slates", vetoed, ties)
+	t.Logf("%d candidates vetoed, %d excluded, %d below the minimum, %d ties on slates", vetoed, excluded, below, ties)
+	if vetoed*excluded*below*ties == 0 {
+		t.Error("one of these never occurred")
+	}
 }

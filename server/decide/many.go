@@ -228,7 +228,7 @@ func (m *many) put(x contender) bool {
 	if len(side.a.Slate) >= q.Slots {
 		return false // it is ranked below
 	}
-	if other := m.d.excluded(c.Offer, m.chosen); other >= 0 {
+	if other := excluded(m.d.catalog, c.Offer, m.chosen); other >= 0 {
 		m.withhold(x, ReasonExcluded, m.d.catalog.Offers[other].ID)
 		return false
 	}
@@ -304,7 +304,7 @@ func (m *many) fallback() {
 	for i := range m.sides {
 		x := &m.sides[i]
 		f := x.t.Fallback
-		if !x.competes || len(x.a.Slate) > 0 || f == nil || m.d.excluded(f.Offer, m.chosen) >= 0 || m.one && len(m.chosen) > 0 {
+		if !x.competes || len(x.a.Slate) > 0 || f == nil || excluded(m.d.catalog, f.Offer, m.chosen) >= 0 || m.one && len(m.chosen) > 0 {
 			continue
 		}
 		if m.again(x, f) != ReasonNone {

@@ -101,17 +101,6 @@ type Ranking struct {
 	FuelLimit, FuelUsed int64
 }
 
-// Slate returns where in the columns of a ranking that is filled the candidates
-// stand that a decision offers, best first, in the memory of places. candidates
-// are those of the scenario.
-func (q *Ranking) Slate(candidates []catalog.Candidate, places []int) []int {
-	places = places[:0]
-	for _, x := range q.best(candidates, nil) {
-		places = append(places, x.place)
-	}
-	return places
-}
-
 // ranked is a candidate in the order of the slate.
 type ranked struct {
 	place int           // in the columns of the ranking

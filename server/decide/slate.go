@@ -35,7 +35,7 @@ func (d *Decider) fill(s *scratch, t *catalog.Touchpoint, r *Request, a *Answer)
 		x, _ := heap.Pop(&queue).(ranked)
 		c := &candidates[q.Candidates[x.place]]
 		place := int(s.places[x.place])
-		if other := d.excluded(c.Offer, s.chosen); other >= 0 {
+		if other := excluded(d.catalog, c.Offer, s.chosen); other >= 0 {
 			a.withhold(place, ReasonExcluded, d.catalog.Offers[other].ID)
 			continue
 		}
@@ -59,21 +59,58 @@ func (a *Answer) withhold(place int, reason Reason, by string) {
 	a.Details = append(a.Details, Detail{Place: place, By: by})
 }
 
+// Slate returns where in the columns of a ranking that is filled the candidates stand
+// that a decision for one touchpoint offers, best first, in the memory of places: in the
+// order of the scenario, with its minimum, without what another one on the slate excludes.
+// That a capacity is full or a content can't be computed it does not know.
+func (q *Ranking) Slate(c *catalog.Compiled, scenario *catalog.Scenario, places []int) []int {
+	places = places[:0]
+	if scenario.Plain {
+		for _, x := range q.best(scenario.Candidates, nil) {
+			places = append(places, x.place)
+		}
+		return places
+	}
+	var queue candidateHeap
+	for i := range q.Candidates {
+		if x, ok := q.contender(c, scenario, scenario.ClassOrder, i); ok && !q.Veto[i] {
+			queue = append(queue, x)
+		}
+	}
+	heap.Init(&queue)
+	var chosen []int
+	for len(queue) > 0 && len(places) < q.Slots {
+		x, _ := heap.Pop(&queue).(ranked)
+		if offer := scenario.Candidates[q.Candidates[x.place]].Offer; excluded(c, offer, chosen) < 0 {
+			chosen = append(chosen, offer)
+			places = append(places, x.place)
+		}
+	}
+	return places
+}
+
+// contender returns a candidate of the ranking, and whether its score is enough.
+func (q *Ranking) contender(c *catalog.Compiled, scenario *catalog.Scenario, classOrder bool, i int) (x ranked, ok bool) {
+	offer := scenario.Candidates[q.Candidates[i]].Offer
+	class := c.Offers[offer].Class
+	x = ranked{place: i, score: q.Score[i], tie: mix(q.Seed, uint64(offer))}
+	if classOrder {
+		x.class = class
+	}
+	return x, class == catalog.ClassService || q.Score[i] >= scenario.MinimumScore
+}
+
 // contenders appends to queue the candidates that may come on the slate.
 func (d *Decider) contenders(s *scratch, scenario *catalog.Scenario, classOrder bool, a *Answer, queue []ranked) []ranked {
 	q := &s.ranking
-	for i, index := range q.Candidates {
+	for i := range q.Candidates {
 		if q.Veto[i] {
 			continue
 		}
-		o := &d.catalog.Offers[scenario.Candidates[index].Offer]
-		if o.Class != catalog.ClassService && q.Score[i] < scenario.MinimumScore {
+		x, ok := q.contender(d.catalog, scenario, classOrder, i)
+		if !ok {
 			a.Reasons[s.places[i]] = ReasonBelowMinimum
 			continue
-		}
-		x := ranked{place: i, score: q.Score[i], tie: mix(q.Seed, uint64(scenario.Candidates[index].Offer))}
-		if classOrder {
-			x.class = o.Class
 		}
 		queue = append(queue, x)
 	}
@@ -96,10 +133,10 @@ func (h *candidateHeap) Pop() any {
 
 // excluded returns an offer on the slate that an offer can't be with, −1 if there is
 // none.
-func (d *Decider) excluded(offer int, chosen []int) int {
-	o := &d.catalog.Offers[offer]
+func excluded(c *catalog.Compiled, offer int, chosen []int) int {
+	o := &c.Offers[offer]
 	for _, other := range chosen {
-		if other == offer || slices.Contains(o.Excludes, other) || o.Exclusive >= 0 && o.Exclusive == d.catalog.Offers[other].Exclusive {
+		if other == offer || slices.Contains(o.Excludes, other) || o.Exclusive >= 0 && o.Exclusive == c.Offers[other].Exclusive {
 			return other
 		}
 	}
