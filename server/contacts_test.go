@@ -16,6 +16,7 @@ import (
 
 	"rapport/server"
 	rapportv1 "rapport/server/api/rapport/v1"
+	"rapport/server/api/rapport/v1/rapportv1connect"
 )
 
 // limitsYAML is a catalogue in which nearly everything is limited.
@@ -392,5 +393,31 @@ func TestCapsWhenTheClockStepsBack(t *testing.T) {
 	res, err := h.decisions().Decide(context.Background(), connect.NewRequest(&rapportv1.DecideRequest{Customer: "1", Touchpoint: "sms.push", DryRun: dry}))
 	if err != nil || slate(res.Msg) != "pack " {
 		t.Errorf("a dry run before all of it: %v %v", res, err)
+	}
+}
+
+// TestDecideStreamCutOff: a list that takes longer than its caller waits says how far it
+// came.
+func TestDecideStreamCutOff(t *testing.T) {
+	h := newLimits(t)
+	customers := make([]string, 1000)
+	for i := range customers {
+		customers[i] = fmt.Sprint(i)
+	}
+	client := rapportv1connect.NewDecisionServiceClient(direct{h.server.Handler()}, "http://in.process")
+	ask := connect.NewRequest(&rapportv1.DecideStreamRequest{Customers: customers, Question: &rapportv1.DecideManyRequest{At: []*rapportv1.DecideAt{{Touchpoint: "sms.push"}}}})
+	// The deadline goes to the server only: here, the caller would hear of it first.
+	ask.Header().Set("Connect-Timeout-Ms", "20")
+	stream, err := client.DecideStream(context.Background(), ask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for stream.Receive() {
+		n++
+	}
+	want := fmt.Sprintf("cut off after %d of 1000 customers", n)
+	if err := stream.Err(); connect.CodeOf(err) != connect.CodeDeadlineExceeded || !strings.Contains(err.Error(), want) {
+		t.Errorf("after %d answers: %v, want %q", n, err, want)
 	}
 }

@@ -148,7 +148,7 @@ func (s decisions) decideStream(ctx context.Context, list *rapportv1.DecideStrea
 	if err := s.checkQuestion(ask); err != nil { // once, and not for each customer
 		return err
 	}
-	for _, customer := range list.GetCustomers() {
+	for i, customer := range list.GetCustomers() {
 		out := &rapportv1.DecideStreamResponse{Customer: customer}
 		m, ok := proto.Clone(ask).(*rapportv1.DecideManyRequest)
 		if !ok {
@@ -170,11 +170,12 @@ func (s decisions) decideStream(ctx context.Context, list *rapportv1.DecideStrea
 			out.Decision = res
 			break
 		}
-		if err := ctx.Err(); err != nil {
-			return err
+		err := ctx.Err()
+		if err == nil {
+			err = stream.Send(out)
 		}
-		if err := stream.Send(out); err != nil {
-			return err
+		if err != nil {
+			return fmt.Errorf("the list was cut off after %d of %d customers: ask for the others again; the next may hold places until their time is over: %w", i, len(list.GetCustomers()), err)
 		}
 	}
 	return nil
