@@ -421,3 +421,38 @@ func TestDecideStreamCutOff(t *testing.T) {
 		t.Errorf("after %d answers: %v, want %q", n, err, want)
 	}
 }
+
+// TestWhoLeavesHoldsNothing: a decision whose caller goes while the disk is slow holds
+// neither a contact nor a place, also if the disk writes it in the end.
+func TestWhoLeavesHoldsNothing(t *testing.T) {
+	h := newLimits(t)
+	h.stop()
+	f := &faults{writing: make(chan struct{}, 1)}
+	h = open(t, h.dir, func(c *server.Config) {
+		c.SetLedgerFS(faultyFS{f})
+		c.Deadline = 30 * time.Second
+	})
+	client := rapportv1connect.NewDecisionServiceClient(direct{h.server.Handler()}, "http://in.process")
+	for round := range 20 {
+		for _, at := range []string{"sms.push", "web.home"} { // at the second are five places
+			release := block(&f.stuck)
+			ctx, cancel := context.WithCancel(context.Background())
+			go func() { <-f.writing; cancel() }()
+			_, err := client.Decide(ctx, connect.NewRequest(&rapportv1.DecideRequest{Customer: "1", Touchpoint: at}))
+			release()
+			if connect.CodeOf(err) != connect.CodeCanceled {
+				t.Fatalf("round %d: %v", round, err)
+			}
+		}
+	}
+	for i := range 3 {
+		if got := slate(h.decide(t, "1", "sms.push")); got != "pack " {
+			t.Errorf("contact %d of three: %q", i+1, got)
+		}
+	}
+	for i := range 6 {
+		if got := strings.Contains(slate(h.decide(t, fmt.Sprint(100+i), "web.home")), "trial"); got != (i < 5) {
+			t.Errorf("place %d of five: %v", i+1, got)
+		}
+	}
+}
