@@ -56,7 +56,7 @@ func naiveMatch(f *InteractionFilter, x *Interaction) bool {
 	if f.Type == Contacts && x.Outcome != "" || f.Type == Outcomes && x.Outcome == "" {
 		return false
 	}
-	if !ok(f.Outcome, x.Outcome) || !ok(f.Channel, x.Channel) || !ok(f.Touchpoint, x.Touchpoint) {
+	if !ok(f.Outcome, x.Outcome) || !ok(f.Channel, x.Channel) || f.Touchpoint != "" && !slices.Contains(strings.Split(x.Touchpoint, "+"), f.Touchpoint) && x.Touchpoint != f.Touchpoint {
 		return false
 	}
 	return f.Offer+f.Group+f.Class == "" || slices.ContainsFunc(x.Items, func(i Item) bool {
@@ -92,6 +92,9 @@ func randomInteraction(r *rand.Rand, at int64) Interaction {
 	}
 	if x.Channel != "" && r.IntN(2) == 0 {
 		x.Touchpoint = x.Channel + "." + pick(r, []string{"home", "desk"})
+		for r.IntN(4) == 0 {
+			x.Touchpoint = JoinTouchpoints(x.Touchpoint, x.Channel+"."+pick(r, []string{"home", "desk", "shop"}))
+		}
 	}
 	n := 1
 	switch k := r.IntN(8); {
@@ -120,7 +123,7 @@ func randomFilter(r *rand.Rand) InteractionFilter {
 		maybe(&f.Outcome, twinOutcomes)
 	}
 	maybe(&f.Channel, twinChannels)
-	maybe(&f.Touchpoint, []string{"web.home", "sms.desk", "nowhere"})
+	maybe(&f.Touchpoint, []string{"web.home", "sms.desk", "web.shop", "nowhere", "web.home+web.desk"})
 	maybe(&f.Offer, twinOffers)
 	maybe(&f.Group, []string{"data", "vas", "voice"})
 	maybe(&f.Class, twinClasses)

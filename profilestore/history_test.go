@@ -220,3 +220,25 @@ func TestInteractionMistakes(t *testing.T) {
 		t.Errorf("%d interactions, want 5", n)
 	}
 }
+
+// A slate at several touchpoints of a channel is one contact, at each of them.
+func TestTouchpoints(t *testing.T) {
+	h := historyHouse(t)
+	for i, at := range []string{"web.shop", "web.home+web.side", "web.home"} {
+		h.send(t, &profilestore.Event{ID: fmt.Sprint(i), Type: profilestore.ContactEvent, Identity: "1", Time: h.now - 1, Attributes: map[string]any{"channel": "web", "touchpoint": at}})
+	}
+	h.send(t, &profilestore.Event{ID: "none", Type: profilestore.ContactEvent, Identity: "1", Time: h.now - 1, Attributes: map[string]any{"channel": "web"}})
+	read := h.history(t, "customer:1", h.now)
+	for at, want := range map[string]int{
+		"": 4, "web.shop": 1, "web.home": 2, "web.side": 1, "web.home+web.side": 1, // web.side by itself is no name that occurs
+		"web": 0, "web.a": 0, "web.sid": 0, "web.z": 0, "home": 0, "side+web.home": 0,
+	} {
+		if n := read.Count(profilestore.InteractionFilter{Touchpoint: at}, time.Hour); n != want {
+			t.Errorf("%q: %d, want %d", at, n, want)
+		}
+	}
+	e := &profilestore.Event{ID: "long", Type: profilestore.ContactEvent, Identity: "1", Time: h.now - 1, Attributes: map[string]any{"touchpoint": strings.Repeat("a+", 50) + "a"}}
+	if r, err := h.store.Ingest(t.Context(), []*profilestore.Event{e}); err != nil || r[0].Outcome != profilestore.Refused {
+		t.Errorf("51 touchpoints: %v %v", r, err)
+	}
+}

@@ -67,7 +67,8 @@ const (
 
 // InteractionFilter selects interactions. What is empty selects all; with Outcome set,
 // Type may be left AnyInteraction. Of a slate, one item must have all of Offer, Group
-// and Class that are given, and however many have them, the interaction counts once.
+// and Class that are given, and however many have them, the interaction counts once. Of
+// several touchpoints one must be Touchpoint.
 type InteractionFilter struct {
 	Type                InteractionType
 	Outcome             string
@@ -81,6 +82,7 @@ type matcher struct {
 	typ                          InteractionType
 	byItem                       bool
 	outcome, channel, touchpoint ref
+	at                           string // the touchpoint, which may also be one of several
 	item                         itemRefs
 }
 
@@ -99,13 +101,17 @@ func (h *history) matcher(f *InteractionFilter) (m matcher, ok bool) {
 		{f.Outcome, &m.outcome},
 		{f.Group, &m.item.group},
 		{f.Class, &m.item.class},
-		{f.Touchpoint, &m.touchpoint},
 	} {
 		if *x.into, ok = h.find(x.name); !ok {
 			return m, false
 		}
 	}
-	return m, true
+	m.at = f.Touchpoint
+	if m.touchpoint, ok = h.find(m.at); !ok { // but it may be one of several
+		m.touchpoint = math.MaxUint32
+		ok = slices.ContainsFunc(h.texts, func(s string) bool { return HasTouchpoint(s, f.Touchpoint) })
+	}
+	return m, ok
 }
 
 // matches reports whether interactions of a signature are selected.
@@ -115,7 +121,7 @@ func (m *matcher) matches(sig uint32) bool {
 	case m.typ != AnyInteraction && (m.typ == Contacts) != (s.outcome == 0),
 		m.outcome != 0 && m.outcome != s.outcome,
 		m.channel != 0 && m.channel != s.channel,
-		m.touchpoint != 0 && m.touchpoint != s.touchpoint:
+		m.at != "" && m.touchpoint != s.touchpoint && !HasTouchpoint(m.text(s.touchpoint), m.at):
 		return false
 	case !m.byItem:
 		return true

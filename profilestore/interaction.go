@@ -13,7 +13,8 @@ import (
 
 // The reserved event types. Their attributes, each a text and optional unless said:
 //
-//   - channel, touchpoint: how and where, such as sms and web.home.banner.
+//   - channel, touchpoint: how and where, such as sms and web.home.banner. One slate that
+//     is spread over several touchpoints of a channel has them all, joined by +.
 //   - offer, group, class: what it was about, if that was one item.
 //   - items: if it was about several, a list of objects with offer, group and class.
 //   - outcome: of an outcome event only, and needed there: a name like presented,
@@ -35,7 +36,34 @@ const (
 	// MaxNameBytes is the greatest length of the name of an offer, group, class,
 	// channel or touchpoint in an interaction.
 	MaxNameBytes = 128
+	// MaxTouchpoints is how many touchpoints one contact or outcome can have.
+	MaxTouchpoints = 50
 )
+
+// JoinTouchpoints adds a touchpoint to those of an interaction, unless it is there.
+func JoinTouchpoints(joined, touchpoint string) string {
+	switch {
+	case joined == "":
+		return touchpoint
+	case HasTouchpoint(joined, touchpoint):
+		return joined
+	}
+	return joined + "+" + touchpoint
+}
+
+// HasTouchpoint reports whether a touchpoint is among those of an interaction.
+func HasTouchpoint(joined, touchpoint string) bool {
+	if joined == touchpoint {
+		return true
+	}
+	for more := strings.Contains(joined, "+"); more; {
+		var name string
+		if name, joined, more = strings.Cut(joined, "+"); name == touchpoint {
+			return true
+		}
+	}
+	return false
+}
 
 var outcomeName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
 
@@ -50,7 +78,7 @@ func (x Item) compare(y Item) int {
 type Interaction struct {
 	Time                int64  // when it happened, microseconds since the Unix epoch
 	Outcome             string // empty for a contact
-	Channel, Touchpoint string // empty where not known
+	Channel, Touchpoint string // empty where not known; several touchpoints are joined by +
 	Items               []Item // ascending, each once
 }
 
@@ -155,9 +183,14 @@ func nameAttribute(attributes map[string]any, name string) (string, error) {
 		return "", fmt.Errorf("%s: must be a text", name)
 	case s == "":
 		return "", fmt.Errorf("%s: is empty: leave it out where there is none", name)
+	case name == "touchpoint" && strings.Contains(s, "+"):
+		if n := strings.Count(s, "+") + 1; n > MaxTouchpoints || len(s) > n*(MaxNameBytes+1) {
+			return "", fmt.Errorf("%s: joins %d names in %d bytes: at most %d names of %d bytes", name, n, len(s), MaxTouchpoints, MaxNameBytes)
+		}
 	case len(s) > MaxNameBytes:
 		return "", fmt.Errorf("%s: has %d bytes: at most %d", name, len(s), MaxNameBytes)
-	case !printableName(s):
+	}
+	if !printableName(s) {
 		return "", fmt.Errorf("%s: %.80q must be printable UTF-8 without spaces at its ends", name, s)
 	}
 	return s, nil

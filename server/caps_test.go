@@ -28,21 +28,27 @@ var capsReached = flag.Int("caps", 5, "how often every limit has to withhold in 
 
 // capsContact is a slate that a decision gave out, and what was reported of it.
 type capsContact struct {
-	customer, channel, touchpoint string
-	items                         []*rapportv1.Placement
-	at, expires                   time.Time
-	date                          time.Time // by which the history has it
-	begun                         int64     // the decision, in the order of all that is done
-	round                         int
-	expired                       bool              // the clock has been there, whatever it did then
-	reported                      bool              // anything, also late
-	settled                       int               // the round of the first report
-	inTime                        map[string]bool   // outcome by offer, before it expired; and ""
-	outcomes                      map[string]*event // by offer and outcome
+	customer, channel string
+	items             []capsItem
+	at, expires       time.Time
+	date              time.Time // by which the history has it
+	begun             int64     // the decision, in the order of all that is done
+	round             int
+	expired           bool              // the clock has been there, whatever it did then
+	reported          bool              // anything, also late
+	settled           int               // the round of the first report
+	inTime            map[string]bool   // outcome by offer, before it expired; and ""
+	outcomes          map[string]*event // by offer and outcome
+}
+
+// capsItem is an offer on a slate, at a touchpoint.
+type capsItem struct {
+	*rapportv1.Placement
+	at string
 }
 
 type event struct {
-	item    *rapportv1.Placement
+	item    capsItem
 	outcome string
 	at      time.Time
 	ended   int64
@@ -90,9 +96,9 @@ type capsModel struct {
 	active   map[string]bool           // customers of this round
 	withheld []capsWithheld
 	tokens   map[string]*capsContact
-	items    map[string]*rapportv1.Placement // by token
-	linked   map[string]string               // an identity and the customer whose it is
-	linking  map[string]string               // those of this round
+	items    map[string]capsItem // by token
+	linked   map[string]string   // an identity and the customer whose it is
+	linking  map[string]string   // those of this round
 	reached  map[string]int
 	did      map[string]int
 }
@@ -156,7 +162,7 @@ func (m *capsModel) decide(t *testing.T, customer string, one, dry bool, at ...s
 			c := byChannel[channel]
 			if c == nil {
 				c = &capsContact{
-					customer: customer, channel: channel, touchpoint: d.GetTouchpoint(), at: res.GetTime().AsTime(), expires: d.GetValidUntil().AsTime(),
+					customer: customer, channel: channel, at: res.GetTime().AsTime(), expires: d.GetValidUntil().AsTime(),
 					begun: begun, round: m.round, inTime: make(map[string]bool), outcomes: make(map[string]*event),
 				}
 				c.date = c.at
@@ -164,13 +170,13 @@ func (m *capsModel) decide(t *testing.T, customer string, one, dry bool, at ...s
 				m.contacts[customer] = append(m.contacts[customer], c)
 				m.pending = append(m.pending, c)
 			}
-			c.items = append(c.items, p)
+			c.items = append(c.items, capsItem{p, d.GetTouchpoint()})
 			for id, x := range m.capacities {
 				if x.offer == p.GetOffer() {
 					m.places[id] = append(m.places[id], c)
 				}
 			}
-			m.tokens[p.GetToken()], m.items[p.GetToken()] = c, p
+			m.tokens[p.GetToken()], m.items[p.GetToken()] = c, capsItem{p, d.GetTouchpoint()}
 			tokens = append(tokens, p.GetToken())
 		}
 	}
@@ -278,11 +284,11 @@ func (m *capsModel) check(t *testing.T) {
 			continue
 		}
 		p := &m.policies[slices.IndexFunc(m.policies, func(p capsPolicy) bool { return p.id == w.by })]
-		item := &rapportv1.Placement{Offer: w.offer, Group: m.group[w.offer], Class: m.class[w.offer]}
+		item := capsItem{&rapportv1.Placement{Offer: w.offer, Group: m.group[w.offer], Class: m.class[w.offer]}, w.touchpoint}
 		if item.Class == "" {
 			item.Class = "marketing"
 		}
-		limit := capsLimit{w.customer, p.id, p.key(item, w.touchpoint, w.channel)}
+		limit := capsLimit{w.customer, p.id, p.key(item, w.channel)}
 		if !full[limit] && !busy[w.customer] {
 			t.Errorf("round %d: customer %s was withheld by %s %s, which has room", m.round, w.customer, p.id, limit.key)
 		}
@@ -306,7 +312,7 @@ func (m *capsModel) fill(p *capsPolicy, contacts []*capsContact, now time.Time) 
 		if p.count != "" {
 			for _, e := range c.outcomes {
 				if e.outcome == p.count && p.about(e.item, c.channel) {
-					k := p.key(e.item, c.touchpoint, c.channel)
+					k := p.key(e.item, c.channel)
 					times[k] = append(times[k], e.at)
 				}
 			}
@@ -382,7 +388,7 @@ func (m *capsModel) checkOutcomes(t *testing.T, p *capsPolicy, customer string, 
 	for _, c := range contacts {
 		for _, e := range c.outcomes {
 			if e.outcome == p.count && p.about(e.item, c.channel) {
-				k := p.key(e.item, c.touchpoint, c.channel)
+				k := p.key(e.item, c.channel)
 				events[k] = append(events[k], dated{e.at, e.ended})
 			}
 		}
@@ -465,7 +471,7 @@ func newCapsModel(t *testing.T, w *capsWorld) *capsModel {
 	t.Helper()
 	m := &capsModel{
 		capsWorld: w, clock: &fakeClock{t: time.Date(2026, 1, 5, 0, 0, 0, 123_457_000, time.UTC)}, tokens: make(map[string]*capsContact),
-		items: make(map[string]*rapportv1.Placement), reached: make(map[string]int), did: make(map[string]int),
+		items: make(map[string]capsItem), reached: make(map[string]int), did: make(map[string]int),
 		contacts: make(map[string][]*capsContact), places: make(map[string][]*capsContact), active: make(map[string]bool),
 		linked: make(map[string]string), linking: make(map[string]string),
 	}
@@ -486,7 +492,7 @@ func (m *capsModel) limits() []string {
 }
 
 func (m *capsModel) run(t *testing.T) {
-	random := rand.New(rand.NewPCG(7, 11))
+	random, late := rand.New(rand.NewPCG(7, 11)), rand.New(rand.NewPCG(7, 12)) // how many are late differs from run to run
 	enough := func() bool {
 		return !slices.ContainsFunc(m.limits(), func(id string) bool { return m.reached[id] < *capsReached })
 	}
@@ -506,8 +512,8 @@ func (m *capsModel) run(t *testing.T) {
 		m.check(t)
 		m.step(t, random)
 		for _, token := range kept { // by now late, or not
-			if random.IntN(3) == 0 {
-				m.report(t, token, capsOutcomes[random.IntN(len(capsOutcomes))])
+			if late.IntN(3) == 0 {
+				m.report(t, token, capsOutcomes[late.IntN(len(capsOutcomes))])
 			}
 		}
 		m.forget()
@@ -547,7 +553,7 @@ func (m *capsModel) callers(t *testing.T, random *rand.Rand, crowd []int) (kept 
 	for range capsCallers {
 		r := rand.New(rand.NewPCG(random.Uint64(), 1))
 		wait.Go(func() {
-			for range 4 {
+			for range m.each {
 				at := m.questions[r.IntN(len(m.questions))]
 				// Who has two identities comes with either.
 				customer := fmt.Sprint([]string{"c", "msisdn:"}[r.IntN(2)], crowd[r.IntN(len(crowd))])

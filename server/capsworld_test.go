@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	rapportv1 "rapport/server/api/rapport/v1"
 )
 
 // capsWorld is a catalogue of limits, and what a model has to know of it.
@@ -18,13 +16,14 @@ type capsWorld struct {
 	class      map[string]string // of an offer, marketing if it is not here
 	group      map[string]string // of an offer
 	questions  [][]string        // touchpoints that are asked together
+	each       int               // decisions of each caller in a round
 }
 
 // capsTogether is a world in which each offer is bound by several limits, as it is where
 // people have thought of some.
 func capsTogether() *capsWorld {
-	w := &capsWorld{
-		yaml: capsTogetherYAML,
+	return &capsWorld{
+		yaml: capsTogetherYAML, each: 4,
 		policies: []capsPolicy{
 			{id: "rest", per: "offer", count: "rejected", max: 1, within: 3 * day, suppress: 5 * day},
 			{id: "clicks", per: "group", count: "clicked", max: 2, within: day},
@@ -46,9 +45,8 @@ func capsTogether() *capsWorld {
 		channel:   map[string]string{"web.home": "web", "web.side": "web", "web.shop": "web", "sms.push": "sms"},
 		class:     map[string]string{"c1": "care"},
 		group:     map[string]string{"a1": "a", "a2": "a", "b1": "b", "c1": "c", "d1": "d"},
-		questions: [][]string{{"web.home"}, {"web.side"}, {"sms.push"}, {"web.home", "sms.push"}},
+		questions: [][]string{{"web.home"}, {"web.side"}, {"sms.push"}, {"web.home", "sms.push"}, {"web.home", "web.side"}},
 	}
-	return w
 }
 
 const capsTogetherYAML = `
@@ -99,9 +97,9 @@ capacities:
 // outcome.
 func capsApart() *capsWorld {
 	w := &capsWorld{
-		capacities: make(map[string]capsCapacity), channel: map[string]string{"app.one": "app", "app.two": "app", "mail.out": "mail", "app.shop": "app"},
+		each: 2, capacities: make(map[string]capsCapacity), channel: map[string]string{"app.one": "app", "app.two": "app", "mail.out": "mail", "app.shop": "app"},
 		class: make(map[string]string), group: make(map[string]string),
-		questions: [][]string{{"app.one"}, {"app.two"}, {"mail.out"}, {"app.one", "mail.out"}},
+		questions: [][]string{{"app.one"}, {"app.two"}, {"mail.out"}, {"app.one", "mail.out"}, {"app.two", "app.one"}},
 	}
 	var offers, policies, capacities, groups []string
 	for _, count := range []string{"contact", "clicked"} {
@@ -201,33 +199,41 @@ type capsCapacity struct {
 	begin          func(time.Time) time.Time
 }
 
-// keys returns what a policy counts a contact under, and which of it it binds.
+// keys returns what a policy counts a contact under, and which of it it binds. A contact
+// at several touchpoints is one at each of them.
 func (p *capsPolicy) keys(c *capsContact) (keys []string, bound map[string]bool) {
 	bound = make(map[string]bool)
 	for _, x := range c.items {
 		if !p.about(x, c.channel) {
 			continue
 		}
-		k := p.key(x, c.touchpoint, c.channel)
-		if !slices.Contains(keys, k) {
-			keys = append(keys, k)
+		under := []string{p.key(x, c.channel)}
+		bound[under[0]] = bound[under[0]] || p.binds(x)
+		if p.per == "touchpoint" {
+			for _, y := range c.items {
+				under = append(under, y.at)
+			}
 		}
-		bound[k] = bound[k] || p.binds(x)
+		for _, k := range under {
+			if !slices.Contains(keys, k) {
+				keys = append(keys, k)
+			}
+		}
 	}
 	return keys, bound
 }
 
 // about reports whether a policy counts an offer in a channel.
-func (p *capsPolicy) about(x *rapportv1.Placement, channel string) bool {
+func (p *capsPolicy) about(x capsItem, channel string) bool {
 	return (p.channels == nil || slices.Contains(p.channels, channel)) && (p.groups == nil || slices.Contains(p.groups, x.GetGroup())) &&
 		(!p.care || x.GetClass() != "service")
 }
 
-func (p *capsPolicy) binds(x *rapportv1.Placement) bool {
+func (p *capsPolicy) binds(x capsItem) bool {
 	return x.GetClass() == "marketing" || p.care && x.GetClass() == "care"
 }
 
-func (p *capsPolicy) key(x *rapportv1.Placement, touchpoint, channel string) string {
+func (p *capsPolicy) key(x capsItem, channel string) string {
 	switch p.per {
 	case "offer":
 		return x.GetOffer()
@@ -236,7 +242,7 @@ func (p *capsPolicy) key(x *rapportv1.Placement, touchpoint, channel string) str
 	case "class":
 		return x.GetClass()
 	case "touchpoint":
-		return touchpoint
+		return x.at
 	case "channel":
 		return channel
 	}

@@ -186,7 +186,7 @@ func (s decisions) run(ctx context.Context, q *question, d *decision) error {
 // contact is a slate that goes out: all that the answer offers in one channel.
 type contact struct {
 	channel    int    // in Compiled.Channels
-	touchpoint string // the first that has a part of it
+	touchpoint string // all that have a part of it, joined as in the history
 	items      []profilestore.Item
 }
 
@@ -200,9 +200,10 @@ func (d *decision) gather() {
 		for _, p := range d.answers[i].Slate {
 			x := d.contact(p.Channel)
 			if x == nil {
-				d.contacts = append(d.contacts, contact{channel: p.Channel, touchpoint: t.ID})
+				d.contacts = append(d.contacts, contact{channel: p.Channel})
 				x = &d.contacts[len(d.contacts)-1]
 			}
+			x.touchpoint = profilestore.JoinTouchpoints(x.touchpoint, t.ID)
 			o := &c.Offers[p.Offer]
 			x.items = append(x.items, profilestore.Item{Offer: o.ID, Group: o.Group, Class: o.Class.String()})
 		}
@@ -255,7 +256,7 @@ func (s decisions) addTokens(d *decision, i int, res *rapportv1.TouchpointDecisi
 		until := d.request.Now + ch.Hold.Microseconds()
 		res.Slate[k].Token = s.tokens.seal(&token{
 			decision: d.id, time: d.request.Now, expires: until, customer: customer, channel: ch.ID, touchpoint: x.touchpoint,
-			items: x.items, item: slices.IndexFunc(x.items, func(y profilestore.Item) bool { return y.Offer == offer }),
+			at: d.live.compiled.Touchpoints[d.at[i].Touchpoint].ID, items: x.items, item: slices.IndexFunc(x.items, func(y profilestore.Item) bool { return y.Offer == offer }),
 		})
 		res.ValidUntil = timestamppb.New(time.UnixMicro(until))
 	}

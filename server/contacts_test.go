@@ -456,3 +456,63 @@ func TestWhoLeavesHoldsNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestContactAtSeveralTouchpoints: a slate that is spread over two touchpoints of a channel
+// is one contact of the channel, and one of each of them, before its report and after.
+func TestContactAtSeveralTouchpoints(t *testing.T) {
+	h := newHouse(t)
+	if _, err := h.publish(`
+channels:
+  - {id: web, direction: inbound}
+touchpoints:
+  - {id: web.home, channel: web}
+  - {id: web.side, channel: web}
+offers:
+  - {id: a, group: g, class: marketing, propensity: {start: 0.9}, treatments: [{channel: web, content: a}]}
+  - {id: b, group: g, class: marketing, propensity: {start: 0.5}, treatments: [{channel: web, content: b}]}
+  - {id: c, group: g, class: marketing, propensity: {start: 0.1}, treatments: [{channel: web, content: c}]}
+scenarios:
+  - {id: inbound, touchpoints: [web.home, web.side], offers: [a, b, c]}
+contact_policies:
+  - {id: places, per: touchpoint, count: contact, max: 1, within: 1d}
+  - {id: channel, per: channel, count: contact, max: 2, within: 1d}
+  - {id: clicks, per: touchpoint, count: clicked, max: 1, within: 2d}
+`); err != nil {
+		t.Fatal(err)
+	}
+	res, err := h.decisions().DecideMany(context.Background(), connect.NewRequest(&rapportv1.DecideManyRequest{
+		Customer: "1", At: []*rapportv1.DecideAt{{Touchpoint: "web.home"}, {Touchpoint: "web.side"}},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tokens []string
+	for _, d := range res.Msg.GetDecisions() {
+		for _, p := range d.GetSlate() {
+			tokens = append(tokens, p.GetToken())
+		}
+	}
+	if len(tokens) != 2 {
+		t.Fatalf("answer %v", res.Msg)
+	}
+	check := func(when, home, side string) {
+		t.Helper()
+		for at, want := range map[string]string{"web.home": home, "web.side": side} {
+			if d := detail(h.decide(t, "1", at), "c"); d.GetBy() != want {
+				t.Errorf("%s, %s: withheld by %q, want %q", when, at, d.GetBy(), want)
+			}
+		}
+	}
+	check("pending", "places", "places")
+	h.report(t, tokens[1], "clicked")
+	check("reported", "places", "places")
+	x := h.timeline(t, &rapportv1.GetTimelineRequest{Customer: "1"})
+	var at []string
+	for _, i := range x.GetInteractions() {
+		at = append(at, i.GetOutcome()+" "+i.GetTouchpoint())
+	}
+	slices.Sort(at)
+	if want := []string{" web.home+web.side", "clicked web.side"}; !slices.Equal(at, want) {
+		t.Errorf("the history has %q, want %q", at, want)
+	}
+}

@@ -177,7 +177,7 @@ func (t *token) dated(outcome string, at int64) int64 {
 func (t *token) in(h profilestore.History, outcome string, is func(at int64) bool) bool {
 	f := profilestore.InteractionFilter{Type: profilestore.Contacts, Channel: t.channel, Touchpoint: t.touchpoint, Offer: t.items[t.item].Offer}
 	if outcome != "" {
-		f.Type, f.Outcome = profilestore.Outcomes, outcome
+		f.Type, f.Outcome, f.Touchpoint = profilestore.Outcomes, outcome, t.at
 	}
 	for x := range h.Recent(f) {
 		if x.Time < t.time {
@@ -208,7 +208,7 @@ func (t *token) outcomeEvent(name string, at int64) *profilestore.Event {
 	return &profilestore.Event{
 		ID: t.decision.String() + "/" + t.channel + "/" + x.Offer + "/" + name, Type: profilestore.OutcomeEvent, Identity: t.customer, Time: at,
 		Attributes: map[string]any{
-			"channel": t.channel, "touchpoint": t.touchpoint, "offer": x.Offer, "group": x.Group, "class": x.Class,
+			"channel": t.channel, "touchpoint": t.at, "offer": x.Offer, "group": x.Group, "class": x.Class,
 			"outcome": name, "decision": t.decision.String(),
 		},
 	}

@@ -23,10 +23,11 @@ import (
 // of this data folder. It is not encrypted: it holds what the answer says.
 type token struct {
 	decision            ulid.ULID
-	time                int64  // of the decision, microseconds since the Unix epoch
-	expires             int64  // when its places are given back, likewise
-	customer            string // the identity by which the customer was known
-	channel, touchpoint string
+	time                int64               // of the decision, microseconds since the Unix epoch
+	expires             int64               // when its places are given back, likewise
+	customer            string              // the identity by which the customer was known
+	channel, touchpoint string              // of the contact
+	at                  string              // the touchpoint of the placement
 	items               []profilestore.Item // of all placements in the channel
 	item                int                 // which of them it is
 }
@@ -35,7 +36,7 @@ type token struct {
 const outcomeTTL = 90 * 24 * time.Hour
 
 const (
-	tokenFormat = 1
+	tokenFormat = 2
 	tokenSeal   = 16 // bytes
 )
 
@@ -84,6 +85,7 @@ func (k *tokens) seal(t *token) string {
 	text(t.customer)
 	text(t.channel)
 	text(t.touchpoint)
+	text(t.at)
 	b = binary.AppendUvarint(b, uint64(t.item))
 	b = binary.AppendUvarint(b, uint64(len(t.items)))
 	for _, x := range t.items {
@@ -115,7 +117,7 @@ func (k *tokens) open(text string, now int64) (*token, error) {
 	r := tokenReader{b[1:]}
 	copy(t.decision[:], r.bytes(len(t.decision)))
 	t.time, t.expires = r.varint(), r.varint()
-	t.customer, t.channel, t.touchpoint = r.text(), r.text(), r.text()
+	t.customer, t.channel, t.touchpoint, t.at = r.text(), r.text(), r.text(), r.text()
 	t.item = int(r.uvarint())
 	t.items = make([]profilestore.Item, r.uvarint())
 	for i := range t.items {

@@ -264,7 +264,7 @@ func (c *Contact) matches(filters []profilestore.InteractionFilter) bool {
 	is := func(want, have string) bool { return want == "" || want == have }
 	for i := range filters {
 		f := &filters[i]
-		if !is(f.Channel, c.Channel) || !is(f.Touchpoint, c.Touchpoint) {
+		if !is(f.Channel, c.Channel) || f.Touchpoint != "" && !profilestore.HasTouchpoint(c.Touchpoint, f.Touchpoint) {
 			continue
 		}
 		if f.Offer == "" && f.Group == "" && f.Class == "" {

@@ -276,9 +276,10 @@ func (m *many) made(side *side, c *catalog.Candidate) {
 	}
 	contact := m.contacts[c.Channel]
 	if contact == nil {
-		contact = &Contact{Time: m.r.Now, Channel: m.d.catalog.Channels[c.Channel].ID, Touchpoint: side.t.ID}
+		contact = &Contact{Time: m.r.Now, Channel: m.d.catalog.Channels[c.Channel].ID}
 		m.contacts[c.Channel] = contact
 	}
+	contact.Touchpoint = profilestore.JoinTouchpoints(contact.Touchpoint, side.t.ID)
 	m.channel = c.Channel
 	m.chosen = append(m.chosen, c.Offer)
 	o := &m.d.catalog.Offers[c.Offer]

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"rapport/profilestore"
@@ -290,9 +291,11 @@ func (n *naive) limit(p *modelPolicy, side *naiveSide, o *modelOffer, pending []
 	if !bound {
 		return 0
 	}
-	counts := func(channel2, touchpoint string, items []profilestore.Item) bool {
-		if !in(p.channels, channel2) || p.per == "channel" && channel2 != channel ||
-			!in(p.touchpoints, touchpoint) || p.per == "touchpoint" && touchpoint != side.tp.id {
+	counts := func(channel2, joined string, items []profilestore.Item) bool {
+		is := func(touchpoint string) bool {
+			return in(p.touchpoints, touchpoint) && (p.per != "touchpoint" || touchpoint == side.tp.id)
+		}
+		if !in(p.channels, channel2) || p.per == "channel" && channel2 != channel || !slices.ContainsFunc(strings.Split(joined, "+"), is) {
 			return false
 		}
 		if p.groups == nil && p.offers == nil && p.classes == nil && p.per != "offer" && p.per != "group" && p.per != "class" {
@@ -540,6 +543,8 @@ func (n *naive) made(side *naiveSide, offer int) {
 	if contact == nil {
 		contact = &decide.Contact{Time: n.r.Now, Channel: n.m.channels[side.tp.channel].id, Touchpoint: side.tp.id}
 		n.contacts[side.tp.channel] = contact
+	} else if !slices.Contains(strings.Split(contact.Touchpoint, "+"), side.tp.id) {
+		contact.Touchpoint += "+" + side.tp.id
 	}
 	o := &n.m.offers[offer]
 	contact.Items = append(contact.Items, profilestore.Item{Offer: o.id, Group: o.group, Class: o.class.String()})

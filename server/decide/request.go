@@ -76,8 +76,8 @@ type At struct {
 
 // Contact is one slate in one channel.
 type Contact struct {
-	Time                int64 // microseconds since the Unix epoch
-	Channel, Touchpoint string
+	Time                int64  // microseconds since the Unix epoch
+	Channel, Touchpoint string // several touchpoints are joined as by profilestore.JoinTouchpoints
 	Items               []profilestore.Item
 }
 

@@ -29,8 +29,8 @@ type ID [16]byte
 
 // Contact is one slate in one channel. It says what decide.Contact says.
 type Contact struct {
-	Time                int64 // microseconds since the Unix epoch
-	Channel, Touchpoint string
+	Time                int64  // microseconds since the Unix epoch
+	Channel, Touchpoint string // several touchpoints are joined to one name
 	Items               []profilestore.Item
 }
 
@@ -61,7 +61,7 @@ type Reservation struct {
 const (
 	maxItems  = 1000
 	maxPlaces = 1000
-	maxText   = 1 << 10 // bytes of a name
+	maxText   = 1 << 13 // bytes of a name; touchpoints may be joined to one
 )
 
 // Errors.

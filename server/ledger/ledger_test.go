@@ -539,7 +539,7 @@ func TestForeignFiles(t *testing.T) {
 // What is too large, or makes no sense, is refused, and its places are given back.
 func TestRefusedReservations(t *testing.T) {
 	l := open(t, t.TempDir(), ledger.Options{})
-	long := strings.Repeat("x", 2000)
+	long := strings.Repeat("x", 10_000)
 	place := ledger.Place{Capacity: "visits"}
 	for name, change := range map[string]func(*ledger.Reservation){
 		"expires":  func(r *ledger.Reservation) { r.Expires = 100 },

@@ -761,7 +761,7 @@ type OutcomeReport struct {
 	// What came of it: `presented`, `clicked`, `accepted`, `rejected`, or one of
 	// your own.
 	Outcome string `protobuf:"bytes,2,opt,name=outcome,proto3" json:"outcome,omitempty"`
-	// When; the time at which the server gets the report if not given.
+	// When; in the second before the server gets the report if not given.
 	Time          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2316,7 +2316,7 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"\x15RecordOutcomesRequest\x12@\n" +
 	"\areports\x18\x01 \x03(\v2\x19.rapport.v1.OutcomeReportB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\areports\"\x9b\x01\n" +
 	"\rOutcomeReport\x12!\n" +
-	"\x05token\x18\x01 \x01(\tB\v\xbaH\br\x06\x10\x01\x18\x80\x80\x02R\x05token\x127\n" +
+	"\x05token\x18\x01 \x01(\tB\v\xbaH\br\x06\x10\x01\x18\x80\x80\x03R\x05token\x127\n" +
 	"\aoutcome\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\aoutcome\x12.\n" +
 	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\x8a\x01\n" +
 	"\x16RecordOutcomesResponse\x12\x1a\n" +

@@ -82,8 +82,9 @@ type DecisionServiceClient interface {
 	// RecordOutcomes takes what came of offers, by the tokens of their placements.
 	// The first report of a slate, whichever outcome it is, counts as a contact; so
 	// contact policies see both at once. Reports may come in any order, late and
-	// more than once: each counts once (one that is sent again after 48 hours, if it
-	// has its `time`). When it returns, what it counts is on disk.
+	// more than once: each counts once (one that is sent again after 48 hours, as long
+	// as it is among the customer's latest 256 interactions). When it returns, what it
+	// counts is on disk.
 	//
 	// Errors: as for ProfileService.IngestEvents.
 	RecordOutcomes(context.Context, *connect.Request[v1.RecordOutcomesRequest]) (*connect.Response[v1.RecordOutcomesResponse], error)
@@ -223,8 +224,9 @@ type DecisionServiceHandler interface {
 	// RecordOutcomes takes what came of offers, by the tokens of their placements.
 	// The first report of a slate, whichever outcome it is, counts as a contact; so
 	// contact policies see both at once. Reports may come in any order, late and
-	// more than once: each counts once (one that is sent again after 48 hours, if it
-	// has its `time`). When it returns, what it counts is on disk.
+	// more than once: each counts once (one that is sent again after 48 hours, as long
+	// as it is among the customer's latest 256 interactions). When it returns, what it
+	// counts is on disk.
 	//
 	// Errors: as for ProfileService.IngestEvents.
 	RecordOutcomes(context.Context, *connect.Request[v1.RecordOutcomesRequest]) (*connect.Response[v1.RecordOutcomesResponse], error)
