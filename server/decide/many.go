@@ -20,7 +20,8 @@ import (
 // its slates, the others stay empty. Without, what is said in each channel is a contact
 // of its own, and contact policies count those that the same answer makes.
 //
-// If the scenario of any of the touchpoints orders by class, all do.
+// If the scenario of any of the touchpoints orders by class, all do. A channel gets no
+// more than profilestore.MaxItems offers, or what was said in it could not be recorded.
 //
 // r.At is not looked at. answers has one answer for each of ats.
 func (d *Decider) DecideMany(ctx context.Context, r *Request, ats []At, one bool, answers []Answer) {
@@ -225,7 +226,8 @@ func (m *many) put(x contender) bool {
 		m.withhold(x, ReasonOtherChannel, m.d.catalog.Channels[m.channel].ID)
 		return false
 	}
-	if len(side.a.Slate) >= q.Slots {
+	contact := m.contacts[c.Channel]
+	if len(side.a.Slate) >= q.Slots || contact != nil && len(contact.Items) >= profilestore.MaxItems {
 		return false // it is ranked below
 	}
 	if other := excluded(m.d.catalog, c.Offer, m.chosen); other >= 0 {

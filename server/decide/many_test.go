@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -194,4 +195,23 @@ contact_policies:
 	pending := []decide.Contact{{Time: modelStart - hourMicros, Channel: "web", Touchpoint: "web.home", Items: []profilestore.Item{{Offer: "x", Group: "x", Class: "care"}}}}
 	got = decideAt(t, d, decide.Request{Now: modelStart, Pending: pending}, false, "web.home")
 	wants(t, got[0], nil, nil)
+}
+
+// TestManyItems: a channel gets no more offers than the history takes of one contact.
+func TestManyItems(t *testing.T) {
+	var offers strings.Builder
+	for i := range 150 {
+		fmt.Fprintf(&offers, "  - {id: o%d, group: g, class: marketing, value: %d, propensity: {start: 1}, treatments: [{channel: web, content: x}]}\n", i, i)
+	}
+	d := decider(t, `
+channels: [{id: web, direction: inbound}]
+touchpoints: [{id: web.one, channel: web, slots: 60}, {id: web.two, channel: web, slots: 60}]
+offers:
+`+offers.String()+`
+scenarios: [{id: s, touchpoints: [web.one, web.two]}]
+`)
+	got := decideAt(t, d, decide.Request{Now: modelStart}, false, "web.one", "web.two")
+	if n := len(got[0].slate) + len(got[1].slate); n != profilestore.MaxItems {
+		t.Errorf("%d offers, want %d", n, profilestore.MaxItems)
+	}
 }
