@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 }
 
 // epoch is when the tests begin.
-const epoch = 1_770_000_000_000 // ms
+const epoch = 1_770_000_300_000 // ms
 
 // clock is a clock that is set by hand.
 type clock struct{ ms atomic.Int64 }
