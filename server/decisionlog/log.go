@@ -91,17 +91,18 @@ var ErrClosed = errors.New("decision log: closed")
 //
 // # Files
 //
-// Segments DATA/decisions/NUMBER-TIME.log of at most 64 MiB or an hour. TIME is of the
-// least id in it: a frame with an earlier one begins a new segment. A segment is never
-// written again once another has begun, and goes as a whole. See segmentformat.go for
-// the bytes.
+// Segments DATA/decisions/NUMBER-TIME.log of at most 64 MiB or an hour. No id in it is
+// earlier than TIME: a frame with one begins a new segment. A segment is never written
+// again once another has begun, and goes as a whole. As long as a log is open there is
+// one to which the end is still missing, so that a process that was killed is seen by it
+// even if nothing had been written. See segmentformat.go for the bytes.
 //
 // Only headers are held in memory, of a bounded number of segments; Open reads one a
 // segment. A search reads the headers of the segments that can have what it looks for,
 // and unpacks the blocks that can.
 type Log struct {
-	o      Options
-	unpack *zstd.Decoder
+	o     Options
+	unzip *zstd.Decoder
 
 	mu      sync.Mutex
 	queue   []item
@@ -164,7 +165,7 @@ func Open(o Options) (*Log, error) {
 	if o.Dir == "" {
 		return nil, errors.New("decision log: no folder given")
 	}
-	unpack, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(maxRaw))
+	unzip, err := newUnzip()
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +174,7 @@ func Open(o Options) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{
-		o: o.withDefaults(), unpack: unpack, lost: noLoss, known: make(map[damageKey]span),
+		o: o.withDefaults(), unzip: unzip, lost: noLoss, known: make(map[damageKey]span),
 		wake: make(chan struct{}, 1), stop: make(chan struct{}),
 		frames: make(chan *frame, maxFrames), spares: make(chan []byte, 4),
 	}
@@ -278,7 +279,7 @@ func (l *Log) await(ctx context.Context, sync bool) error {
 }
 
 // Close writes what waits, makes it durable, and ends the log: what is added from then
-// on is dropped. It waits for the disk.
+// on is dropped; what is there can still be read. It waits for the disk.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	if l.closed {
@@ -291,7 +292,6 @@ func (l *Log) Close() error {
 	l.mu.Unlock()
 	close(l.stop)
 	l.work.Wait()
-	l.unpack.Close()
 	<-w.done
 	return w.err
 }

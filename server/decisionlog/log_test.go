@@ -3,7 +3,6 @@ package decisionlog_test
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -232,17 +231,4 @@ func TestFindsWhatWasAdded(t *testing.T) {
 		segments += s.Segments
 	}
 	t.Logf("%d records, %d segments, opened again %d times, %d steps of the clock, %d equal ids", records, segments, reopened, steps, equal)
-}
-
-// why returns why a decision is not found.
-func why(t testing.TB, l *decisionlog.Log, id ulid.ULID) decisionlog.Absence {
-	t.Helper()
-	var r decisionlog.Record
-	err := l.Find(context.Background(), id, &r)
-	var missing *decisionlog.NotFoundError
-	if !errors.As(err, &missing) {
-		t.Fatalf("%s: %v", id, err)
-	}
-	t.Log(err)
-	return missing.Why
 }

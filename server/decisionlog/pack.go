@@ -158,6 +158,11 @@ func (p *packer) end(w *waiter, sync bool) {
 		select {
 		case l.frames <- f:
 			return
+		default:
+		}
+		select {
+		case l.frames <- f:
+			return
 		case <-time.After(time.Second): // a disk that is stuck should be heard of
 			l.tell()
 		}

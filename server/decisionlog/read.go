@@ -182,11 +182,14 @@ func (l *Log) absent(id ulid.ULID) error {
 		if i+1 < len(l.store.segments) {
 			next = l.store.segments[i+1].first
 		}
+		if s.seq <= l.store.old {
+			next = min(next, l.store.opened)
+		}
 		switch {
 		case s.unknown:
 			lost = lost || s.first <= ms && ms <= next
-		case !s.sealed && s != l.store.live:
-			lost = lost || s.last()-lossSlack <= ms && (next == math.MaxInt64 || ms <= next+lossSlack)
+		case !s.sealed && s.seq <= l.store.old: // of this process each loss is known
+			lost = lost || s.last()-lossSlack <= ms && ms <= next
 		}
 		if s.lost.has(ms) {
 			lost = lost || s.contents == nil || slices.ContainsFunc(s.contents.losses, func(x loss) bool { return x.has(ms) })
@@ -507,6 +510,11 @@ func (rd *reader) read(s *segment, f *frameAt) (b *Block, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
+	return rd.unpack(file, f)
+}
+
+// unpack reads the block of a frame.
+func (rd *reader) unpack(file source, f *frameAt) (*Block, error) {
 	rd.packed = slices.Grow(rd.packed[:0], int(f.packed))[:f.packed]
 	if _, err := file.ReadAt(rd.packed, f.offset+headerBytes+int64(f.hashes())); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
@@ -514,11 +522,11 @@ func (rd *reader) read(s *segment, f *frameAt) (b *Block, err error) {
 	if crc32.Checksum(rd.packed, castagnoli) != f.sum {
 		return nil, fmt.Errorf("%w: the checksum is another", ErrDamaged)
 	}
-	raw, err := rd.l.unpack.DecodeAll(rd.packed, make([]byte, 0, f.raw))
+	raw, err := rd.l.unzip.DecodeAll(rd.packed, make([]byte, 0, f.raw))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	b, err = ReadBlock(raw)
+	b, err := ReadBlock(raw)
 	if err == nil && b.Len() != int(f.records) {
 		err = fmt.Errorf("%w: %d records in place of %d", ErrDamaged, b.Len(), f.records)
 	}

@@ -4,7 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math"
 	"os"
+	"path/filepath"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // frameAt is where a frame of a segment is, and what its header says.
@@ -56,15 +60,16 @@ type scanner struct {
 	path string
 	seq  uint32
 	size int64
+	from int64 // no id is earlier
 	buf  []byte
 }
 
 // scan reads the headers of a segment up to size. keep, if not nil, is asked for each
 // frame with its hashes whether it is to be in frames. An error is one of the source.
 func scan(src source, path string, seq uint32, size int64, keep func(h *header, hashes []byte) bool) (*contents, error) {
-	s := &scanner{src: src, path: path, seq: seq, size: size, buf: make([]byte, scanWindow)}
+	_, first, _ := parseSegment(filepath.Base(path))
+	s := &scanner{src: src, path: path, seq: seq, size: size, from: first, buf: make([]byte, scanWindow)}
 	c := new(contents)
-	before := noSpan // of the last frame
 	for at := int64(0); at < size; {
 		var f frameAt
 		hashes, whole, err := s.header(&f.header, at)
@@ -79,7 +84,7 @@ func scan(src source, path string, seq uint32, size int64, keep func(h *header, 
 			if next < 0 { // nothing that is whole comes after it
 				break
 			}
-			c.damage = append(c.damage, s.damageAt(at, next, before))
+			c.damage = append(c.damage, damaged{Damage{path, at, next - at, "not what was written"}, span{s.from, math.MaxInt64}})
 			at = next
 			continue
 		}
@@ -97,7 +102,7 @@ func scan(src source, path string, seq uint32, size int64, keep func(h *header, 
 			c.losses = append(c.losses, f.lost)
 		}
 		if f.records > 0 {
-			before = f.ids
+			s.from = f.ids.from
 			c.endDamage(f.ids)
 			if keep == nil || keep(&f.header, hashes) {
 				c.frames = append(c.frames, f)
@@ -108,17 +113,9 @@ func scan(src source, path string, seq uint32, size int64, keep func(h *header, 
 	return c, nil
 }
 
-func (s *scanner) damageAt(from, to int64, before span) damaged {
-	x := damaged{Damage{s.path, from, to - from, "not what was written"}, span{before.from, noSpan.from}}
-	if before.empty() {
-		x.from = noSpan.to
-	}
-	return x
-}
-
 // endDamage notes that what was damaged was written before these ids.
 func (c *contents) endDamage(ids span) {
-	for i := len(c.damage) - 1; i >= 0 && c.damage[i].to == noSpan.from; i-- {
+	for i := len(c.damage) - 1; i >= 0 && c.damage[i].to == math.MaxInt64; i-- {
 		c.damage[i].to = ids.to
 	}
 }
@@ -195,6 +192,12 @@ func readEnd(f source, seq uint32, size int64) (h header, ok bool) {
 		return h, false
 	}
 	return h, h.get(b[:], seq) && h.kind == frameEnd && h.good(b[:])
+}
+
+// newUnzip returns what unpacks blocks. It is safe for concurrent use, and has nothing
+// that must be closed as long as it reads no streams.
+func newUnzip() (*zstd.Decoder, error) {
+	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(maxRaw))
 }
 
 // scanFile reads the headers of a file.

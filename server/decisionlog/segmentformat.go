@@ -50,11 +50,11 @@ type span struct{ from, to int64 }
 
 var noSpan = span{math.MaxInt64, math.MinInt64}
 
-func (s span) empty() bool           { return s.from > s.to }
-func (s span) has(ms int64) bool     { return s.from <= ms && ms <= s.to }
-func (s span) meets(x span) bool     { return s.from <= x.to && x.from <= s.to }
-func (s span) with(x span) span      { return span{min(s.from, x.from), max(s.to, x.to)} }
-func (s span) plus(ms int64) span    { return s.with(span{ms, ms}) }
+func (s span) empty() bool        { return s.from > s.to }
+func (s span) has(ms int64) bool  { return s.from <= ms && ms <= s.to }
+func (s span) meets(x span) bool  { return s.from <= x.to && x.from <= s.to }
+func (s span) with(x span) span   { return span{min(s.from, x.from), max(s.to, x.to)} }
+func (s span) plus(ms int64) span { return s.with(span{ms, ms}) }
 
 // loss are decisions of a span that are not in the log. Their number is 0 where it is
 // not known that there were any.

@@ -22,7 +22,9 @@ type store struct {
 	live     *segment   // that is written to; nil: none
 	tick     uint64     // for segment.used
 	held     int        // frames of segments that are not live
-	tried    time.Time  // when writing failed last; zero: it did not
+	tried    time.Time  // when writing failed last
+	opened   int64      // when the folder was read
+	old      uint32     // seq of the last segment that was there then
 }
 
 // segment is a file of frames. The mutex of the log guards all but file, path, seq and
@@ -67,15 +69,15 @@ func parseSegment(name string) (seq uint32, first int64, ok bool) {
 	return uint32(n), t.UnixMilli(), err == nil && err2 == nil
 }
 
-// prepare reads the folder. What goes wrong is noted; the writer tries again.
+// prepare reads the folder and begins a segment. What goes wrong is noted; the writer
+// tries again.
 func (l *Log) prepare() {
-	err := l.list()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err != nil {
+	now := l.o.Now()
+	if _, err := l.begin(now.UnixMilli(), now); err != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
 		l.counts.Err = err
 		l.failed(err)
-		l.store.tried = l.o.Now()
 	}
 }
 
@@ -103,9 +105,9 @@ func (l *Log) list() error {
 	slices.SortFunc(segments, func(a, b *segment) int { return int(a.seq) - int(b.seq) })
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.store.segments, l.store.listed = segments, true
+	l.store.segments, l.store.listed, l.store.opened = segments, true, l.o.Now().UnixMilli()
 	if n := len(segments); n > 0 {
-		l.store.seq = segments[n-1].seq
+		l.store.seq, l.store.old = segments[n-1].seq, segments[n-1].seq
 	}
 	return nil
 }
@@ -187,18 +189,14 @@ func (l *Log) writeSafely(f *frame) (err error) {
 	if s := l.store.live; s != nil && l.full(s, f, now) {
 		l.seal(s)
 	}
-	if f.b != nil {
+	if f.b != nil || l.store.live == nil {
 		if err := l.append(f, now); err != nil {
 			return err
 		}
 	}
-	s := l.store.live
-	if s == nil { // nothing has been written, or all of it is synced already or being synced
-		s = l.sync.last
-	}
 	switch {
 	case f.sync:
-		l.sync.do(job{s: s, waiters: f.waiters})
+		l.sync.do(job{s: l.store.live, waiters: f.waiters}) // after those that were before it
 	default:
 		for _, w := range f.waiters {
 			w.end(nil)
@@ -210,24 +208,25 @@ func (l *Log) writeSafely(f *frame) (err error) {
 // full reports whether a segment is to be ended before a frame.
 func (l *Log) full(s *segment, f *frame, now time.Time) bool {
 	age := now.Sub(s.begun)
-	return s.size >= l.o.SegmentBytes || age >= l.o.SegmentAge || age < -time.Minute || f.records > 0 && f.ids.from < s.first
+	return s.size >= l.o.SegmentBytes || s.records > 0 && (age >= l.o.SegmentAge || age < -time.Minute) || f.records > 0 && f.ids.from < s.first
 }
 
-// append writes a frame.
+// append writes a frame, if it has bytes; and begins a segment where there is none.
 func (l *Log) append(f *frame, now time.Time) error {
 	s := l.store.live
 	if s == nil {
+		first := now.UnixMilli()
+		if f.records > 0 {
+			first = f.ids.from
+		}
 		var err error
-		if s, err = l.begin(f, now); err != nil {
+		if s, err = l.begin(first, now); err != nil || f.b == nil {
 			return err
 		}
 	}
 	f.seq = s.seq
 	f.put(f.b)
-	if n, err := s.file.Write(f.b); err != nil || n < len(f.b) {
-		if err == nil {
-			err = fmt.Errorf("%s: %d of %d bytes written: %w", s.path, n, len(f.b), io.ErrShortWrite)
-		}
+	if err := s.write(f.b); err != nil {
 		l.mu.Lock()
 		l.counts.WriteErrors++
 		l.store.tried = now
@@ -251,13 +250,20 @@ func (l *Log) append(f *frame, now time.Time) error {
 	l.counts.Written += uint64(f.records)
 	l.counts.WrittenBytes += int64(len(f.b))
 	l.counts.RawBytes += int64(f.raw)
-	l.counts.Err = nil
-	l.store.tried = time.Time{}
 	return nil
 }
 
-// begin begins a segment, if the last attempt to write is long enough ago.
-func (l *Log) begin(f *frame, now time.Time) (*segment, error) {
+// write appends to a file.
+func (s *segment) write(b []byte) error {
+	n, err := s.file.Write(b)
+	if err == nil && n < len(b) {
+		err = fmt.Errorf("%s: %d of %d bytes written: %w", s.path, n, len(b), io.ErrShortWrite)
+	}
+	return err
+}
+
+// begin begins a segment with an empty frame, if the last failure is long enough ago.
+func (l *Log) begin(first int64, now time.Time) (*segment, error) {
 	l.mu.Lock()
 	tried, err, listed := l.store.tried, l.counts.Err, l.store.listed
 	l.mu.Unlock()
@@ -276,33 +282,44 @@ func (l *Log) begin(f *frame, now time.Time) (*segment, error) {
 			return failed(err)
 		}
 	}
-	s := &segment{seq: l.store.seq + 1, first: f.ids.from, begun: now, ids: noSpan, lost: noLoss, unsynced: noSpan, contents: new(contents)}
-	if f.records == 0 {
-		s.first = f.lost.from
+	s := &segment{
+		seq: l.store.seq + 1, first: first, begun: now, ids: noSpan, lost: noLoss, unsynced: noSpan,
+		size: headerBytes, dirty: true, contents: new(contents),
 	}
 	s.path = segmentPath(l.o.Dir, s.seq, s.first)
 	if s.file, err = l.o.FS.Create(s.path); err != nil {
 		return failed(err)
 	}
-	if err := l.o.FS.SyncDir(l.o.Dir); err != nil {
+	var b [headerBytes]byte
+	(&header{kind: frameBlock, ids: noSpan, lost: noLoss, seq: s.seq}).put(b[:])
+	if err = s.write(b[:]); err == nil {
+		err = l.o.FS.SyncDir(l.o.Dir)
+	}
+	if err != nil {
 		return failed(errors.Join(err, s.file.Close(), l.o.FS.Remove(s.path)))
 	}
 	l.mu.Lock()
 	l.store.seq = s.seq
 	l.store.segments = append(l.store.segments, s)
 	l.store.live = s
+	l.counts.Err = nil
 	l.mu.Unlock()
 	return s, nil
 }
 
-// seal ends a segment in good order.
+// seal ends a segment in good order. One with nothing in it is removed.
 func (l *Log) seal(s *segment) {
+	if s.size == headerBytes && l.o.FS.Remove(s.path) == nil {
+		l.remove(s)
+		l.leave(s)
+		return
+	}
 	l.mu.Lock()
 	h := header{kind: frameEnd, raw: uint32(len(s.contents.frames)), records: uint32(s.records), ids: s.ids, lost: s.lost, seq: s.seq}
 	l.mu.Unlock()
 	b := make([]byte, headerBytes)
 	h.put(b)
-	if n, err := s.file.Write(b); err != nil || n < len(b) {
+	if s.write(b) != nil {
 		l.abandon(s)
 		return
 	}
@@ -313,42 +330,46 @@ func (l *Log) seal(s *segment) {
 	l.leave(s)
 }
 
-// abandon ends a segment in which writing has failed: nobody knows what is behind the
-// last good frame, and cutting it off may fail too.
+// abandon ends a segment in which writing has failed: what is behind the last good frame
+// is cut off, if that can be done, since a full disk has better use for it.
+//
+// One with nothing in it is removed, so that a disk that stays full does not fill with
+// them; but the first stays, to tell that something may be missing from its time on.
 func (l *Log) abandon(s *segment) {
-	_ = s.file.Truncate(s.size)
-	if s.size > 0 {
-		l.leave(s)
-		return
-	}
-	_ = s.file.Close()
-	if l.o.FS.Remove(s.path) != nil {
-		l.leave(nil)
-		return
-	}
+	_ = s.file.Truncate(s.size) // else who reads it finds a frame that ends early
 	l.mu.Lock()
-	l.store.segments = slices.DeleteFunc(l.store.segments, func(x *segment) bool { return x == s })
+	n := len(l.store.segments)
+	again := s.size == headerBytes && n > 1 && !l.store.segments[n-2].sealed
 	l.mu.Unlock()
-	l.leave(nil)
+	if again && l.o.FS.Remove(s.path) == nil {
+		l.remove(s)
+	}
+	l.leave(s)
+}
+
+// remove forgets a segment whose file is gone.
+func (l *Log) remove(s *segment) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.store.segments = slices.DeleteFunc(slices.Clone(l.store.segments), func(x *segment) bool { return x == s })
+	if s.contents != nil && s != l.store.live {
+		l.store.held -= len(s.contents.frames)
+	}
+	s.dirty = false
 }
 
 // leave makes the log have no live segment.
 func (l *Log) leave(s *segment) {
 	l.mu.Lock()
 	l.store.live = nil
-	if s != nil {
-		l.hold(s, s.contents)
-	}
+	l.hold(s, s.contents)
 	l.mu.Unlock()
-	if s != nil {
-		l.sync.last = s
-		l.sync.do(job{s: s, close: true})
-	}
+	l.sync.do(job{s: s, close: true})
 }
 
 // syncer makes files durable while others are written.
 type syncer struct {
-	last *segment // that was left last; of the writer alone
+	err error // the last since anybody waited; of the goroutine alone
 
 	mu   sync.Mutex
 	jobs []job
@@ -418,22 +439,26 @@ func (l *Log) syncs() {
 }
 
 func (l *Log) syncOne(j *job) {
+	l.mu.Lock()
+	dirty, unsynced := j.s.dirty, j.s.unsynced
+	j.s.dirty, j.s.unsynced = false, noSpan
+	l.mu.Unlock()
 	var err error
-	if j.s != nil {
-		l.mu.Lock()
-		dirty, unsynced := j.s.dirty, j.s.unsynced
-		j.s.dirty, j.s.unsynced = false, noSpan
-		l.mu.Unlock()
-		if dirty {
-			err = l.syncFile(j.s, unsynced)
-		}
-		if j.close {
-			err = errors.Join(err, j.s.file.Close())
-			l.retain()
-		}
+	if dirty {
+		err = l.syncFile(j.s, unsynced)
+	}
+	if j.close {
+		err = errors.Join(err, j.s.file.Close())
+		l.retain()
+	}
+	if err != nil {
+		l.sync.err = err
 	}
 	for _, w := range j.waiters {
-		w.end(err)
+		w.end(l.sync.err)
+	}
+	if len(j.waiters) > 0 {
+		l.sync.err = nil
 	}
 }
 
@@ -481,11 +506,8 @@ func (l *Log) retain() {
 			l.mu.Unlock()
 			continue
 		}
+		l.remove(s)
 		l.mu.Lock()
-		l.store.segments = slices.DeleteFunc(slices.Clone(l.store.segments), func(x *segment) bool { return x == s })
-		if s.contents != nil {
-			l.store.held -= len(s.contents.frames)
-		}
 		l.counts.Removed++
 		l.mu.Unlock()
 	}
