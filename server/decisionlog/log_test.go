@@ -21,6 +21,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(killDirEnv); dir != "" {
+		os.Exit(logUntilKilled(dir))
+	}
 	goleak.VerifyTestMain(m)
 }
 

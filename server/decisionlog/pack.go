@@ -34,8 +34,10 @@ type packer struct {
 }
 
 func newPacker() (*packer, error) {
-	// One thread and one block at a time; CRC-32C of our own covers the header too.
-	zip, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false))
+	// One thread and one block at a time, with a window that a block fits in; CRC-32C of
+	// our own covers the header too.
+	zip, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
+		zstd.WithEncoderCRC(false), zstd.WithWindowSize(2*blockBytes))
 	return &packer{w: NewBlockWriter(), zip: zip, ids: noSpan}, err
 }
 
