@@ -450,6 +450,62 @@ func TestFlippedBits(t *testing.T) {
 	t.Log(hits)
 }
 
+// TestHoles overwrites stretches of a segment, as a loss of power can leave them.
+func TestHoles(t *testing.T) {
+	name, content, all := small(t, false)
+	frames, _, _, _ := decisionlog.Scan(content, name)
+	r := rand.New(rand.NewPCG(5, 6))
+	var left [4]int
+	for n := range 300 {
+		b := slices.Clone(content)
+		from := r.IntN(len(b))
+		to := min(len(b), from+1+r.IntN(300))
+		for i := from; i < to; i++ {
+			if b[i] = 0; n%2 == 0 {
+				b[i] = byte(r.Uint32())
+			}
+		}
+		c := newClock()
+		c.ms.Add(600_000)
+		l, _ := reopen(t, c, name, b)
+		var kept naive
+		for i, f := range frames {
+			if bytes.Equal(b[f[0]:f[1]], content[f[0]:f[1]]) {
+				kept = append(kept, all[2*i:2*i+2]...)
+			} else if got := why(t, l, all[2*i].ID); got != decisionlog.AbsentLost {
+				t.Fatalf("hole of %d to %d: %d", from, to, got)
+			}
+		}
+		kept = append(kept, addSome(l, c, 3)...)
+		if got, want := each(t, l, decisionlog.Query{}), kept.each(decisionlog.Query{}); !slices.Equal(got, want) {
+			t.Fatalf("hole of %d to %d: %d records, want %d", from, to, len(got), len(want))
+		}
+		left[(len(kept)-3)/2]++
+		mustClose(t, l)
+	}
+	t.Logf("holes that left 0, 1, 2 and 3 frames: %v", left)
+}
+
+// TestOtherVersion: a file of another version is left alone and named.
+func TestOtherVersion(t *testing.T) {
+	name, content, all := small(t, true)
+	other := slices.Clone(content[:8])
+	other[7]++
+	content = bytes.ReplaceAll(content, content[:8], other)
+	c := newClock()
+	c.ms.Add(600_000)
+	l, path := reopen(t, c, name, content)
+	if got := why(t, l, all[2].ID); got != decisionlog.AbsentLost {
+		t.Fatal(got)
+	}
+	kept := addSome(l, c, 3)
+	kept.check(t, l, rand.New(rand.NewPCG(1, 1)))
+	mustClose(t, l)
+	if b, err := os.ReadFile(path); err != nil || !bytes.Equal(b, content) {
+		t.Fatal(err)
+	}
+}
+
 // TestRetention: records end after their time whatever file they are in, files go by age
 // and by size, and what went is named as expired.
 func TestRetention(t *testing.T) {

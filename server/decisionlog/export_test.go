@@ -5,6 +5,7 @@ import (
 	"context"
 	"hash/crc32"
 	"path/filepath"
+	"sync"
 )
 
 // AddRecord adds a record as Add does a decision.
@@ -27,7 +28,7 @@ func Scan(b []byte, path string) (frames [][2]int64, records []*Record, damage [
 	if err != nil {
 		panic(err) // a reader of bytes does not fail
 	}
-	unzip, err := newUnzip()
+	unzip, err := testUnzip()
 	if err != nil {
 		panic(err)
 	}
@@ -55,15 +56,17 @@ func Scan(b []byte, path string) (frames [][2]int64, records []*Record, damage [
 	return frames, records, damage, c.tail
 }
 
+var testPacker, testUnzip = sync.OnceValues(newPacker), sync.OnceValues(newUnzip)
+
 // FrameOf returns a frame of any block, packed, that says it has so many records.
 func FrameOf(block []byte, packed bool, records, seq uint32) []byte {
 	h := header{records: records, raw: uint32(len(block)), ids: noSpan.plus(5), lost: noLoss, seq: seq}
-	b := make([]byte, headerBytes+h.hashes())
-	head := len(b)
+	head := headerBytes + h.hashes()
+	b := append([]byte{}, make([]byte, head)...)
 	if packed {
 		b = append(b, block...)
 	} else {
-		p, err := newPacker()
+		p, err := testPacker()
 		if err != nil {
 			panic(err)
 		}

@@ -82,6 +82,8 @@ func (p *packer) pack() {
 	for i := range batch {
 		x := &batch[i]
 		if x.wait != nil {
+			l.release(done)
+			done = 0
 			p.end(x.wait, x.wait.sync)
 			continue
 		}

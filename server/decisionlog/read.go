@@ -118,7 +118,8 @@ func (l *Log) recent(ms int64) bool {
 func (l *Log) find(ctx context.Context, id ulid.ULID, r *Record) (bool, error) {
 	ms := int64(id.Time())
 	rd := reader{l: l}
-	for _, s := range slices.Backward(l.within(span{ms, ms})) {
+	for _, p := range slices.Backward(l.within(span{ms, ms})) {
+		s := p.segment
 		c, err := l.contentsOf(s)
 		if err != nil {
 			rd.unreadable(s, err)
@@ -149,16 +150,23 @@ func (l *Log) find(ctx context.Context, id ulid.ULID, r *Record) (bool, error) {
 	return false, nil
 }
 
-// within returns the segments that have ids of a span, in the order of writing, but
-// nothing that is older than what is kept.
-func (l *Log) within(x span) []*segment {
+// part is what a segment was at one moment.
+type part struct {
+	*segment
+	ids  span
+	size int64
+}
+
+// within returns the segments that have ids of a span, in the order of writing.
+func (l *Log) within(x span) (out []part) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	x.from = max(x.from, l.horizon())
-	var out []*segment
+	if x.from = max(x.from, l.horizon()); x.empty() {
+		return nil
+	}
 	for _, s := range l.store.segments {
-		if s.ids.meets(x) && !x.empty() {
-			out = append(out, s)
+		if s.ids.meets(x) {
+			out = append(out, part{s, s.ids, s.size})
 		}
 	}
 	return out
@@ -211,8 +219,8 @@ func (l *Log) absent(id ulid.ULID) error {
 }
 
 // Each calls f for the records that a query wants, in order. It holds a few blocks in
-// memory however many there are, and reads while others write; of what is added after
-// the call it may see some. f may keep what the record has, but not the *Record. What is
+// memory however many there are, and reads while others write: what was added before the
+// call is seen, unless the disk does not take it within two seconds. f may keep what the record has, but not the *Record. What is
 // damaged is skipped, counted, and told to q.Skipped; an error is f's or the context's.
 //
 // It merges: a heap has segments and blocks by the least id that they can have, and
@@ -226,11 +234,8 @@ func (l *Log) Each(ctx context.Context, q Query, f func(*Record) error) error {
 	l.mu.Lock()
 	m.span.from = max(m.span.from, l.horizon())
 	l.mu.Unlock()
-	for _, s := range l.within(m.span) {
-		l.mu.Lock()
-		ids := s.ids
-		l.mu.Unlock()
-		m.push(node{kind: nodeSegment, s: s, key: m.bound(ids)})
+	for _, p := range l.within(m.span) {
+		m.push(node{kind: nodeSegment, s: p.segment, size: p.size, key: m.bound(p.ids)})
 	}
 	var r Record
 	for n := 0; len(m.nodes) > 0 && (q.Limit <= 0 || n < q.Limit); {
@@ -277,6 +282,7 @@ type node struct {
 	key   ulid.ULID // no id in it comes before this one
 	kind  nodeKind
 	s     *segment
+	size  int64 // of it: what has been written since has other bounds
 	at    frameAt
 	block *Block
 	rows  []int32 // in order
@@ -336,7 +342,7 @@ func (m *merge) bound(ids span) (id ulid.ULID) {
 func clampTime(ms int64) uint64 { return min(uint64(max(ms, 0)), ulid.MaxTime()) }
 
 func (m *merge) openSegment(x node) {
-	c, err := m.rd.search(x.s, m.q.Customer)
+	c, err := m.rd.search(x.s, x.size, m.q.Customer)
 	if err != nil {
 		m.rd.unreadable(x.s, err)
 		return
@@ -347,7 +353,7 @@ func (m *merge) openSegment(x node) {
 		}
 	}
 	for i := range c.frames {
-		if c.frames[i].ids.meets(m.span) {
+		if c.frames[i].ids.meets(m.span) && c.frames[i].offset < x.size {
 			m.push(node{kind: nodeBlock, s: x.s, at: c.frames[i], key: m.bound(c.frames[i].ids)})
 		}
 	}
@@ -449,7 +455,8 @@ func (l *Log) damaged(d damaged) {
 	key := damageKey{seq, d.Offset}
 	l.mu.Lock()
 	_, known := l.known[key]
-	if !known && len(l.known) < maxKnown {
+	known = known || len(l.known) == maxKnown
+	if !known {
 		l.known[key] = d.span
 		l.counts.Damaged++
 		l.counts.LastDamage = d.Damage
@@ -469,14 +476,11 @@ type reader struct {
 }
 
 // search returns the frames of a segment that can have records of a customer.
-func (rd *reader) search(s *segment, customer uint64) (*contents, error) {
+func (rd *reader) search(s *segment, size int64, customer uint64) (*contents, error) {
 	l := rd.l
 	if customer == 0 {
 		return l.contentsOf(s)
 	}
-	l.mu.Lock()
-	size := s.size
-	l.mu.Unlock()
 	want := shortHash(customer)
 	c, err := scanFile(s.path, s.seq, size, func(_ *header, hashes []byte) bool {
 		for ; len(hashes) >= hashBytes; hashes = hashes[hashBytes:] {

@@ -130,6 +130,10 @@ func (l *Log) inspect(s *segment) (err error) {
 		if err != nil {
 			return err
 		}
+		if v := otherVersion(f); c.end == 0 && v >= 0 {
+			return fmt.Errorf("%s has version %d of the format, this program knows version %d: use the program that wrote it, or move the file away",
+				s.path, v, frameMagic[len(frameMagic)-1])
+		}
 		h = c.summary()
 		l.learn(c)
 		if c.tail > 0 {
@@ -141,6 +145,17 @@ func (l *Log) inspect(s *segment) (err error) {
 	}
 	s.records, s.ids, s.lost, s.sealed = uint64(h.records), h.ids, h.lost, ok
 	return nil
+}
+
+// otherVersion returns the version of the format that a segment has at its beginning, if
+// it is another than ours, else -1.
+func otherVersion(f source) int {
+	var b [len(frameMagic)]byte
+	last := len(b) - 1
+	if n, _ := f.ReadAt(b[:], 0); n < len(b) || string(b[:last]) != frameMagic[:last] || b[last] == frameMagic[last] {
+		return -1
+	}
+	return int(b[last])
 }
 
 // write is the writer.
@@ -211,13 +226,17 @@ func (l *Log) full(s *segment, f *frame, now time.Time) bool {
 	return s.size >= l.o.SegmentBytes || s.records > 0 && (age >= l.o.SegmentAge || age < -time.Minute) || f.records > 0 && f.ids.from < s.first
 }
 
+// overtaken is how much earlier than the first decision of a segment another may have
+// begun that is answered later, milliseconds, without a segment of its own.
+const overtaken = 1000
+
 // append writes a frame, if it has bytes; and begins a segment where there is none.
 func (l *Log) append(f *frame, now time.Time) error {
 	s := l.store.live
 	if s == nil {
 		first := now.UnixMilli()
 		if f.records > 0 {
-			first = f.ids.from
+			first = f.ids.from - overtaken
 		}
 		var err error
 		if s, err = l.begin(first, now); err != nil || f.b == nil {
