@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
 	"rapport/profilestore"
 	"rapport/profilestore/memory"
 	"rapport/profilestore/rules"
@@ -263,4 +265,55 @@ func BenchmarkDecision(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkSearch is what searches cost in a log of 200,000 decisions: one by its id, all
+// of a customer of 1,000, and each, in decisions.
+func BenchmarkSearch(b *testing.B) {
+	s := newScene(b, 100, 1000)
+	l := open(b, decisionlog.Options{FS: lazyFS{}, SegmentBytes: 8 << 20, Queue: 1 << 40})
+	var made []*decisionlog.Decision
+	for n := range 2000 {
+		made = append(made, s.decide(n))
+	}
+	var ids []ulid.ULID
+	for n := range 200_000 {
+		d := *made[n%len(made)]
+		d.ID = idAt(sceneNow/1000+int64(n)/20, s.random.Uint64())
+		ids = append(ids, d.ID)
+		l.Add(&d)
+	}
+	flush(b, l)
+	b.Run("id", func(b *testing.B) {
+		var r decisionlog.Record
+		for b.Loop() {
+			if err := l.Find(b.Context(), ids[s.random.IntN(len(ids)-1)], &r); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("customer", func(b *testing.B) {
+		for n := 0; b.Loop(); n++ {
+			q := decisionlog.Query{Customer: made[n%1000].Request.Customer, Newest: true}
+			if len(each(b, l, q)) != 200 {
+				b.Fatal("not 200")
+			}
+		}
+	})
+	b.Run("newest20", func(b *testing.B) {
+		for b.Loop() {
+			if len(each(b, l, decisionlog.Query{Newest: true, Limit: 20})) != 20 {
+				b.Fatal("not 20")
+			}
+		}
+	})
+	b.Run("each", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if len(each(b, l, decisionlog.Query{})) != len(ids) {
+				b.Fatal("not all")
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(ids)), "ns/record")
+	})
 }

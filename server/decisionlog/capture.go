@@ -1,6 +1,8 @@
 package decisionlog
 
 import (
+	"slices"
+
 	"github.com/oklog/ulid/v2"
 
 	"rapport/profilestore"
@@ -136,6 +138,7 @@ func touchpointOf(c *catalog.Compiled, at decide.At, a *decide.Answer, detail fu
 	for _, x := range a.Degradations {
 		t.Degradations = append(t.Degradations, Degradation{x.Step, detail(x)})
 	}
+	t.Slate = slices.Grow(t.Slate, len(a.Slate))
 	for i := range a.Slate {
 		p := &a.Slate[i]
 		t.Slate = append(t.Slate, Placement{
