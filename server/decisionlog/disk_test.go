@@ -444,6 +444,9 @@ func TestFlippedBits(t *testing.T) {
 			if got := why(t, l, hit[1].ID); got != decisionlog.AbsentLost {
 				t.Fatalf("byte %d: %d", n, got)
 			}
+			if got := why(t, l, never(all[5].ID)); hit[0] == all[0] && got != decisionlog.AbsentNever {
+				t.Fatalf("byte %d, which is of the first frame, and what is absent from the last may be lost: %d", n, got)
+			}
 		}
 		mustClose(t, l)
 	}
@@ -598,5 +601,38 @@ func TestPanic(t *testing.T) {
 		if text(&got) != text(&want) {
 			t.Fatalf("got\n%s\nwant\n%s", text(&got), text(&want))
 		}
+	}
+}
+
+// TestBetweenLosses: what is absent between two losses was never there, as long as the
+// process knows; later ones know only that a file has no end.
+func TestBetweenLosses(t *testing.T) {
+	c := newClock()
+	fs := &badFS{room: -1}
+	o := decisionlog.Options{Dir: t.TempDir(), FS: fs, Now: c.now}
+	l := open(t, o)
+	var lost, kept []naive
+	for range 2 {
+		kept = append(kept, addSome(l, c, 3))
+		flush(t, l)
+		c.ms.Add(20_000)
+		fs.set(func() { fs.room = 0 })
+		lost = append(lost, addSome(l, c, 3))
+		if err := l.Write(t.Context()); !errors.Is(err, syscall.ENOSPC) {
+			t.Fatal(err)
+		}
+		fs.set(func() { fs.room = -1 })
+		c.ms.Add(20_000)
+	}
+	kept = append(kept, addSome(l, c, 3))
+	flush(t, l)
+	for again := range 2 {
+		for i := range lost {
+			if a, b := why(t, l, lost[i][1].ID), why(t, l, never(kept[i+1][1].ID)); a != decisionlog.AbsentLost || again == 0 && b != decisionlog.AbsentNever {
+				t.Fatal(i, a, b)
+			}
+		}
+		mustClose(t, l)
+		l = open(t, o)
 	}
 }

@@ -24,7 +24,8 @@ type Options struct {
 	// Queue is how much memory the decisions that wait to be written may hold, by
 	// estimate; default 64 MiB. What is over is dropped and counted.
 	Queue int64
-	// SegmentBytes and SegmentAge are when a new file is begun; default 64 MiB, 1 hour.
+	// SegmentBytes and SegmentAge are when a new file is begun; default 64 MiB and an hour,
+	// or what makes 16 files of MaxBytes and 24 of Keep, but at least 1 MiB and a minute.
 	SegmentBytes int64
 	SegmentAge   time.Duration
 	// SyncEvery is how often what waits is written and made durable; default 800 ms, so
@@ -48,8 +49,8 @@ func (o Options) withDefaults() Options {
 	positive((*int64)(&o.Keep), int64(30*24*time.Hour))
 	positive(&o.MaxBytes, 10<<30)
 	positive(&o.Queue, 64<<20)
-	positive(&o.SegmentBytes, 64<<20)
-	positive((*int64)(&o.SegmentAge), int64(time.Hour))
+	positive(&o.SegmentBytes, max(1<<20, min(64<<20, o.MaxBytes/16)))
+	positive((*int64)(&o.SegmentAge), int64(max(time.Minute, min(time.Hour, o.Keep/24))))
 	if o.SyncEvery == 0 {
 		o.SyncEvery = 800 * time.Millisecond
 	}

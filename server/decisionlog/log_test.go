@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -126,6 +127,27 @@ func each(t testing.TB, l *decisionlog.Log, q decisionlog.Query) (ids []ulid.ULI
 	return ids
 }
 
+// checkNames checks that no id of a file is before the time in its name.
+func checkNames(t *testing.T, dir string) {
+	t.Helper()
+	for _, path := range segments(t, dir) {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, records, damage, _ := decisionlog.Scan(b, path)
+		first := filepath.Base(path)[len("00000000-"):]
+		for _, r := range records {
+			if at := ulid.Time(r.ID.Time()).UTC().Format("20060102T150405.000Z"); at+".log" < first {
+				t.Fatalf("%s has a decision of %s", path, at)
+			}
+		}
+		if len(damage) > 0 {
+			t.Fatal(damage)
+		}
+	}
+}
+
 // naive is the list that the log is compared with.
 type naive []*decisionlog.Record
 
@@ -184,7 +206,7 @@ func (n naive) check(t *testing.T, l *decisionlog.Log, r *rand.Rand) {
 // TestFindsWhatWasAdded compares searches with those of a list, over random records,
 // clocks that step, decisions that overtake each other, and logs that are opened again.
 func TestFindsWhatWasAdded(t *testing.T) {
-	var records, reopened, segments, steps, equal int
+	var records, reopened, files, steps, equal int
 	for seed := range uint64(12) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		c := newClock()
@@ -230,8 +252,9 @@ func TestFindsWhatWasAdded(t *testing.T) {
 		if s.Records != uint64(len(all)) || s.Dropped() != 0 || s.Err != nil || s.Waiting != 0 || s.Damaged != 0 {
 			t.Fatalf("%+v", s)
 		}
+		checkNames(t, o.Dir)
 		records += len(all)
-		segments += s.Segments
+		files += s.Segments
 	}
-	t.Logf("%d records, %d segments, opened again %d times, %d steps of the clock, %d equal ids", records, segments, reopened, steps, equal)
+	t.Logf("%d records, %d segments, opened again %d times, %d steps of the clock, %d equal ids", records, files, reopened, steps, equal)
 }

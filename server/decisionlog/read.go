@@ -172,6 +172,22 @@ func (l *Log) within(x span) (out []part) {
 	return out
 }
 
+// tellsOfLoss reports whether a frame tells of a loss of decisions of a time.
+func (l *Log) tellsOfLoss(ms int64) bool {
+	l.mu.Lock()
+	var tell []*segment
+	for _, s := range l.store.segments {
+		if s.lost.has(ms) {
+			tell = append(tell, s)
+		}
+	}
+	l.mu.Unlock()
+	return slices.ContainsFunc(tell, func(s *segment) bool {
+		c, err := l.contentsOf(s)
+		return err != nil || slices.ContainsFunc(c.losses, func(x loss) bool { return x.has(ms) })
+	})
+}
+
 // lossSlack is how much earlier than the last record that was written the first of those
 // that were lost with a process may have been decided.
 const lossSlack = 10_000
@@ -180,10 +196,11 @@ const lossSlack = 10_000
 func (l *Log) absent(id ulid.ULID) error {
 	e := &NotFoundError{ID: id}
 	ms := int64(id.Time())
+	lost := l.tellsOfLoss(ms)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	oldest := noSpan
-	lost := l.lost.has(ms)
+	lost = lost || l.lost.has(ms)
 	for i, s := range l.store.segments {
 		oldest = oldest.with(s.ids)
 		next := int64(math.MaxInt64)
@@ -198,9 +215,6 @@ func (l *Log) absent(id ulid.ULID) error {
 			lost = lost || s.first <= ms && ms <= next
 		case !s.sealed && s.seq <= l.store.old: // of this process each loss is known
 			lost = lost || s.last()-lossSlack <= ms && ms <= next
-		}
-		if s.lost.has(ms) {
-			lost = lost || s.contents == nil || slices.ContainsFunc(s.contents.losses, func(x loss) bool { return x.has(ms) })
 		}
 	}
 	for _, x := range l.known {
