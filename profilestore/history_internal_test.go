@@ -502,7 +502,7 @@ func TestHistoryBounds(t *testing.T) {
 	cases := make(historyCases)
 	rapid.Check(t, func(rt *rapid.T) {
 		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 2))
-		for range 6 {
+		for range 12 {
 			checkBounds(rt, r, cases)
 		}
 	})
