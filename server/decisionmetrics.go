@@ -32,6 +32,15 @@ func observeDecisionLog(l *decisionlog.Log, counter, gauge register) {
 	counter(failed, "Writes and syncs of the decision log that failed.", prometheus.Labels{"operation": "write"}, of(func(s *decisionlog.Stats) float64 { return float64(s.WriteErrors) }))
 	counter(failed, "Writes and syncs of the decision log that failed.", prometheus.Labels{"operation": "sync"}, of(func(s *decisionlog.Stats) float64 { return float64(s.SyncErrors) }))
 	counter("rapport_decision_log_damaged_total", "Parts of the decision log's files that could not be read.", nil, of(func(s *decisionlog.Stats) float64 { return float64(s.Damaged) }))
+	counter("rapport_decision_log_removed_segments_total", "Files of the decision log that were removed, being too old or too many.", nil, of(func(s *decisionlog.Stats) float64 { return float64(s.Removed) }))
+	gauge("rapport_decision_log_failing", "1 if decisions can't be written to the log at present.", nil, of(func(s *decisionlog.Stats) float64 {
+		if s.Err != nil {
+			return 1
+		}
+		return 0
+	}))
+	gauge("rapport_decision_log_records", "Decisions in the log.", nil, of(func(s *decisionlog.Stats) float64 { return float64(s.Records) }))
+	gauge("rapport_decision_log_segments", "Files of the decision log.", nil, of(func(s *decisionlog.Stats) float64 { return float64(s.Segments) }))
 	gauge("rapport_decision_log_bytes", "Bytes of the decision log's files.", nil, of(func(s *decisionlog.Stats) float64 { return float64(s.Bytes) }))
 	gauge("rapport_decision_log_waiting_bytes", "Memory of decisions that wait to be written, by estimate.", nil, of(func(s *decisionlog.Stats) float64 { return float64(s.Waiting) }))
 	gauge("rapport_decision_log_oldest_timestamp_seconds", "When the oldest decision in the log was made; 0 if there is none.", nil, of(func(s *decisionlog.Stats) float64 {

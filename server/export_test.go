@@ -18,6 +18,9 @@ func (c *Config) SetEngine(wrap func(profilestore.Engine) profilestore.Engine) {
 // SetDecided sets who sees each decision as it is kept.
 func (c *Config) SetDecided(f func(*decisionlog.Record)) { c.decided = f }
 
+// SetDecisionFS sets how the decision log writes.
+func (c *Config) SetDecisionFS(fs decisionlog.FS) { c.decisionFS = fs }
+
 // Decided returns who does.
 func (c *Config) Decided() func(*decisionlog.Record) { return c.decided }
 
