@@ -82,16 +82,18 @@ touchpoints:
 offers:
   - {id: top_up, group: notices, class: service, value: 5, propensity: {start: 0.9}, eligible: profile.value.balance < %d.0, treatments: [{channel: web, content: "Your balance is {{profile.value.balance}}"}, {channel: app, content: x}, {channel: sms, content: "Top up, {{profile.value.balance}}"}]}
   - {id: data_10g, group: data, class: marketing, value: %d, boost: %d, exclusive: pack, propensity: {field: value.score, start: 0.1}, eligible: profile.usage.data_mb > %d.0, owned: '"data_10g" in profile.marketing.owned', treatments: [{channel: web, content: 10 GB more}, {channel: sms, content: 10 GB}, {channel: app, content: x}, {channel: call, content: x}]}
-  - {id: data_20g, group: data, class: marketing, value: 40, exclusive: pack, propensity: {start: 0.05}, eligible: profile.usage.week_mb > %d.0 || profile.tag.vip, treatments: [{channel: web, content: x}, {channel: app, content: x}, {channel: agent, content: x, script: Say x}]}
+  - {id: data_20g, group: data, class: marketing, value: 40, exclusive: pack, propensity: {start: 0.05}, eligible: profile.usage.week_mb > %d.0 || table.plan == "big", treatments: [{channel: web, content: x}, {channel: app, content: x}, {channel: agent, content: x, script: Say x}]}
   - {id: vip_line, group: care, class: care, value: 1, propensity: {start: 0.5}, eligible: profile.tag.vip && context.willing, treatments: [{channel: web, content: Your own line}, {channel: sms, content: x}, {channel: call, content: x}, {channel: agent, content: x}]}
   - {id: thanks, group: care, class: care, value: 1, propensity: {start: 0.2}, eligible: 'now - profile.marketing.joined > duration("%dh")', treatments: [{channel: web, content: x}, {channel: app, content: x}]}
   - {id: magazine, group: extra, class: marketing, value: 2, propensity: {start: 0.2}, prerequisite: '"data_10g" in profile.marketing.owned', treatments: [{channel: web, content: Read on}, {channel: sms, content: x}]}
   - {id: film, group: extra, class: marketing, value: 3, propensity: {start: 0.2}, eligible: '1 / int(context.minutes) >= 0', treatments: [{channel: web, content: x}, {channel: app, content: x}, {channel: call, content: x}]}
   - {id: old, group: extra, class: marketing, value: 3, propensity: {start: 0.2}, valid_until: "2020-01-01T00:00:00Z", treatments: [{channel: web, content: x}]}
   - {id: cheap, group: extra, class: marketing, value: 0.01, propensity: {start: 0.01}, treatments: [{channel: web, content: x}, {channel: app, content: x}]}
-  - {id: twin_a, group: twins, class: marketing, value: 4, propensity: {start: 0.25}, treatments: [{channel: web, content: x}, {channel: app, content: x}, {channel: sms, content: x}, {channel: call, content: x}]}
-  - {id: twin_b, group: twins, class: marketing, value: 4, propensity: {start: 0.25}, treatments: [{channel: web, content: x}, {channel: app, content: x}, {channel: sms, content: x}, {channel: call, content: x}]}
+  - {id: twin_a, group: twins, class: marketing, value: 4, propensity: {start: 0.25, start_evidence: 20}, treatments: [{channel: web, content: x}, {channel: app, content: x}, {channel: sms, content: x}, {channel: call, content: x}]}
+  - {id: twin_b, group: twins, class: marketing, value: 4, propensity: {start: 0.25, start_evidence: 20}, treatments: [{channel: web, content: x}, {channel: app, content: x}, {channel: sms, content: x}, {channel: call, content: x}]}
   - {id: help, group: last, class: service, value: 0, propensity: {start: 1}, treatments: [{channel: web, content: "How can we help?"}, {channel: app, content: x}, {channel: sms, content: Hello}, {channel: call, content: x}, {channel: agent, content: x}]}
+decision_tables:
+  - {id: plan, inputs: [profile.tag.vip, profile.value.balance], rows: [{when: ["true", ">= 9"], result: big}, {when: ["-", "-"], result: small}]}
 scenarios:
   - {id: inbound, touchpoints: [web.home, app.home], groups: [notices, data, care, extra, twins], strategy: {name: pvcl, parameters: {value_weight: 0.%d}}, fallback: help, class_order: %v, minimum_score: 0.05, weights: [{group: twins, weight: 1.%d}]}
   - {id: side, touchpoints: [web.side], groups: [data, care, extra], strategy: {name: traps}, fallback: help}
@@ -140,7 +142,7 @@ func (x *replayRun) saw(r *decisionlog.Record) {
 		}
 	}
 	for what, is := range map[string]bool{
-		"history": !r.History.Empty(), "pending": len(r.Pending) > 0, "loads": len(r.Loads) > 0, "places": len(r.Places) > 0, "context": len(r.Context) > 0,
+		"history": !r.History.Empty(), "pending": len(r.Pending) > 0, "loads": len(r.Loads) > 0, "evidence": r.Evidence != nil, "places": len(r.Places) > 0, "context": len(r.Context) > 0,
 		"a place that was full": slices.ContainsFunc(r.Places, func(p decisionlog.PlaceAsked) bool { return !p.Taken }),
 	} {
 		if is {
@@ -424,7 +426,7 @@ func (x *replayRun) checkCoverage(t *testing.T) {
 			t.Errorf("no offer of class %s was made", class)
 		}
 	}
-	if len(x.misc) < 6 || len(x.shapes) < 3 || len(x.catalogs) < 2 || len(x.snapshots) < 3 {
+	if len(x.misc) < 7 || len(x.shapes) < 3 || len(x.catalogs) < 2 || len(x.snapshots) < 3 {
 		t.Errorf("inputs %v, questions %v, catalogues %v, snapshots %v", x.misc, x.shapes, x.catalogs, x.snapshots)
 	}
 }
