@@ -386,6 +386,9 @@ func differs(c *catalog.Compiled, n *naive, side *naiveSide, a *decide.Answer) s
 		if got.Offer != want.offer || got.Channel != side.tp.channel || got.Fallback != side.fallback || !side.fallback && got.Score != want.score {
 			return fmt.Sprintf("place %d of the slate: %s with %v, want %s with %v", k, c.Offers[got.Offer].ID, got.Score, n.m.offers[want.offer].id, want.score)
 		}
+		if p := 1 / float64(max(want.draws, 1)); got.Probability != p {
+			return fmt.Sprintf("place %d of the slate: %s with probability %v, want %v", k, c.Offers[got.Offer].ID, got.Probability, p)
+		}
 	}
 	return ""
 }

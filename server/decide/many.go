@@ -108,6 +108,21 @@ func (h *contenderHeap) Pop() any {
 	return x
 }
 
+// draws returns among how many the seed drew the first.
+func (h contenderHeap) draws() int {
+	equal := func(x contender) bool { return x.class == h[0].class && x.score == h[0].score }
+	if !slices.ContainsFunc(h[1:min(3, len(h))], equal) { // the next of all is one of these
+		return 1
+	}
+	n := 0
+	for i := range h {
+		if equal(h[i]) {
+			n++
+		}
+	}
+	return n
+}
+
 // gather notes the candidates of a side.
 func (m *many) gather(i int) {
 	x := &m.sides[i]
@@ -133,7 +148,7 @@ func (m *many) fill() {
 		x := queue[0]
 		rest := m.rivals[x.offer]
 		switch {
-		case m.put(x):
+		case m.put(x, queue):
 			for _, y := range rest {
 				m.madeElsewhere(y, x)
 			}
@@ -215,9 +230,9 @@ func (m *many) withhold(x contender, reason Reason, by string) {
 	side.a.withhold(int(side.s.places[x.place]), reason, by)
 }
 
-// put puts a candidate on the slate of its touchpoint and reports whether it may be
-// there.
-func (m *many) put(x contender) bool {
+// put puts the first of a queue on the slate of its touchpoint and reports whether it may
+// be there.
+func (m *many) put(x contender, queue contenderHeap) bool {
 	side := &m.sides[x.side]
 	q := &side.s.ranking
 	candidates := m.d.catalog.Scenarios[side.t.Scenario].Candidates
@@ -250,7 +265,7 @@ func (m *many) put(x contender) bool {
 	}
 	m.made(side, c)
 	side.a.Reasons[side.s.places[x.place]] = ReasonOffered
-	m.d.place(side.s, x.place, candidates, side.a)
+	m.d.place(side.s, x.place, queue.draws(), candidates, side.a)
 	return true
 }
 

@@ -52,6 +52,7 @@ type naiveCandidate struct {
 	until     int64
 	score     float64
 	tried     bool
+	draws     int // among how many the seed drew it
 }
 
 func unknowns() profile {
@@ -381,18 +382,20 @@ func (n *naive) score(s *modelScenario, c *naiveCandidate) float64 {
 
 // before orders candidates as they come on slates.
 func (n *naive) before(a, b *naiveCandidate) int {
-	class := func(c *naiveCandidate) int {
-		for _, side := range n.sides {
-			if side.tp.scenario >= 0 && n.m.scenarios[side.tp.scenario].classOrder {
-				return int(n.m.offers[c.offer].class)
-			}
-		}
-		return 0
-	}
 	return cmp.Or(
-		class(a)-class(b), cmp.Compare(b.score, a.score),
+		n.class(a)-n.class(b), cmp.Compare(b.score, a.score),
 		cmp.Compare(decide.Tie(n.r.Seed, a.offer), decide.Tie(n.r.Seed, b.offer)), a.side-b.side,
 	)
+}
+
+// class returns the class of a candidate's offer where slates are in that order.
+func (n *naive) class(c *naiveCandidate) int {
+	for _, side := range n.sides {
+		if side.tp.scenario >= 0 && n.m.scenarios[side.tp.scenario].classOrder {
+			return int(n.m.offers[c.offer].class)
+		}
+	}
+	return 0
 }
 
 // prefer orders the places where one offer could be made.
@@ -451,7 +454,12 @@ func (n *naive) fill() {
 		if best == nil {
 			break
 		}
-		best.tried = true
+		best.tried, best.draws = true, 0
+		for _, c := range next {
+			if c.score == best.score && n.class(c) == n.class(best) {
+				best.draws++
+			}
+		}
 		n.put(best)
 		if best.reason != decide.ReasonOffered {
 			continue

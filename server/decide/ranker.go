@@ -110,9 +110,10 @@ type ranked struct {
 }
 
 // best returns the candidates that fill the slots, best first, in the memory of
-// best. Candidates with equal scores are ordered by a hash of the seed and the
-// offer, so that no place in the catalogue is favoured.
-func (q *Ranking) best(candidates []catalog.Candidate, best []ranked) []ranked {
+// best, and how many it leaves out that score as the last of them does. Candidates with
+// equal scores are ordered by a hash of the seed and the offer, so that no place in the
+// catalogue is favoured.
+func (q *Ranking) best(candidates []catalog.Candidate, best []ranked) (_ []ranked, tied int) {
 	best = best[:0]
 	for i, index := range q.Candidates {
 		if q.Veto[i] {
@@ -127,12 +128,32 @@ func (q *Ranking) best(candidates []catalog.Candidate, best []ranked) []ranked {
 		if len(best) < q.Slots {
 			best = append(best, ranked{})
 		} else if at == q.Slots {
+			tied++
 			continue
+		} else if last := best[q.Slots-1].score; at < q.Slots-1 && best[q.Slots-2].score == last || at == q.Slots-1 && x.score == last {
+			tied++ // the last is pushed out, and the next is as good
+		} else {
+			tied = 0
 		}
 		copy(best[at+1:], best[at:])
 		best[at] = x
 	}
-	return best
+	return best, tied
+}
+
+// draws returns among how many the seed drew x: x, and those of rest that are as good, and
+// tied more if x is as good as the last of rest, or rest is empty.
+func (x ranked) draws(rest []ranked, tied int) int {
+	n := 1
+	for i := range rest {
+		if rest[i].class == x.class && rest[i].score == x.score {
+			n++
+		}
+	}
+	if n == len(rest)+1 {
+		n += tied
+	}
+	return n
 }
 
 // compareRanked orders by class, then by score, highest first, then by tie.

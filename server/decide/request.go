@@ -255,8 +255,9 @@ type Placement struct {
 	// The parts of standard arbitration.
 	Propensity, Value, Weight, Lever float64
 
-	// Probability is with which the place was filled with this offer: less than 1
-	// where a draw by the seed decided.
+	// Probability is with which the place was filled with this offer, given the places
+	// above: one of as many as were equally good, times what the ranker says of its own
+	// draws.
 	Probability float64
 
 	Fallback bool // it is the scenario's fallback

@@ -19,11 +19,12 @@ func (d *Decider) fill(s *scratch, t *catalog.Touchpoint, r *Request, a *Answer)
 	scenario := d.catalog.Scenarios[t.Scenario]
 	candidates := scenario.Candidates
 	if scenario.Plain {
-		s.best = q.best(candidates, s.best)
-		for _, x := range s.best {
+		var tied int
+		s.best, tied = q.best(candidates, s.best)
+		for i, x := range s.best {
 			a.Reasons[s.places[x.place]] = ReasonOffered
 			s.texts(t, &candidates[q.Candidates[x.place]]) // nothing is computed
-			d.place(s, x.place, candidates, a)
+			d.place(s, x.place, x.draws(s.best[i+1:], tied), candidates, a)
 		}
 		return
 	}
@@ -49,8 +50,16 @@ func (d *Decider) fill(s *scratch, t *catalog.Touchpoint, r *Request, a *Answer)
 		}
 		s.chosen = append(s.chosen, c.Offer)
 		a.Reasons[place] = ReasonOffered
-		d.place(s, x.place, candidates, a)
+		d.place(s, x.place, queue.draws(x), candidates, a)
 	}
+}
+
+// draws returns among how many the seed drew x, which was the first.
+func (h candidateHeap) draws(x ranked) int {
+	if len(h) == 0 || h[0].class != x.class || h[0].score != x.score {
+		return 1
+	}
+	return x.draws(h, 0)
 }
 
 // withhold notes why a candidate is not on the slate.
@@ -66,7 +75,8 @@ func (a *Answer) withhold(place int, reason Reason, by string) {
 func (q *Ranking) Slate(c *catalog.Compiled, scenario *catalog.Scenario, places []int) []int {
 	places = places[:0]
 	if scenario.Plain {
-		for _, x := range q.best(scenario.Candidates, nil) {
+		best, _ := q.best(scenario.Candidates, nil)
+		for _, x := range best {
 			places = append(places, x.place)
 		}
 		return places
@@ -171,17 +181,18 @@ func (s *scratch) texts(t *catalog.Touchpoint, c *catalog.Candidate) Reason {
 	return fulfilled(truth, ReasonNone)
 }
 
-// place puts a candidate of the ranking on the slate, with the last texts.
-func (d *Decider) place(s *scratch, i int, candidates []catalog.Candidate, a *Answer) {
+// place puts a candidate of the ranking on the slate, with the last texts. The seed drew it
+// among so many.
+func (d *Decider) place(s *scratch, i, draws int, candidates []catalog.Candidate, a *Answer) {
 	q := &s.ranking
 	c := &candidates[q.Candidates[i]]
 	p := Placement{
 		Offer: c.Offer, Channel: c.Channel, Content: s.content, Script: s.script, Score: q.Score[i],
 		Propensity: q.Propensity[i], Value: q.Value[i], Weight: q.Weight[i], Lever: q.Lever[i],
-		Probability: 1,
+		Probability: 1 / float64(draws),
 	}
 	if len(q.Chance) > 0 && q.Chance[i] > 0 {
-		p.Probability = q.Chance[i]
+		p.Probability *= q.Chance[i]
 	}
 	if code := q.Reason[i]; int(code) < len(a.RankedBy.Reasons) {
 		p.Reason = a.RankedBy.Reasons[code]
