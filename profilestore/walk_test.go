@@ -34,6 +34,7 @@ func (s *schedule) walk() {
 		if err != nil {
 			s.Fatal(err)
 		}
+		s.aside(c, v)
 		for i, m := range v.Group().Members {
 			if m.Until != 0 || !hasRow(m.Identity) {
 				continue
@@ -58,6 +59,23 @@ func (s *schedule) walk() {
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		s.Fatalf("a walk saw\n%v, want\n%v", got, want)
+	}
+}
+
+// aside compares a view that is read aside with that through the cache, which it leaves
+// as it is.
+func (s *schedule) aside(identity string, v *profilestore.View) {
+	before := s.h.store.Stats()
+	aside, err := s.h.store.ViewAside(context.Background(), identity)
+	if err != nil {
+		s.Fatal(err)
+	}
+	if after := s.h.store.Stats(); after.CacheHits != before.CacheHits || after.CacheMisses != before.CacheMisses {
+		s.Fatalf("%s: reading aside went through the cache", identity)
+	}
+	got, want := fmt.Sprint(aside.Customer(), read(aside, s.h.schema, s.h.now)), fmt.Sprint(v.Customer(), read(v, s.h.schema, s.h.now))
+	if got != want || aside.DeltaVersion() != v.DeltaVersion() || aside.IdentityEpoch() != v.IdentityEpoch() {
+		s.Fatalf("%s aside: %s, want %s", identity, got, want)
 	}
 }
 
