@@ -72,6 +72,8 @@ type Config struct {
 	decided  func(*decisionlog.Record)
 
 	decisionFS decisionlog.FS
+
+	simulatedAtOnce int // customers that a simulation holds at once; 0: maxDrawn
 }
 
 // Defaults of Config.

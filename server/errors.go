@@ -53,6 +53,7 @@ var mappings = []mapping{
 	{kind[*decisionlog.NotFoundError](), connect.CodeNotFound, "DECISION_NOT_FOUND"},
 	{kind[*argumentError](), connect.CodeInvalidArgument, "INVALID_ARGUMENT"},
 	{sentinel(errCountRunning), connect.CodeResourceExhausted, "COUNT_RUNNING"},
+	{sentinel(errSimulationRunning), connect.CodeResourceExhausted, "SIMULATION_RUNNING"},
 	{sentinel(profilestore.ErrWalkOvertaken), connect.CodeAborted, "COUNT_OVERTAKEN"},
 	{sentinel(errStopping), connect.CodeUnavailable, "STOPPING"},
 	{sentinel(errLoopbackOnly), connect.CodePermissionDenied, "LOOPBACK_ONLY"},

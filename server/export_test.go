@@ -53,3 +53,23 @@ func (s *Server) AgeToken(text string, by time.Duration) (string, error) {
 
 // ReadEvidence gives decisions what has come of offers now, and not within a second.
 func (s *Server) ReadEvidence() { s.readEvidence() }
+
+// SimulationNumbers returns a customer's place in the order of a simulation, and the seed
+// of the customer's decisions.
+func SimulationNumbers(seed uint64, customer string) (order, own uint64) {
+	return numbersOf(seed, customer)
+}
+
+// SetSimulatedAtOnce sets how many customers a simulation holds at once.
+func (c *Config) SetSimulatedAtOnce(n int) { c.simulatedAtOnce = n }
+
+// HoldSimulating makes the server look as if a simulation were running.
+func (s *Server) HoldSimulating() (release func()) {
+	s.simulating.Lock()
+	return s.simulating.Unlock
+}
+
+// LedgerState returns what the ledger has counted, and what is used up.
+func (s *Server) LedgerState() (ledger.Stats, []ledger.Reading) {
+	return s.ledger.Stats(), s.ledger.Readings()
+}

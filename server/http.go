@@ -46,9 +46,12 @@ func (s *Server) newHandler() http.Handler {
 		switch spec.Procedure {
 		case rapportv1connect.DecisionServiceRecordOutcomesProcedure, rapportv1connect.DecisionServiceDecideStreamProcedure:
 			return []connect.HandlerOption{connect.WithReadMaxBytes(maxRequestBytes)}
+		case rapportv1connect.DecisionServiceSimulateProcedure:
+			return []connect.HandlerOption{connect.WithReadMaxBytes(maxUploadBytes)}
 		}
 		return nil
 	}))
+	decide = withoutDeadline(rapportv1connect.DecisionServiceSimulateProcedure, decide)
 	mount(path, withoutDeadline(rapportv1connect.DecisionServiceDecideStreamProcedure, decide))
 	mount(rapportv1connect.NewProfileServiceHandler(profiles{s}, options(maxRequestBytes)))
 	mount(rapportv1connect.NewSnapshotServiceHandler(snapshots{s}, options(maxQuestionBytes)))

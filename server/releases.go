@@ -33,15 +33,23 @@ func loopbackOnly(ctx context.Context, spec connect.Spec, peer connect.Peer, hea
 	if spec.Procedure != rapportv1connect.StrategyServiceUploadStrategyProcedure {
 		return ctx, nil
 	}
+	if err := fromLoopback(peer, header); err != nil {
+		return nil, apiError(err)
+	}
+	return ctx, nil
+}
+
+// fromLoopback returns errLoopbackOnly for who asks from elsewhere.
+func fromLoopback(peer connect.Peer, header http.Header) error {
 	if host, _, err := net.SplitHostPort(peer.Addr); err != nil || !isLoopback(host) {
-		return nil, apiError(fmt.Errorf("%w: %s is not loopback", errLoopbackOnly, peer.Addr))
+		return fmt.Errorf("%w: %s is not loopback", errLoopbackOnly, peer.Addr)
 	}
 	for _, name := range []string{"Forwarded", "X-Forwarded-For", "Via"} {
 		if header.Get(name) != "" {
-			return nil, apiError(fmt.Errorf("%w: this one came through a proxy", errLoopbackOnly))
+			return fmt.Errorf("%w: this one came through a proxy", errLoopbackOnly)
 		}
 	}
-	return ctx, nil
+	return nil
 }
 
 // UploadStrategy checks a module and keeps it. Checking is done before anything

@@ -37,6 +37,7 @@ type Server struct {
 	admission   *admission
 	slowReads   chan struct{}
 	counting    sync.Mutex // held while segments are counted
+	simulating  sync.Mutex // held during a simulation
 	tokens      *tokens
 	ledger      *ledger.Ledger
 	decisionLog *decisionlog.Log // nil: no decision is kept

@@ -50,6 +50,9 @@ const (
 	// DecisionServiceReplayDecisionsProcedure is the fully-qualified name of the DecisionService's
 	// ReplayDecisions RPC.
 	DecisionServiceReplayDecisionsProcedure = "/rapport.v1.DecisionService/ReplayDecisions"
+	// DecisionServiceSimulateProcedure is the fully-qualified name of the DecisionService's Simulate
+	// RPC.
+	DecisionServiceSimulateProcedure = "/rapport.v1.DecisionService/Simulate"
 )
 
 // DecisionServiceClient is a client for the rapport.v1.DecisionService service.
@@ -102,6 +105,18 @@ type DecisionServiceClient interface {
 	// Errors: NOT_FOUND with reason DECISION_NOT_FOUND; NOT_FOUND for a strategy or
 	// catalogue version that there is not.
 	ReplayDecisions(context.Context, *connect.Request[v1.ReplayDecisionsRequest]) (*connect.ServerStreamForClient[v1.ReplayDecisionsResponse], error)
+	// Simulate decides for many customers with what is in service and with a change of
+	// it, and says what would be different. It has no effect: nothing is promised,
+	// reported, kept or counted. Responses tell how far it is; the last has the result.
+	// Decisions go before it, and one simulation runs at a time.
+	//
+	// Errors: FAILED_PRECONDITION with reason NO_CATALOG; NOT_FOUND with reason
+	// CATALOG_NOT_FOUND, STRATEGY_NOT_FOUND or TOUCHPOINT_NOT_FOUND; INVALID_ARGUMENT for
+	// a malformed request; those of StrategyService.UploadStrategy for a module;
+	// RESOURCE_EXHAUSTED with reason SIMULATION_RUNNING; ABORTED with reason
+	// COUNT_OVERTAKEN when its snapshots were replaced so often that they are no longer
+	// kept; UNAVAILABLE when the server stops.
+	Simulate(context.Context, *connect.Request[v1.SimulateRequest]) (*connect.ServerStreamForClient[v1.SimulateResponse], error)
 }
 
 // NewDecisionServiceClient constructs a client for the rapport.v1.DecisionService service. By
@@ -151,6 +166,12 @@ func NewDecisionServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(decisionServiceMethods.ByName("ReplayDecisions")),
 			connect.WithClientOptions(opts...),
 		),
+		simulate: connect.NewClient[v1.SimulateRequest, v1.SimulateResponse](
+			httpClient,
+			baseURL+DecisionServiceSimulateProcedure,
+			connect.WithSchema(decisionServiceMethods.ByName("Simulate")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -162,6 +183,7 @@ type decisionServiceClient struct {
 	recordOutcomes  *connect.Client[v1.RecordOutcomesRequest, v1.RecordOutcomesResponse]
 	reportLoads     *connect.Client[v1.ReportLoadsRequest, v1.ReportLoadsResponse]
 	replayDecisions *connect.Client[v1.ReplayDecisionsRequest, v1.ReplayDecisionsResponse]
+	simulate        *connect.Client[v1.SimulateRequest, v1.SimulateResponse]
 }
 
 // Decide calls rapport.v1.DecisionService.Decide.
@@ -192,6 +214,11 @@ func (c *decisionServiceClient) ReportLoads(ctx context.Context, req *connect.Re
 // ReplayDecisions calls rapport.v1.DecisionService.ReplayDecisions.
 func (c *decisionServiceClient) ReplayDecisions(ctx context.Context, req *connect.Request[v1.ReplayDecisionsRequest]) (*connect.ServerStreamForClient[v1.ReplayDecisionsResponse], error) {
 	return c.replayDecisions.CallServerStream(ctx, req)
+}
+
+// Simulate calls rapport.v1.DecisionService.Simulate.
+func (c *decisionServiceClient) Simulate(ctx context.Context, req *connect.Request[v1.SimulateRequest]) (*connect.ServerStreamForClient[v1.SimulateResponse], error) {
+	return c.simulate.CallServerStream(ctx, req)
 }
 
 // DecisionServiceHandler is an implementation of the rapport.v1.DecisionService service.
@@ -244,6 +271,18 @@ type DecisionServiceHandler interface {
 	// Errors: NOT_FOUND with reason DECISION_NOT_FOUND; NOT_FOUND for a strategy or
 	// catalogue version that there is not.
 	ReplayDecisions(context.Context, *connect.Request[v1.ReplayDecisionsRequest], *connect.ServerStream[v1.ReplayDecisionsResponse]) error
+	// Simulate decides for many customers with what is in service and with a change of
+	// it, and says what would be different. It has no effect: nothing is promised,
+	// reported, kept or counted. Responses tell how far it is; the last has the result.
+	// Decisions go before it, and one simulation runs at a time.
+	//
+	// Errors: FAILED_PRECONDITION with reason NO_CATALOG; NOT_FOUND with reason
+	// CATALOG_NOT_FOUND, STRATEGY_NOT_FOUND or TOUCHPOINT_NOT_FOUND; INVALID_ARGUMENT for
+	// a malformed request; those of StrategyService.UploadStrategy for a module;
+	// RESOURCE_EXHAUSTED with reason SIMULATION_RUNNING; ABORTED with reason
+	// COUNT_OVERTAKEN when its snapshots were replaced so often that they are no longer
+	// kept; UNAVAILABLE when the server stops.
+	Simulate(context.Context, *connect.Request[v1.SimulateRequest], *connect.ServerStream[v1.SimulateResponse]) error
 }
 
 // NewDecisionServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -289,6 +328,12 @@ func NewDecisionServiceHandler(svc DecisionServiceHandler, opts ...connect.Handl
 		connect.WithSchema(decisionServiceMethods.ByName("ReplayDecisions")),
 		connect.WithHandlerOptions(opts...),
 	)
+	decisionServiceSimulateHandler := connect.NewServerStreamHandler(
+		DecisionServiceSimulateProcedure,
+		svc.Simulate,
+		connect.WithSchema(decisionServiceMethods.ByName("Simulate")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/rapport.v1.DecisionService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case DecisionServiceDecideProcedure:
@@ -303,6 +348,8 @@ func NewDecisionServiceHandler(svc DecisionServiceHandler, opts ...connect.Handl
 			decisionServiceReportLoadsHandler.ServeHTTP(w, r)
 		case DecisionServiceReplayDecisionsProcedure:
 			decisionServiceReplayDecisionsHandler.ServeHTTP(w, r)
+		case DecisionServiceSimulateProcedure:
+			decisionServiceSimulateHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -334,4 +381,8 @@ func (UnimplementedDecisionServiceHandler) ReportLoads(context.Context, *connect
 
 func (UnimplementedDecisionServiceHandler) ReplayDecisions(context.Context, *connect.Request[v1.ReplayDecisionsRequest], *connect.ServerStream[v1.ReplayDecisionsResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.DecisionService.ReplayDecisions is not implemented"))
+}
+
+func (UnimplementedDecisionServiceHandler) Simulate(context.Context, *connect.Request[v1.SimulateRequest], *connect.ServerStream[v1.SimulateResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.DecisionService.Simulate is not implemented"))
 }
