@@ -61,6 +61,7 @@ type cli struct {
 	Plugin     pluginCmd     `cmd:"" group:"author" help:"Check a strategy while it is being written."`
 	Decide     decideCmd     `cmd:"" group:"decide" help:"Decide what to offer one customer, or many."`
 	Replay     replayCmd     `cmd:"" group:"decide" help:"Make past decisions again."`
+	Simulate   simulateCmd   `cmd:"" group:"decide" help:"Say what a change of catalogue or strategy would come to."`
 	Outcome    outcomeCmd    `cmd:"" group:"decide" help:"Report what came of offers."`
 	Channel    channelCmd    `cmd:"" group:"decide" help:"Say how full channels are."`
 	Capacity   capacityCmd   `cmd:"" group:"decide" help:"List what capacities have left."`
