@@ -115,6 +115,9 @@ type Field struct {
 	Events      *EventRule    `json:"events,omitempty"`
 	Description string        `json:"description,omitempty"`
 	Owner       string        `json:"owner,omitempty"` // who answers for the field, where it is not the source's owner
+	// Personal says that its values are shown to those only who may see what a person
+	// would not want everybody to know.
+	Personal bool `json:"personal,omitempty"`
 }
 
 // Owner returns who answers for the field at a slot: its own owner, or its batch

@@ -28,7 +28,7 @@ const (
 	FieldRetyped   SchemaChangeKind = "retyped"    // its values are of another kind, or add up otherwise
 	FieldResourced SchemaChangeKind = "re-sourced" // another batch source, or column, or none
 	FieldRuled     SchemaChangeKind = "events"     // events do something else to it
-	FieldDescribed SchemaChangeKind = "described"  // default, definition, owner, decimals
+	FieldDescribed SchemaChangeKind = "described"  // default, definition, owner, decimals, personal
 	SourceChanged  SchemaChangeKind = "source"
 	OthersChanged  SchemaChangeKind = "other" // namespaces and reference tables
 )
@@ -91,7 +91,7 @@ func compareFields(f, g *Field) []SchemaChange {
 	case !reflect.DeepEqual(f.Events, g.Events):
 		return change(FieldRuled, "derived anew from the journal, with all events since it began")
 	case !reflect.DeepEqual(f, g):
-		return change(FieldDescribed, "its default, decimals, owner or description has changed")
+		return change(FieldDescribed, "its default, decimals, owner, description or whether it is personal has changed")
 	}
 	return nil
 }

@@ -52,7 +52,7 @@ type auditLog struct {
 	next uint64   // the number of the next record
 }
 
-// auditRecord is one change.
+// auditRecord is one change, or that personal data was shown.
 type auditRecord struct {
 	Number  uint64    `json:"number"`
 	Time    time.Time `json:"time"`
@@ -292,12 +292,18 @@ const maxAgent = 200
 // change records a change and makes it. The record is durable before do is called,
 // and if do fails another one says so.
 func (a *auditLog) change(by asker, action, subject, before, after string, do func() error) error {
+	r := recordBy(by, action, subject)
+	r.Before, r.After = before, after
+	return a.changeBy(r, do)
+}
+
+// recordBy returns a record of what somebody does.
+func recordBy(by asker, action, subject string) auditRecord {
 	agent := by.Header().Get("User-Agent")
-	r := auditRecord{
-		Action: action, Subject: subject, Before: before, After: after,
+	return auditRecord{
+		Action: action, Subject: subject,
 		Peer: peerName(by.Peer().Addr), Agent: strings.ToValidUTF8(agent[:min(len(agent), maxAgent)], ""),
 	}
-	return a.changeBy(r, do)
 }
 
 // localPeer is who works on a folder that no server has open.

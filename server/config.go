@@ -56,6 +56,9 @@ type Config struct {
 	// sandbox.Options. If it is empty, it is this program itself, whose main
 	// function must begin as sandbox.CompilerCommand says.
 	Compiler []string
+	// RevealPersonal allows that personal data is shown in explanations, lists and replays
+	// of decisions, to who asks for it. Each time leaves an audit record.
+	RevealPersonal bool
 	// DrainDelay is the pause between readiness going off and the listener
 	// closing, in which load balancers notice.
 	DrainDelay time.Duration

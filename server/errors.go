@@ -57,6 +57,7 @@ var mappings = []mapping{
 	{sentinel(profilestore.ErrWalkOvertaken), connect.CodeAborted, "COUNT_OVERTAKEN"},
 	{sentinel(errStopping), connect.CodeUnavailable, "STOPPING"},
 	{sentinel(errLoopbackOnly), connect.CodePermissionDenied, "LOOPBACK_ONLY"},
+	{sentinel(errRevealForbidden), connect.CodePermissionDenied, "REVEAL_FORBIDDEN"},
 	{sentinel(errAuditFailed), connect.CodeUnavailable, "AUDIT_FAILED"},
 	{sentinel(errStrategyUnavailable), connect.CodeFailedPrecondition, "STRATEGY_UNAVAILABLE"},
 	{sentinel(errUnsigned), connect.CodePermissionDenied, "STRATEGY_UNSIGNED"},

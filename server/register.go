@@ -122,7 +122,7 @@ func describeField(schema *profilestore.Schema, slot int, sources []sourceFacts)
 	f := &schema.Fields()[slot]
 	d := &rapportv1.FieldDescription{
 		Name: f.Name, Type: string(f.Type), Description: f.Description, Owner: schema.Owner(slot),
-		Source: f.Batch, Column: f.Column,
+		Source: f.Batch, Column: f.Column, Personal: f.Personal,
 	}
 	if f.Events != nil {
 		d.Events = f.Events.String()

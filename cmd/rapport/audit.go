@@ -11,14 +11,15 @@ import (
 
 // auditCmd shows who has changed what decisions are made from.
 type auditCmd struct {
-	Subject string `arg:"" optional:"" help:"Only what was done to this: strategy, strategy/NAME, catalogue, snapshot, snapshot/SOURCE, identity, identity/NAMESPACE:ID or schema."`
+	Subject string `arg:"" optional:"" help:"Only what was done to this: strategy, strategy/NAME, catalogue, snapshot, snapshot/SOURCE, identity, identity/NAMESPACE:ID, schema or decision/ID."`
 	Limit   int32  `help:"At most so many records." default:"20" placeholder:"N"`
 }
 
 // Help is shown by --help.
 func (auditCmd) Help() string {
 	return `Every change of what decisions are made from is recorded before it takes effect: who made it, when, and
-what was in service before and after. The newest is printed first. A record says so if its change failed.
+what was in service before and after; so is every time that personal data was shown (--reveal). The
+newest is printed first. A record says so if its change failed.
 
 Examples:
 

@@ -107,6 +107,8 @@ func (cmd *devCmd) serve(ctx context.Context, a *app, folder devFolder) (err err
 		Deadline: cmd.Deadline,
 		Logger:   a.logger(),
 		Version:  programVersion(),
+
+		RevealPersonal: true, // these people do not exist
 	}
 	if err := a.strategies.apply(&c); err != nil {
 		return err

@@ -88,6 +88,8 @@ func (a *app) open(ctx context.Context, data string) (*clients, error) {
 		Deadline: offlineDeadline,
 		Logger:   a.logger(),
 		Version:  programVersion(),
+
+		RevealPersonal: true, // who can open the folder can read all that is in it
 	}
 	if err := a.strategies.apply(&config); err != nil {
 		return nil, err

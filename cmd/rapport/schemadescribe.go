@@ -202,6 +202,9 @@ func printField(a *app, f *rapportv1.FieldDescription, source *rapportv1.SourceD
 	line("type", "%s", strings.TrimSpace(f.GetType()+" "+f.GetWindow()))
 	line("definition", "%s", orNone(f.GetDescription()))
 	line("owner", "%s", orNone(f.GetOwner()))
+	if f.GetPersonal() {
+		line("personal", "yes: explanations of decisions hide it")
+	}
 	if f.GetSource() != "" {
 		state := "no snapshot is active"
 		if s := source.GetSnapshot(); s != nil {

@@ -24,6 +24,7 @@ type serverFlags struct {
 	DrainDelay        time.Duration `help:"Pause between readiness going off and the listener closing." default:"1s" placeholder:"TIME" setting:""`
 	KeepDecisions     time.Duration `help:"How long the decision log keeps a decision; negative: no log." default:"${keep_decisions}" placeholder:"TIME" setting:""`
 	DecisionLogBytes  int64         `help:"Bytes that the decision log may have before the oldest decisions go sooner." default:"${decision_log_bytes}" placeholder:"N" setting:""`
+	RevealPersonal    bool          `help:"Show personal data in what is told of past decisions to who asks with --reveal; the audit log has each time." setting:""`
 	LogFormat         string        `help:"Form of the log on stderr: text or json." enum:"text,json" default:"text" placeholder:"FORM" setting:""`
 	LogLevel          string        `help:"Least level to log: debug, info, warn or error." enum:"debug,info,warn,error" default:"info" placeholder:"LEVEL" setting:""`
 }
@@ -50,6 +51,7 @@ func (f *serverFlags) config(data string, strategies *strategyFlags, logTo io.Wr
 		DrainDelay:        f.DrainDelay,
 		KeepDecisions:     f.KeepDecisions,
 		DecisionLogBytes:  f.DecisionLogBytes,
+		RevealPersonal:    f.RevealPersonal,
 		Logger:            slog.New(handler),
 		Version:           programVersion(),
 	}

@@ -95,6 +95,7 @@ func schemaParts(m *rapportv1.ProfileSchema) ([]profilestore.Source, []profilest
 			Name: f.GetName(), Type: profilestore.Type(f.GetType()), Batch: f.GetBatch(), Column: f.GetColumn(),
 			Decimals: profilestore.NoDecimals, Default: f.GetDefault(), Description: f.GetDescription(),
 			Window: spanOf(f.GetWindow()), Bucket: spanOf(f.GetBucket()), Owner: f.GetOwner(),
+			Personal: f.GetPersonal(),
 		}
 		if f.Decimals != nil {
 			field.Decimals = int(f.GetDecimals())

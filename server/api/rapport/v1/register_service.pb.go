@@ -879,7 +879,9 @@ type FieldDescription struct {
 	Values int64 `protobuf:"varint,12,opt,name=values,proto3" json:"values,omitempty"`
 	// How the values are distributed in the current snapshot; not set where that
 	// is not known.
-	Distribution  *FieldDistribution `protobuf:"bytes,13,opt,name=distribution,proto3" json:"distribution,omitempty"`
+	Distribution *FieldDistribution `protobuf:"bytes,13,opt,name=distribution,proto3" json:"distribution,omitempty"`
+	// Its values are personal data.
+	Personal      bool `protobuf:"varint,14,opt,name=personal,proto3" json:"personal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1003,6 +1005,13 @@ func (x *FieldDescription) GetDistribution() *FieldDistribution {
 		return x.Distribution
 	}
 	return nil
+}
+
+func (x *FieldDescription) GetPersonal() bool {
+	if x != nil {
+		return x.Personal
+	}
+	return false
 }
 
 // FieldDistribution says how the values of a field are distributed. What of it is
@@ -1398,7 +1407,7 @@ const file_rapport_v1_register_service_proto_rawDesc = "" +
 	"\vundescribed\x18\b \x01(\tR\vundescribed\x12\x18\n" +
 	"\asampled\x18\t \x01(\x03R\asampled\x12\x16\n" +
 	"\x06retain\x18\n" +
-	" \x01(\x05R\x06retain\"\x91\x03\n" +
+	" \x01(\x05R\x06retain\"\xad\x03\n" +
 	"\x10FieldDescription\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12 \n" +
@@ -1414,7 +1423,8 @@ const file_rapport_v1_register_service_proto_rawDesc = "" +
 	" \x01(\bR\tnotLoaded\x12\x12\n" +
 	"\x04rows\x18\v \x01(\x03R\x04rows\x12\x16\n" +
 	"\x06values\x18\f \x01(\x03R\x06values\x12A\n" +
-	"\fdistribution\x18\r \x01(\v2\x1d.rapport.v1.FieldDistributionR\fdistribution\"\x96\x02\n" +
+	"\fdistribution\x18\r \x01(\v2\x1d.rapport.v1.FieldDistributionR\fdistribution\x12\x1a\n" +
+	"\bpersonal\x18\x0e \x01(\bR\bpersonal\"\x96\x02\n" +
 	"\x11FieldDistribution\x128\n" +
 	"\anumbers\x18\x01 \x01(\v2\x1e.rapport.v1.NumberDistributionR\anumbers\x12\"\n" +
 	"\n" +

@@ -390,7 +390,11 @@ type ProfileField struct {
 	// batch source feeds the field.
 	Bucket string `protobuf:"bytes,10,opt,name=bucket,proto3" json:"bucket,omitempty"`
 	// Who answers for the field, where it is not the owner of its batch source.
-	Owner         string `protobuf:"bytes,11,opt,name=owner,proto3" json:"owner,omitempty"`
+	Owner string `protobuf:"bytes,11,opt,name=owner,proto3" json:"owner,omitempty"`
+	// Its values are personal data: explanations, lists and replays of decisions
+	// hide them, and texts that are computed from them, unless it is asked to reveal
+	// them and the server allows it. Decisions and profiles are not changed by it.
+	Personal      bool `protobuf:"varint,12,opt,name=personal,proto3" json:"personal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -500,6 +504,13 @@ func (x *ProfileField) GetOwner() string {
 		return x.Owner
 	}
 	return ""
+}
+
+func (x *ProfileField) GetPersonal() bool {
+	if x != nil {
+		return x.Personal
+	}
+	return false
 }
 
 // EventRule says which events change a field, and how. Expressions are CEL over
@@ -655,7 +666,7 @@ const file_rapport_v1_schema_proto_rawDesc = "" +
 	"\x05owner\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x05owner\x12&\n" +
 	"\x06retain\x18\x05 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x02H\x00R\x06retain\x88\x01\x01\x129\n" +
 	"\amax_age\x18\x06 \x01(\tB \xbaH\x1d\xd8\x01\x01r\x182\x16^[1-9][0-9]{0,4}[mhd]$R\x06maxAgeB\t\n" +
-	"\a_retain\"\x80\x05\n" +
+	"\a_retain\"\x9c\x05\n" +
 	"\fProfileField\x12o\n" +
 	"\x04name\x18\x01 \x01(\tB[\xbaHXrV\x18P2R^(general|value|service|marketing|preference|usage|location|tag)\\.[a-z][a-z0-9_]*$R\x04name\x12R\n" +
 	"\x04type\x18\x02 \x01(\tB>\xbaH;r9R\x06numberR\x04flagR\x04textR\x04timeR\acounterR\x03maxR\x03minR\x03setR\x05dwellR\x04type\x126\n" +
@@ -668,7 +679,8 @@ const file_rapport_v1_schema_proto_rawDesc = "" +
 	"\x06window\x18\t \x01(\tB \xbaH\x1d\xd8\x01\x01r\x182\x16^[1-9][0-9]{0,4}[mhd]$R\x06window\x128\n" +
 	"\x06bucket\x18\n" +
 	" \x01(\tB \xbaH\x1d\xd8\x01\x01r\x182\x16^[1-9][0-9]{0,4}[mhd]$R\x06bucket\x12\x1e\n" +
-	"\x05owner\x18\v \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x05ownerB\v\n" +
+	"\x05owner\x18\v \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x05owner\x12\x1a\n" +
+	"\bpersonal\x18\f \x01(\bR\bpersonalB\v\n" +
 	"\t_decimalsB\n" +
 	"\n" +
 	"\b_default\"\x88\x02\n" +
