@@ -39,6 +39,8 @@ type atom struct {
 	label  string  // in words, if there are any
 	labels []int32 // of the vocabulary that these are made of
 	reads  Reads
+
+	constants Constants
 }
 
 // Conditions returns how many different atomic conditions there are.
@@ -162,6 +164,7 @@ func (c *conditions) add(tree *ast.AST, parts []ast.Expr) (Rule, error) {
 		a.code = c.lang.newCompiler(tree, p).condition(p)
 		a.reads, a.decisions = c.lang.reads(p)
 		a.label, a.labels = c.lang.label(tree, p)
+		a.constants = c.lang.constants(tree, p)
 	}
 	r := Rule{atoms: make([]int32, 0, len(found))}
 	used := make(map[int32]bool, len(found))
