@@ -169,6 +169,7 @@ type Offer struct {
 	Value      float64
 	Propensity Propensity
 	Lever      float64    // 1 + boost/100, times those of its group and issue
+	Boost      float64    // its own, percent
 	Eligible   rules.Rule // with those of its group and issue
 
 	Owned        rules.Rule // the customer has it already; only if HasOwned
@@ -186,6 +187,8 @@ type Offer struct {
 	HeldBack  bool  // not for the control group
 
 	Attributes map[string]profilestore.Value // for strategies; holds value too
+
+	above float64 // the levers of its group and issue
 }
 
 // Propensity is where the probability of acceptance comes from.

@@ -59,6 +59,7 @@ func (c *compiler) inherit(o *Offer) {
 		return
 	}
 	o.Eligible = rules.All(l.eligible, o.Eligible)
+	o.above = l.lever
 	o.Lever *= l.lever
 }
 
