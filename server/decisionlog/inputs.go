@@ -27,6 +27,9 @@ type Inputs struct {
 	Kept []bool
 	// Places has what came of asking for a place, by what was asked, in order.
 	Places map[PlaceKey][]bool
+	// Room, if not nil, returns capacities to ask in place of Places, for one decision at
+	// a time.
+	Room func(now int64) decide.Places
 
 	pendingRead bool
 	missing     map[string]bool // what was asked for and is not in the record
@@ -132,7 +135,9 @@ func (in *Inputs) Decide(ctx context.Context, d *decide.Decider) (answers []deci
 	if in.Values != nil {
 		r.Profile = (*keptProfile)(in)
 	}
-	r.Places = (*keptPlaces)(in)
+	if r.Places = (*keptPlaces)(in); in.Room != nil && r.Unreserved == nil {
+		r.Places = in.Room(r.Now)
+	}
 	answers = make([]decide.Answer, len(in.At))
 	if in.Many {
 		d.DecideMany(ctx, &r, in.At, in.One, answers)

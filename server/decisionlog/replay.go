@@ -63,38 +63,14 @@ func inexact(format string, args ...any) error {
 
 // Replay makes a decision again. An error is an [*InexactError], unless ctx has ended.
 func (p Replayer) Replay(ctx context.Context, r *Record, w With) (*Replay, error) {
-	if r.Pipeline != Pipeline {
-		return nil, inexact("it was decided by version %d of the pipeline, this is version %d", r.Pipeline, Pipeline)
-	}
-	version := r.Catalog
-	if w.Catalog != 0 {
-		version = w.Catalog
-	}
-	d, err := p.Sources.Decider(ctx, version, r.Schema)
+	d, in, release, err := p.Prepare(ctx, r, w)
 	if err != nil {
-		return nil, inexact("%v", err)
+		return nil, err
 	}
-	in, err := r.Inputs(d.Catalog())
-	if err != nil {
-		return nil, inexact("%v", err)
-	}
-	if in.Request.Tables, err = p.Sources.Tables(ctx, d.Catalog(), r.Tables); err != nil {
-		return nil, inexact("%v", err)
-	}
-	in.Request.Observe = w.Observe
-	if w.Change != nil {
-		w.Change(in)
-	}
-	for i := range in.At {
-		release, err := p.chooseRanker(ctx, in, i, &r.At[i], &w)
-		if err != nil {
-			return nil, inexact("%v", err)
-		}
-		defer release()
-	}
+	defer release()
 	out := &Replay{Decider: d, Inputs: in}
 	out.Answers, out.Missing = in.Decide(ctx, d)
-	if version != r.Catalog {
+	if w.Catalog != 0 && w.Catalog != r.Catalog {
 		was, err := p.Sources.Decider(ctx, r.Catalog, r.Schema)
 		if err != nil {
 			return nil, inexact("%v", err)
@@ -115,6 +91,49 @@ func (p Replayer) Replay(ctx context.Context, r *Record, w With) (*Replay, error
 		}))
 	}
 	return out, nil
+}
+
+// Prepare puts a decision before the pipeline again, without deciding yet: who asks for
+// many what-ifs decides from many clones of the inputs. The inputs say who ranks, until
+// release is called. An error is an [*InexactError].
+func (p Replayer) Prepare(ctx context.Context, r *Record, w With) (_ *decide.Decider, _ *Inputs, release func(), err error) {
+	if r.Pipeline != Pipeline {
+		return nil, nil, nil, inexact("it was decided by version %d of the pipeline, this is version %d", r.Pipeline, Pipeline)
+	}
+	version := r.Catalog
+	if w.Catalog != 0 {
+		version = w.Catalog
+	}
+	d, err := p.Sources.Decider(ctx, version, r.Schema)
+	if err != nil {
+		return nil, nil, nil, inexact("%v", err)
+	}
+	in, err := r.Inputs(d.Catalog())
+	if err != nil {
+		return nil, nil, nil, inexact("%v", err)
+	}
+	if in.Request.Tables, err = p.Sources.Tables(ctx, d.Catalog(), r.Tables); err != nil {
+		return nil, nil, nil, inexact("%v", err)
+	}
+	in.Request.Observe = w.Observe
+	if w.Change != nil {
+		w.Change(in)
+	}
+	var releases []func()
+	release = func() {
+		for _, f := range releases {
+			f()
+		}
+	}
+	for i := range in.At {
+		done, err := p.chooseRanker(ctx, in, i, &r.At[i], &w)
+		if err != nil {
+			release()
+			return nil, nil, nil, inexact("%v", err)
+		}
+		releases = append(releases, done)
+	}
+	return d, in, release, nil
 }
 
 // chooseRanker says who ranks at a touchpoint of a replay: who did then, or failed to,
