@@ -51,6 +51,7 @@ var mappings = []mapping{
 	{sentinel(errTouchpointNotFound), connect.CodeNotFound, "TOUCHPOINT_NOT_FOUND"},
 	{sentinel(errNoDecisionLog), connect.CodeFailedPrecondition, "NO_DECISION_LOG"},
 	{kind[*decisionlog.NotFoundError](), connect.CodeNotFound, "DECISION_NOT_FOUND"},
+	{kind[*decisionlog.InexactError](), connect.CodeFailedPrecondition, "NOT_REPLAYABLE"},
 	{kind[*argumentError](), connect.CodeInvalidArgument, "INVALID_ARGUMENT"},
 	{sentinel(errCountRunning), connect.CodeResourceExhausted, "COUNT_RUNNING"},
 	{sentinel(errSimulationRunning), connect.CodeResourceExhausted, "SIMULATION_RUNNING"},

@@ -30,6 +30,8 @@ type metrics struct {
 	blocked      prometheus.Counter
 	outcomes     *prometheus.CounterVec
 	unreserved   prometheus.Counter
+
+	whyNot, whyNotReplays prometheus.Counter
 }
 
 // latencyBuckets are for scrapers that do not take native histograms; they have
@@ -60,8 +62,11 @@ func newMetrics() *metrics {
 		outcomes:     counters("rapport_outcomes_total", "Reports of outcomes, by what became of them: accepted, duplicate, or why they were refused.", "result"),
 		unreserved:   prometheus.NewCounter(prometheus.CounterOpts{Name: "rapport_decisions_unreserved_total", Help: "Decisions that offered nothing that is limited, because contacts could not be reserved."}),
 		blocked:      prometheus.NewCounter(prometheus.CounterOpts{Name: "rapport_decisions_blocked_identity_total", Help: "Decisions for an identity that means nobody, made without a profile."}),
+
+		whyNot:        prometheus.NewCounter(prometheus.CounterOpts{Name: "rapport_whynot_searches_total", Help: "Searches for what would bring an offer in."}),
+		whyNotReplays: prometheus.NewCounter(prometheus.CounterOpts{Name: "rapport_whynot_replays_total", Help: "Replays that these searches made."}),
 	}
-	m.registry.MustRegister(m.decisions, m.decideTime, m.overBudget, m.degradations, m.candidates, m.syncTime, m.syncEvents, m.errors, m.identities, m.blocked, m.outcomes, m.unreserved,
+	m.registry.MustRegister(m.decisions, m.decideTime, m.overBudget, m.degradations, m.candidates, m.syncTime, m.syncEvents, m.errors, m.identities, m.blocked, m.outcomes, m.unreserved, m.whyNot, m.whyNotReplays,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

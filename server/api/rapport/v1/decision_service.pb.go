@@ -2265,7 +2265,7 @@ var File_rapport_v1_decision_service_proto protoreflect.FileDescriptor
 const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"\n" +
 	"!rapport/v1/decision_service.proto\x12\n" +
-	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17rapport/v1/replay.proto\x1a\x19rapport/v1/simulate.proto\"\x8a\x03\n" +
+	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17rapport/v1/replay.proto\x1a\x19rapport/v1/simulate.proto\x1a\x17rapport/v1/whynot.proto\"\x8a\x03\n" +
 	"\x11DecideManyRequest\x12&\n" +
 	"\bcustomer\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05 \x01(\x80\x02R\bcustomer\x120\n" +
@@ -2472,7 +2472,7 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"#DEGRADATION_KIND_PROFILE_UNREADABLE\x10\x04\x12\x1d\n" +
 	"\x19DEGRADATION_KIND_FALLBACK\x10\x05\x12'\n" +
 	"#DEGRADATION_KIND_STRATEGY_SUSPENDED\x10\x06\x12!\n" +
-	"\x1dDEGRADATION_KIND_NOT_RESERVED\x10\a2\xc4\x04\n" +
+	"\x1dDEGRADATION_KIND_NOT_RESERVED\x10\a2\x85\x05\n" +
 	"\x0fDecisionService\x12?\n" +
 	"\x06Decide\x12\x19.rapport.v1.DecideRequest\x1a\x1a.rapport.v1.DecideResponse\x12K\n" +
 	"\n" +
@@ -2481,7 +2481,8 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"\x0eRecordOutcomes\x12!.rapport.v1.RecordOutcomesRequest\x1a\".rapport.v1.RecordOutcomesResponse\x12N\n" +
 	"\vReportLoads\x12\x1e.rapport.v1.ReportLoadsRequest\x1a\x1f.rapport.v1.ReportLoadsResponse\x12\\\n" +
 	"\x0fReplayDecisions\x12\".rapport.v1.ReplayDecisionsRequest\x1a#.rapport.v1.ReplayDecisionsResponse0\x01\x12G\n" +
-	"\bSimulate\x12\x1b.rapport.v1.SimulateRequest\x1a\x1c.rapport.v1.SimulateResponse0\x01B)Z'rapport/server/api/rapport/v1;rapportv1b\x06proto3"
+	"\bSimulate\x12\x1b.rapport.v1.SimulateRequest\x1a\x1c.rapport.v1.SimulateResponse0\x01\x12?\n" +
+	"\x06WhyNot\x12\x19.rapport.v1.WhyNotRequest\x1a\x1a.rapport.v1.WhyNotResponseB)Z'rapport/server/api/rapport/v1;rapportv1b\x06proto3"
 
 var (
 	file_rapport_v1_decision_service_proto_rawDescOnce sync.Once
@@ -2533,8 +2534,10 @@ var file_rapport_v1_decision_service_proto_goTypes = []any{
 	(*structpb.Value)(nil),          // 32: google.protobuf.Value
 	(*ReplayDecisionsRequest)(nil),  // 33: rapport.v1.ReplayDecisionsRequest
 	(*SimulateRequest)(nil),         // 34: rapport.v1.SimulateRequest
-	(*ReplayDecisionsResponse)(nil), // 35: rapport.v1.ReplayDecisionsResponse
-	(*SimulateResponse)(nil),        // 36: rapport.v1.SimulateResponse
+	(*WhyNotRequest)(nil),           // 35: rapport.v1.WhyNotRequest
+	(*ReplayDecisionsResponse)(nil), // 36: rapport.v1.ReplayDecisionsResponse
+	(*SimulateResponse)(nil),        // 37: rapport.v1.SimulateResponse
+	(*WhyNotResponse)(nil),          // 38: rapport.v1.WhyNotResponse
 }
 var file_rapport_v1_decision_service_proto_depIdxs = []int32{
 	3,  // 0: rapport.v1.DecideManyRequest.at:type_name -> rapport.v1.DecideAt
@@ -2584,15 +2587,17 @@ var file_rapport_v1_decision_service_proto_depIdxs = []int32{
 	12, // 44: rapport.v1.DecisionService.ReportLoads:input_type -> rapport.v1.ReportLoadsRequest
 	33, // 45: rapport.v1.DecisionService.ReplayDecisions:input_type -> rapport.v1.ReplayDecisionsRequest
 	34, // 46: rapport.v1.DecisionService.Simulate:input_type -> rapport.v1.SimulateRequest
-	18, // 47: rapport.v1.DecisionService.Decide:output_type -> rapport.v1.DecideResponse
-	4,  // 48: rapport.v1.DecisionService.DecideMany:output_type -> rapport.v1.DecideManyResponse
-	7,  // 49: rapport.v1.DecisionService.DecideStream:output_type -> rapport.v1.DecideStreamResponse
-	10, // 50: rapport.v1.DecisionService.RecordOutcomes:output_type -> rapport.v1.RecordOutcomesResponse
-	14, // 51: rapport.v1.DecisionService.ReportLoads:output_type -> rapport.v1.ReportLoadsResponse
-	35, // 52: rapport.v1.DecisionService.ReplayDecisions:output_type -> rapport.v1.ReplayDecisionsResponse
-	36, // 53: rapport.v1.DecisionService.Simulate:output_type -> rapport.v1.SimulateResponse
-	47, // [47:54] is the sub-list for method output_type
-	40, // [40:47] is the sub-list for method input_type
+	35, // 47: rapport.v1.DecisionService.WhyNot:input_type -> rapport.v1.WhyNotRequest
+	18, // 48: rapport.v1.DecisionService.Decide:output_type -> rapport.v1.DecideResponse
+	4,  // 49: rapport.v1.DecisionService.DecideMany:output_type -> rapport.v1.DecideManyResponse
+	7,  // 50: rapport.v1.DecisionService.DecideStream:output_type -> rapport.v1.DecideStreamResponse
+	10, // 51: rapport.v1.DecisionService.RecordOutcomes:output_type -> rapport.v1.RecordOutcomesResponse
+	14, // 52: rapport.v1.DecisionService.ReportLoads:output_type -> rapport.v1.ReportLoadsResponse
+	36, // 53: rapport.v1.DecisionService.ReplayDecisions:output_type -> rapport.v1.ReplayDecisionsResponse
+	37, // 54: rapport.v1.DecisionService.Simulate:output_type -> rapport.v1.SimulateResponse
+	38, // 55: rapport.v1.DecisionService.WhyNot:output_type -> rapport.v1.WhyNotResponse
+	48, // [48:56] is the sub-list for method output_type
+	40, // [40:48] is the sub-list for method input_type
 	40, // [40:40] is the sub-list for extension type_name
 	40, // [40:40] is the sub-list for extension extendee
 	0,  // [0:40] is the sub-list for field type_name
@@ -2605,6 +2610,7 @@ func file_rapport_v1_decision_service_proto_init() {
 	}
 	file_rapport_v1_replay_proto_init()
 	file_rapport_v1_simulate_proto_init()
+	file_rapport_v1_whynot_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

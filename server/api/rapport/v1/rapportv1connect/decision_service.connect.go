@@ -53,6 +53,8 @@ const (
 	// DecisionServiceSimulateProcedure is the fully-qualified name of the DecisionService's Simulate
 	// RPC.
 	DecisionServiceSimulateProcedure = "/rapport.v1.DecisionService/Simulate"
+	// DecisionServiceWhyNotProcedure is the fully-qualified name of the DecisionService's WhyNot RPC.
+	DecisionServiceWhyNotProcedure = "/rapport.v1.DecisionService/WhyNot"
 )
 
 // DecisionServiceClient is a client for the rapport.v1.DecisionService service.
@@ -117,6 +119,17 @@ type DecisionServiceClient interface {
 	// COUNT_OVERTAKEN when its snapshots were replaced so often that they are no longer
 	// kept; UNAVAILABLE when the server stops.
 	Simulate(context.Context, *connect.Request[v1.SimulateRequest]) (*connect.ServerStreamForClient[v1.SimulateResponse], error)
+	// WhyNot finds the smallest sets of changes that would bring an offer onto a slate,
+	// or to its first place: of a decision that is kept, or of one that would be made
+	// now. Each set is verified by replays. It has no effect, and works beside
+	// decisions, with what is left of the machine, for 10 s at most.
+	//
+	// Errors: INVALID_ARGUMENT where the offer can't be on a slate of the touchpoint
+	// whatever changes, with the nearest name; NOT_FOUND with reason
+	// DECISION_NOT_FOUND; FAILED_PRECONDITION with reason NOT_REPLAYABLE for a
+	// decision that can't be made again exactly, or NO_DECISION_LOG; PERMISSION_DENIED
+	// with REVEAL_FORBIDDEN.
+	WhyNot(context.Context, *connect.Request[v1.WhyNotRequest]) (*connect.Response[v1.WhyNotResponse], error)
 }
 
 // NewDecisionServiceClient constructs a client for the rapport.v1.DecisionService service. By
@@ -172,6 +185,12 @@ func NewDecisionServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(decisionServiceMethods.ByName("Simulate")),
 			connect.WithClientOptions(opts...),
 		),
+		whyNot: connect.NewClient[v1.WhyNotRequest, v1.WhyNotResponse](
+			httpClient,
+			baseURL+DecisionServiceWhyNotProcedure,
+			connect.WithSchema(decisionServiceMethods.ByName("WhyNot")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -184,6 +203,7 @@ type decisionServiceClient struct {
 	reportLoads     *connect.Client[v1.ReportLoadsRequest, v1.ReportLoadsResponse]
 	replayDecisions *connect.Client[v1.ReplayDecisionsRequest, v1.ReplayDecisionsResponse]
 	simulate        *connect.Client[v1.SimulateRequest, v1.SimulateResponse]
+	whyNot          *connect.Client[v1.WhyNotRequest, v1.WhyNotResponse]
 }
 
 // Decide calls rapport.v1.DecisionService.Decide.
@@ -219,6 +239,11 @@ func (c *decisionServiceClient) ReplayDecisions(ctx context.Context, req *connec
 // Simulate calls rapport.v1.DecisionService.Simulate.
 func (c *decisionServiceClient) Simulate(ctx context.Context, req *connect.Request[v1.SimulateRequest]) (*connect.ServerStreamForClient[v1.SimulateResponse], error) {
 	return c.simulate.CallServerStream(ctx, req)
+}
+
+// WhyNot calls rapport.v1.DecisionService.WhyNot.
+func (c *decisionServiceClient) WhyNot(ctx context.Context, req *connect.Request[v1.WhyNotRequest]) (*connect.Response[v1.WhyNotResponse], error) {
+	return c.whyNot.CallUnary(ctx, req)
 }
 
 // DecisionServiceHandler is an implementation of the rapport.v1.DecisionService service.
@@ -283,6 +308,17 @@ type DecisionServiceHandler interface {
 	// COUNT_OVERTAKEN when its snapshots were replaced so often that they are no longer
 	// kept; UNAVAILABLE when the server stops.
 	Simulate(context.Context, *connect.Request[v1.SimulateRequest], *connect.ServerStream[v1.SimulateResponse]) error
+	// WhyNot finds the smallest sets of changes that would bring an offer onto a slate,
+	// or to its first place: of a decision that is kept, or of one that would be made
+	// now. Each set is verified by replays. It has no effect, and works beside
+	// decisions, with what is left of the machine, for 10 s at most.
+	//
+	// Errors: INVALID_ARGUMENT where the offer can't be on a slate of the touchpoint
+	// whatever changes, with the nearest name; NOT_FOUND with reason
+	// DECISION_NOT_FOUND; FAILED_PRECONDITION with reason NOT_REPLAYABLE for a
+	// decision that can't be made again exactly, or NO_DECISION_LOG; PERMISSION_DENIED
+	// with REVEAL_FORBIDDEN.
+	WhyNot(context.Context, *connect.Request[v1.WhyNotRequest]) (*connect.Response[v1.WhyNotResponse], error)
 }
 
 // NewDecisionServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -334,6 +370,12 @@ func NewDecisionServiceHandler(svc DecisionServiceHandler, opts ...connect.Handl
 		connect.WithSchema(decisionServiceMethods.ByName("Simulate")),
 		connect.WithHandlerOptions(opts...),
 	)
+	decisionServiceWhyNotHandler := connect.NewUnaryHandler(
+		DecisionServiceWhyNotProcedure,
+		svc.WhyNot,
+		connect.WithSchema(decisionServiceMethods.ByName("WhyNot")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/rapport.v1.DecisionService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case DecisionServiceDecideProcedure:
@@ -350,6 +392,8 @@ func NewDecisionServiceHandler(svc DecisionServiceHandler, opts ...connect.Handl
 			decisionServiceReplayDecisionsHandler.ServeHTTP(w, r)
 		case DecisionServiceSimulateProcedure:
 			decisionServiceSimulateHandler.ServeHTTP(w, r)
+		case DecisionServiceWhyNotProcedure:
+			decisionServiceWhyNotHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -385,4 +429,8 @@ func (UnimplementedDecisionServiceHandler) ReplayDecisions(context.Context, *con
 
 func (UnimplementedDecisionServiceHandler) Simulate(context.Context, *connect.Request[v1.SimulateRequest], *connect.ServerStream[v1.SimulateResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.DecisionService.Simulate is not implemented"))
+}
+
+func (UnimplementedDecisionServiceHandler) WhyNot(context.Context, *connect.Request[v1.WhyNotRequest]) (*connect.Response[v1.WhyNotResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.DecisionService.WhyNot is not implemented"))
 }
