@@ -155,8 +155,9 @@ func TestDecisionTables(t *testing.T) {
 	}
 	var outcomes [4]int
 	kinds, cells := make(map[profilestore.Kind]int), make(map[string]int)
-	refused, chained, bySegment, defaults, rowsHit, never := 0, 0, 0, 0, 0, 0
+	tried, refused, chained, bySegment, defaults, rowsHit, never := 0, 0, 0, 0, 0, 0, 0
 	rapid.Check(t, func(t *rapid.T) {
+		tried++
 		w := tableWriter{typedWriter: newTypedWriter(t)}
 		first, firstCEL := w.table("first", []profilestore.Value{profilestore.Flag(true), profilestore.Flag(false)}, []string{"true", "false"}, "context.none_f")
 		w.inputs = []string{"table.first", "segment.of_first"}
@@ -182,7 +183,7 @@ func TestDecisionTables(t *testing.T) {
 		v.Tables = []DecisionTable{second, first} // which are not in the order of what they need
 		with, mistakes := env.WithVocabulary(v)
 		if len(mistakes) > 0 {
-			refused++ // what an input says may be a mistake: a duration of 40 years, or nothing but numbers
+			refused++ // what an input says may be a mistake: a duration of 40 years, or of any type
 			return
 		}
 		replace := strings.NewReplacer("table.first", "("+firstCEL+")", "segment.of_first", "(!("+firstCEL+"))")
@@ -277,7 +278,7 @@ func TestDecisionTables(t *testing.T) {
 	})
 	t.Logf("%d known (%d by a row, %d by default), %d unknown, %d failed; of a table %d, of a segment of one %d; %d rows that never decide; results %v, cells with %v; %d refused",
 		outcomes[True], rowsHit, defaults, outcomes[Unknown], outcomes[Failed], chained, bySegment, never, kinds, cells, refused)
-	if outcomes[True] == 0 || outcomes[Unknown] == 0 || outcomes[Failed] == 0 || chained == 0 || bySegment == 0 || never == 0 || defaults == 0 || rowsHit == 0 || len(kinds) < 3 || len(cells) < 8 || refused > 40 {
+	if outcomes[True] == 0 || outcomes[Unknown] == 0 || outcomes[Failed] == 0 || chained == 0 || bySegment == 0 || never == 0 || defaults == 0 || rowsHit == 0 || len(kinds) < 3 || len(cells) < 8 || refused > tried/3 {
 		t.Error("a case never occurred, or too few tables are good")
 	}
 }

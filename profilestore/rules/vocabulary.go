@@ -310,7 +310,10 @@ func (r *resolver) input(text string, path []name) (tableInput, CompileErrors) {
 		in.kind = cellTime
 	case types.DurationKind:
 		in.kind = cellSpan
-	case types.DynKind: // a table with a mistake
+	case types.DynKind:
+		if !r.readsUntyped(plain) {
+			return tableInput{}, wholeError(text, "an input is a number, flag, text, time, duration or set: this is a value of any type")
+		}
 	default:
 		if t.IsExactType(setType) {
 			in.kind = cellSet
@@ -319,6 +322,19 @@ func (r *resolver) input(text string, path []name) (tableInput, CompileErrors) {
 		return tableInput{}, wholeError(text, "an input is a number, flag, text, time, duration or set: this is a %s", plainType(t))
 	}
 	return in, nil
+}
+
+// readsUntyped reports whether an expression reads a table of which the type is not known,
+// since it has a mistake that is reported there.
+func (r *resolver) readsUntyped(e ast.Expr) bool {
+	found := false
+	ast.PostOrderVisit(e, ast.NewExprVisitor(func(e ast.Expr) {
+		if id, ok := decisionName(e); ok {
+			i := slices.IndexFunc(r.Tables, func(t DecisionTable) bool { return t.ID == id })
+			found = found || i >= 0 && r.Tables[i].kind() == profilestore.KindUnknown
+		}
+	}))
+	return found
 }
 
 // checkResults checks that all results are of one type.
