@@ -33,7 +33,7 @@ func TestMaskIdentity(t *testing.T) {
 		"msisdn:8613800138000": "msisdn:86•••",
 		"customer:p1":          "customer:•••", // a third of it would be too much
 		"customer:12345":       "customer:1•••",
-		"email:李小龙李小龙李小@x.cn": "email:李小•••",
+		"email:李小龙李小龙李小@x.cn":  "email:李小•••",
 		"customer:":            "customer:•••",
 		"":                     "",
 	} {
