@@ -170,6 +170,7 @@ type Offer struct {
 	Propensity Propensity
 	Lever      float64    // 1 + boost/100, times those of its group and issue
 	Boost      float64    // its own, percent
+	Boosts     []Boost    // of which Lever is made, those that are not 0
 	Eligible   rules.Rule // with those of its group and issue
 
 	Owned        rules.Rule // the customer has it already; only if HasOwned
@@ -189,6 +190,12 @@ type Offer struct {
 	Attributes map[string]profilestore.Value // for strategies; holds value too
 
 	above float64 // the levers of its group and issue
+}
+
+// Boost lifts an offer by the wish of the business.
+type Boost struct {
+	Of      string // `offer ID`, `group ID` or `issue ID`
+	Percent float64
 }
 
 // Propensity is where the probability of acceptance comes from.

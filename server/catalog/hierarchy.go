@@ -17,6 +17,7 @@ type level struct {
 	eligible rules.Rule
 	ruled    bool
 	lever    float64
+	boosts   []Boost
 }
 
 // addIssues adds the issues of the business.
@@ -25,7 +26,7 @@ func (c *compiler) addIssues() {
 	seen := make(map[string]int)
 	for i, m := range c.message.GetIssues() {
 		if c.declare(seen, "issues", i, "id", "issue", m.GetId()) {
-			c.issues[m.GetId()] = level{c.condition("issues", i, "eligible", m.GetEligible()), ruled(m.GetEligible()), 1 + m.GetBoost()/100}
+			c.issues[m.GetId()] = level{c.condition("issues", i, "eligible", m.GetEligible()), ruled(m.GetEligible()), 1 + m.GetBoost()/100, boosts(nil, "issue "+m.GetId(), m.GetBoost())}
 		}
 	}
 }
@@ -38,14 +39,14 @@ func (c *compiler) addGroups() {
 		if !c.declare(seen, "groups", i, "id", "group", m.GetId()) {
 			continue
 		}
-		own := level{c.condition("groups", i, "eligible", m.GetEligible()), ruled(m.GetEligible()), 1 + m.GetBoost()/100}
+		own := level{c.condition("groups", i, "eligible", m.GetEligible()), ruled(m.GetEligible()), 1 + m.GetBoost()/100, boosts(nil, "group "+m.GetId(), m.GetBoost())}
 		if id := m.GetIssue(); id != "" {
 			issue, ok := c.issues[id]
 			if !ok && !c.lost["issues"] {
 				c.fail("groups", i, "issue", "there is no issue %q%s", id, nearest(c, id, c.issues))
 			}
 			if ok {
-				own = level{rules.All(issue.eligible, own.eligible), own.ruled || issue.ruled, issue.lever * own.lever}
+				own = level{rules.All(issue.eligible, own.eligible), own.ruled || issue.ruled, issue.lever * own.lever, append(own.boosts, issue.boosts...)}
 			}
 		}
 		c.levels[m.GetId()] = own
@@ -61,6 +62,15 @@ func (c *compiler) inherit(o *Offer) {
 	o.Eligible = rules.All(l.eligible, o.Eligible)
 	o.above = l.lever
 	o.Lever *= l.lever
+	o.Boosts = append(o.Boosts, l.boosts...)
+}
+
+// boosts appends a boost if there is one.
+func boosts(dst []Boost, of string, percent float64) []Boost {
+	if percent == 0 {
+		return dst
+	}
+	return append(dst, Boost{of, percent})
 }
 
 // addValidity reads from when and until when an offer may be made.

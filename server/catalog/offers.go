@@ -25,6 +25,7 @@ func (c *compiler) addOffers() {
 		o := Offer{
 			ID: m.GetId(), Group: m.GetGroup(), Class: classOf(m.GetClass()), Value: m.GetValue(),
 			Propensity: c.propensity(i, m.GetPropensity()), Lever: 1 + m.GetBoost()/100, Boost: m.GetBoost(), above: 1,
+			Boosts:   boosts(nil, "offer "+m.GetId(), m.GetBoost()),
 			Eligible: c.condition("offers", i, "eligible", m.GetEligible()),
 			Owned:    c.condition("offers", i, "owned", m.GetOwned()), HasOwned: ruled(m.GetOwned()),
 			Prerequisite: c.condition("offers", i, "prerequisite", m.GetPrerequisite()),
