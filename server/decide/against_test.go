@@ -21,7 +21,7 @@ import (
 )
 
 // eachReason is 1,000 in the heavy form, for which 3,000 checks are enough:
-// go test ./server/decide -run TestAgainstNaive -rapid.checks=3000 -each-reason=1000
+// go test ./server/decide -run 'TestAgainstNaive|TestExplanations' -rapid.checks=3000 -each-reason=1000
 var eachReason = flag.Int("each-reason", 1, "how often TestAgainstNaive wants each reason to have occurred")
 
 // rig is what random decisions are made with: a profile store, for its histories.

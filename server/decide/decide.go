@@ -154,7 +154,7 @@ func (d *Decider) qualify(s *scratch, t *catalog.Touchpoint, r *Request, a *Answ
 	if profile == nil {
 		profile = unknownProfile{}
 	}
-	s.rules.Reset(rules.Inputs{Profile: profile, Context: r.Context, Tables: r.Tables, Now: r.Now})
+	s.rules.Reset(r.Inputs())
 	q := &s.ranking
 	slots := t.Slots
 	if r.Slots > 0 {

@@ -237,7 +237,7 @@ func (r *Record) Differences(p *Replay) []string {
 		}
 		for k := range was.Slate {
 			if !was.Slate[k].same(&is.Slate[k]) {
-				add("place %d: %+v, was %+v", k+1, is.Slate[k], was.Slate[k])
+				add("place %d: %s, was %s", k+1, is.Slate[k].describe(&was.Slate[k]), was.Slate[k].describe(&is.Slate[k]))
 			}
 		}
 	}
@@ -264,6 +264,25 @@ func (r Ranker) String() string {
 		return r.Name
 	}
 	return r.Name + " " + r.Version
+}
+
+// describe says in words what a placement is beside another. It has no texts, which may
+// be computed from personal data.
+func (p *Placement) describe(other *Placement) string {
+	words := fmt.Sprintf("%s by %s, score %v of %v × %v × %v × %v", p.Offer, p.Channel, p.Score, p.Propensity, p.Value, p.Weight, p.Lever)
+	if p.Reason != other.Reason {
+		words += ", reason " + p.Reason
+	}
+	if p.Probability != other.Probability {
+		words += fmt.Sprintf(", probability %v", p.Probability)
+	}
+	if p.Content != other.Content || p.Script != other.Script {
+		words += ", another text"
+	}
+	if p.Fallback {
+		words += ", as the fallback"
+	}
+	return words
 }
 
 // same reports whether two placements are the same to the bit.
