@@ -50,6 +50,7 @@ var mappings = []mapping{
 	{sentinel(errNoCatalog), connect.CodeFailedPrecondition, "NO_CATALOG"},
 	{sentinel(errTouchpointNotFound), connect.CodeNotFound, "TOUCHPOINT_NOT_FOUND"},
 	{sentinel(errNoDecisionLog), connect.CodeFailedPrecondition, "NO_DECISION_LOG"},
+	{sentinel(errNoDecisionOf), connect.CodeNotFound, "DECISION_NOT_FOUND"},
 	{kind[*decisionlog.NotFoundError](), connect.CodeNotFound, "DECISION_NOT_FOUND"},
 	{kind[*decisionlog.InexactError](), connect.CodeFailedPrecondition, "NOT_REPLAYABLE"},
 	{kind[*argumentError](), connect.CodeInvalidArgument, "INVALID_ARGUMENT"},

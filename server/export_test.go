@@ -6,6 +6,7 @@ import (
 
 	"rapport/profilestore"
 	"rapport/server/decisionlog"
+	"rapport/server/explain"
 	"rapport/server/ledger"
 )
 
@@ -27,6 +28,11 @@ func (c *Config) Decided() func(*decisionlog.Record) { return c.decided }
 // Replay makes a decision again.
 func (s *Server) Replay(ctx context.Context, r *decisionlog.Record, w decisionlog.With) (*decisionlog.Replay, error) {
 	return decisionlog.Replayer{Sources: s.replays}.Replay(ctx, r, w)
+}
+
+// Explain explains a decision.
+func (s *Server) Explain(ctx context.Context, r *decisionlog.Record) (*explain.Explanation, error) {
+	return explain.Explain(ctx, decisionlog.Replayer{Sources: s.replays}, r)
 }
 
 // SetLedgerFS sets how the ledger writes.

@@ -7,8 +7,13 @@ import (
 	"testing"
 
 	"rapport/server"
+	"rapport/server/decide"
 	"rapport/server/decisionlog"
+	"rapport/server/explain"
 )
+
+// explainEvery is of how many decisions one is also explained.
+const explainEvery = 8
 
 // replayed replays every decision of a server as soon as it was made, from the bytes that
 // the log would write, and compares each bit.
@@ -49,7 +54,27 @@ func (r *replayed) check(was *decisionlog.Record) {
 	for _, d := range append(kept.Differences(again), again.Missing...) {
 		r.t.Errorf("decision %s: %s", was.ID, d)
 	}
-	r.n.Add(1)
+	if r.n.Add(1)%explainEvery == 1 { // it costs what the decision and its replay do
+		r.explain(s, kept)
+	}
+}
+
+// explain explains a decision, and wants a cause for every candidate that is not on the
+// slate.
+func (r *replayed) explain(s *server.Server, kept *decisionlog.Record) {
+	x, err := s.Explain(context.Background(), kept)
+	if err != nil {
+		r.t.Errorf("decision %s: %v", kept.ID, err)
+		return
+	}
+	for i := range x.At {
+		for k := range x.At[i].All {
+			c := &x.At[i].All[k]
+			if c.Reason != decide.ReasonOffered && (c.Why == nil || c.Why.Words(explain.Plain) == "") {
+				r.t.Errorf("decision %s: why is %s %s?", kept.ID, c.Offer.ID, c.Reason)
+			}
+		}
+	}
 }
 
 // reread writes a record and reads it.

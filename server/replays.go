@@ -24,13 +24,21 @@ const maxReplayChanges = 1000
 
 // ReplayDecisions makes decisions of the log again.
 func (s decisions) ReplayDecisions(ctx context.Context, req *connect.Request[rapportv1.ReplayDecisionsRequest], stream *connect.ServerStream[rapportv1.ReplayDecisionsResponse]) error {
-	return s.streamError(req.Spec().Procedure, s.replayDecisions(ctx, req.Msg, stream))
+	return s.streamError(req.Spec().Procedure, s.replayDecisions(ctx, req, stream))
 }
 
-func (s decisions) replayDecisions(ctx context.Context, m *rapportv1.ReplayDecisionsRequest, stream *connect.ServerStream[rapportv1.ReplayDecisionsResponse]) error {
-	started := time.Now()
+func (s decisions) replayDecisions(ctx context.Context, req *connect.Request[rapportv1.ReplayDecisionsRequest], stream *connect.ServerStream[rapportv1.ReplayDecisionsResponse]) error {
+	started, m := time.Now(), req.Msg
 	if s.decisionLog == nil {
 		return errNoDecisionLog
+	}
+	subject := "decisions"
+	if m.GetDecisionId() != "" {
+		subject = "decision/" + m.GetDecisionId()
+	}
+	hide, err := s.masking(req, m.GetReveal(), subject)
+	if err != nil {
+		return err
 	}
 	with, err := s.replayWith(m)
 	if err != nil {
@@ -53,7 +61,7 @@ func (s decisions) replayDecisions(ctx context.Context, m *rapportv1.ReplayDecis
 	if err = errors.Join(err, sent); err != nil {
 		return err
 	}
-	out := replaySummary(summary)
+	out := replaySummary(summary, hide)
 	out.Seconds = time.Since(started).Seconds()
 	return stream.Send(&rapportv1.ReplayDecisionsResponse{Done: summary.Decisions, Summary: out})
 }
@@ -141,7 +149,7 @@ func (s decisions) customerOf(ctx context.Context, identity string) (uint64, err
 	return customerHash(view.Customer()), nil
 }
 
-func replaySummary(s *decisionlog.Summary) *rapportv1.ReplaySummary {
+func replaySummary(s *decisionlog.Summary, hide *mask) *rapportv1.ReplaySummary {
 	out := &rapportv1.ReplaySummary{
 		Decisions: s.Decisions, Identical: s.Identical, Different: s.Different, Inexact: s.Inexact,
 		Answers: s.Answers, SlatesChanged: s.SlateChanged, WinnersChanged: s.WinnerChanged,
@@ -165,7 +173,7 @@ func replaySummary(s *decisionlog.Summary) *rapportv1.ReplaySummary {
 	for i := range s.Examples {
 		x := &s.Examples[i]
 		out.Examples = append(out.Examples, &rapportv1.ReplayExample{
-			DecisionId: x.ID.String(), Customer: x.Customer, Touchpoint: x.Was.ID,
+			DecisionId: x.ID.String(), Customer: hide.identity(x.Customer), Touchpoint: x.Was.ID,
 			Was: replayPlacements(x.Was.Slate), Is: replayPlacements(x.Is.Slate), Differences: x.Differences,
 		})
 	}

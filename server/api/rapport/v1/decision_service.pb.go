@@ -2260,6 +2260,1565 @@ func (x *Degradation) GetFault() string {
 	return ""
 }
 
+// ListDecisionsRequest says which decisions are listed.
+type ListDecisionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those for this customer, `namespace:id`, under whichever of the identities
+	// that the customer has now; all if empty.
+	Customer string `protobuf:"bytes,1,opt,name=customer,proto3" json:"customer,omitempty"`
+	// Those made since this time; all that are kept if it is missing.
+	Since *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
+	// Those made before this time; all until now if it is missing.
+	Until *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=until,proto3" json:"until,omitempty"`
+	// At most so many, 1 to 1,000; 20 if not given.
+	Limit int32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Show personal data. The server has to allow it, and the audit log has it.
+	Reveal        bool `protobuf:"varint,5,opt,name=reveal,proto3" json:"reveal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDecisionsRequest) Reset() {
+	*x = ListDecisionsRequest{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDecisionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDecisionsRequest) ProtoMessage() {}
+
+func (x *ListDecisionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDecisionsRequest.ProtoReflect.Descriptor instead.
+func (*ListDecisionsRequest) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ListDecisionsRequest) GetCustomer() string {
+	if x != nil {
+		return x.Customer
+	}
+	return ""
+}
+
+func (x *ListDecisionsRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *ListDecisionsRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *ListDecisionsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListDecisionsRequest) GetReveal() bool {
+	if x != nil {
+		return x.Reveal
+	}
+	return false
+}
+
+// ListDecisionsResponse has decisions, the newest first.
+type ListDecisionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The decisions.
+	Decisions     []*DecisionSummary `protobuf:"bytes,1,rep,name=decisions,proto3" json:"decisions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDecisionsResponse) Reset() {
+	*x = ListDecisionsResponse{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDecisionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDecisionsResponse) ProtoMessage() {}
+
+func (x *ListDecisionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDecisionsResponse.ProtoReflect.Descriptor instead.
+func (*ListDecisionsResponse) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ListDecisionsResponse) GetDecisions() []*DecisionSummary {
+	if x != nil {
+		return x.Decisions
+	}
+	return nil
+}
+
+// DecisionSummary is a decision in a line.
+type DecisionSummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id.
+	DecisionId string `protobuf:"bytes,1,opt,name=decision_id,json=decisionId,proto3" json:"decision_id,omitempty"`
+	// The time for which it was decided.
+	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	// Who it was for; masked unless it is revealed.
+	Customer string `protobuf:"bytes,3,opt,name=customer,proto3" json:"customer,omitempty"`
+	// The answers, by touchpoint.
+	At []*DecisionSummaryAt `protobuf:"bytes,4,rep,name=at,proto3" json:"at,omitempty"`
+	// The server time that it took, in microseconds.
+	TookUs int64 `protobuf:"varint,5,opt,name=took_us,json=tookUs,proto3" json:"took_us,omitempty"`
+	// The catalogue version that was used.
+	CatalogVersion int64 `protobuf:"varint,6,opt,name=catalog_version,json=catalogVersion,proto3" json:"catalog_version,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *DecisionSummary) Reset() {
+	*x = DecisionSummary{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecisionSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecisionSummary) ProtoMessage() {}
+
+func (x *DecisionSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecisionSummary.ProtoReflect.Descriptor instead.
+func (*DecisionSummary) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *DecisionSummary) GetDecisionId() string {
+	if x != nil {
+		return x.DecisionId
+	}
+	return ""
+}
+
+func (x *DecisionSummary) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *DecisionSummary) GetCustomer() string {
+	if x != nil {
+		return x.Customer
+	}
+	return ""
+}
+
+func (x *DecisionSummary) GetAt() []*DecisionSummaryAt {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *DecisionSummary) GetTookUs() int64 {
+	if x != nil {
+		return x.TookUs
+	}
+	return 0
+}
+
+func (x *DecisionSummary) GetCatalogVersion() int64 {
+	if x != nil {
+		return x.CatalogVersion
+	}
+	return 0
+}
+
+// DecisionSummaryAt is the answer of a decision at one touchpoint.
+type DecisionSummaryAt struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The touchpoint.
+	Touchpoint string `protobuf:"bytes,1,opt,name=touchpoint,proto3" json:"touchpoint,omitempty"`
+	// The offers that were made, best first.
+	Offers []string `protobuf:"bytes,2,rep,name=offers,proto3" json:"offers,omitempty"`
+	// Who ranked: name and version.
+	RankedBy string `protobuf:"bytes,3,opt,name=ranked_by,json=rankedBy,proto3" json:"ranked_by,omitempty"`
+	// What the decision had to do without.
+	Degradations []DegradationKind `protobuf:"varint,4,rep,packed,name=degradations,proto3,enum=rapport.v1.DegradationKind" json:"degradations,omitempty"`
+	// How many candidates there were.
+	Candidates    int32 `protobuf:"varint,5,opt,name=candidates,proto3" json:"candidates,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecisionSummaryAt) Reset() {
+	*x = DecisionSummaryAt{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecisionSummaryAt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecisionSummaryAt) ProtoMessage() {}
+
+func (x *DecisionSummaryAt) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecisionSummaryAt.ProtoReflect.Descriptor instead.
+func (*DecisionSummaryAt) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *DecisionSummaryAt) GetTouchpoint() string {
+	if x != nil {
+		return x.Touchpoint
+	}
+	return ""
+}
+
+func (x *DecisionSummaryAt) GetOffers() []string {
+	if x != nil {
+		return x.Offers
+	}
+	return nil
+}
+
+func (x *DecisionSummaryAt) GetRankedBy() string {
+	if x != nil {
+		return x.RankedBy
+	}
+	return ""
+}
+
+func (x *DecisionSummaryAt) GetDegradations() []DegradationKind {
+	if x != nil {
+		return x.Degradations
+	}
+	return nil
+}
+
+func (x *DecisionSummaryAt) GetCandidates() int32 {
+	if x != nil {
+		return x.Candidates
+	}
+	return 0
+}
+
+// ExplainDecisionRequest says which decision is explained, and how much of it.
+type ExplainDecisionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The decision, by its id; or else by customer.
+	DecisionId string `protobuf:"bytes,1,opt,name=decision_id,json=decisionId,proto3" json:"decision_id,omitempty"`
+	// The customer's latest decision, `namespace:id`.
+	Customer string `protobuf:"bytes,2,opt,name=customer,proto3" json:"customer,omitempty"`
+	// With customer: the latest at or before this time; now if it is missing.
+	Time *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	// Only what was decided for this touchpoint; with customer, the latest decision
+	// that answered for it.
+	Touchpoint string `protobuf:"bytes,4,opt,name=touchpoint,proto3" json:"touchpoint,omitempty"`
+	// Only this offer, in each of its channels.
+	Offer string `protobuf:"bytes,5,opt,name=offer,proto3" json:"offer,omitempty"`
+	// How many candidates are named for each cause, and in the ranking; 10 if not
+	// given. Five times as many causes are named. How many there are is always said.
+	Limit int32 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Name all of them.
+	All bool `protobuf:"varint,7,opt,name=all,proto3" json:"all,omitempty"`
+	// Show personal data. The server has to allow it, and the audit log has it.
+	Reveal        bool `protobuf:"varint,8,opt,name=reveal,proto3" json:"reveal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainDecisionRequest) Reset() {
+	*x = ExplainDecisionRequest{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainDecisionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainDecisionRequest) ProtoMessage() {}
+
+func (x *ExplainDecisionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainDecisionRequest.ProtoReflect.Descriptor instead.
+func (*ExplainDecisionRequest) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ExplainDecisionRequest) GetDecisionId() string {
+	if x != nil {
+		return x.DecisionId
+	}
+	return ""
+}
+
+func (x *ExplainDecisionRequest) GetCustomer() string {
+	if x != nil {
+		return x.Customer
+	}
+	return ""
+}
+
+func (x *ExplainDecisionRequest) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *ExplainDecisionRequest) GetTouchpoint() string {
+	if x != nil {
+		return x.Touchpoint
+	}
+	return ""
+}
+
+func (x *ExplainDecisionRequest) GetOffer() string {
+	if x != nil {
+		return x.Offer
+	}
+	return ""
+}
+
+func (x *ExplainDecisionRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ExplainDecisionRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+func (x *ExplainDecisionRequest) GetReveal() bool {
+	if x != nil {
+		return x.Reveal
+	}
+	return false
+}
+
+// ExplainDecisionResponse says why a decision was what it was.
+type ExplainDecisionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id.
+	DecisionId string `protobuf:"bytes,1,opt,name=decision_id,json=decisionId,proto3" json:"decision_id,omitempty"`
+	// The time for which it was decided.
+	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	// The server time that it took, in microseconds.
+	TookUs int64 `protobuf:"varint,3,opt,name=took_us,json=tookUs,proto3" json:"took_us,omitempty"`
+	// The identity that was asked for; masked unless it is revealed.
+	Identity string `protobuf:"bytes,4,opt,name=identity,proto3" json:"identity,omitempty"`
+	// The name that all identities of the customer share, likewise.
+	Customer string `protobuf:"bytes,5,opt,name=customer,proto3" json:"customer,omitempty"`
+	// Personal data is hidden: identities, values of personal fields and texts that
+	// are computed from them.
+	Masked bool `protobuf:"varint,6,opt,name=masked,proto3" json:"masked,omitempty"`
+	// The profile was read. If it was not, it was decided without.
+	ProfileRead bool `protobuf:"varint,7,opt,name=profile_read,json=profileRead,proto3" json:"profile_read,omitempty"`
+	// What was read of the customer.
+	Profile *ProfileUse `protobuf:"bytes,8,opt,name=profile,proto3" json:"profile,omitempty"`
+	// The catalogue version.
+	CatalogVersion int64 `protobuf:"varint,9,opt,name=catalog_version,json=catalogVersion,proto3" json:"catalog_version,omitempty"`
+	// The schema under which it was decided.
+	Schema string `protobuf:"bytes,10,opt,name=schema,proto3" json:"schema,omitempty"`
+	// The versions of the reference tables.
+	Tables []*TableUse `protobuf:"bytes,11,rep,name=tables,proto3" json:"tables,omitempty"`
+	// The seed of ties and random numbers.
+	Seed uint64 `protobuf:"varint,12,opt,name=seed,proto3" json:"seed,omitempty"`
+	// What the request said of the moment of contact.
+	Context []*ExplainedValue `protobuf:"bytes,13,rep,name=context,proto3" json:"context,omitempty"`
+	// The loads of channels that were not empty.
+	Loads []*ChannelLoad `protobuf:"bytes,14,rep,name=loads,proto3" json:"loads,omitempty"`
+	// It was asked for one contact, in whichever of the channels is best.
+	OneContact bool `protobuf:"varint,15,opt,name=one_contact,json=oneContact,proto3" json:"one_contact,omitempty"`
+	// The decision was made again, and the answer was the same to the bit: what is
+	// said below of why is how it was.
+	Verified bool `protobuf:"varint,16,opt,name=verified,proto3" json:"verified,omitempty"`
+	// Why it could not be made again.
+	Inexact string `protobuf:"bytes,17,opt,name=inexact,proto3" json:"inexact,omitempty"`
+	// What was not the same when it was made again.
+	Differences []string `protobuf:"bytes,18,rep,name=differences,proto3" json:"differences,omitempty"`
+	// The answers, by touchpoint.
+	At            []*ExplainedTouchpoint `protobuf:"bytes,19,rep,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainDecisionResponse) Reset() {
+	*x = ExplainDecisionResponse{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainDecisionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainDecisionResponse) ProtoMessage() {}
+
+func (x *ExplainDecisionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainDecisionResponse.ProtoReflect.Descriptor instead.
+func (*ExplainDecisionResponse) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ExplainDecisionResponse) GetDecisionId() string {
+	if x != nil {
+		return x.DecisionId
+	}
+	return ""
+}
+
+func (x *ExplainDecisionResponse) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *ExplainDecisionResponse) GetTookUs() int64 {
+	if x != nil {
+		return x.TookUs
+	}
+	return 0
+}
+
+func (x *ExplainDecisionResponse) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+func (x *ExplainDecisionResponse) GetCustomer() string {
+	if x != nil {
+		return x.Customer
+	}
+	return ""
+}
+
+func (x *ExplainDecisionResponse) GetMasked() bool {
+	if x != nil {
+		return x.Masked
+	}
+	return false
+}
+
+func (x *ExplainDecisionResponse) GetProfileRead() bool {
+	if x != nil {
+		return x.ProfileRead
+	}
+	return false
+}
+
+func (x *ExplainDecisionResponse) GetProfile() *ProfileUse {
+	if x != nil {
+		return x.Profile
+	}
+	return nil
+}
+
+func (x *ExplainDecisionResponse) GetCatalogVersion() int64 {
+	if x != nil {
+		return x.CatalogVersion
+	}
+	return 0
+}
+
+func (x *ExplainDecisionResponse) GetSchema() string {
+	if x != nil {
+		return x.Schema
+	}
+	return ""
+}
+
+func (x *ExplainDecisionResponse) GetTables() []*TableUse {
+	if x != nil {
+		return x.Tables
+	}
+	return nil
+}
+
+func (x *ExplainDecisionResponse) GetSeed() uint64 {
+	if x != nil {
+		return x.Seed
+	}
+	return 0
+}
+
+func (x *ExplainDecisionResponse) GetContext() []*ExplainedValue {
+	if x != nil {
+		return x.Context
+	}
+	return nil
+}
+
+func (x *ExplainDecisionResponse) GetLoads() []*ChannelLoad {
+	if x != nil {
+		return x.Loads
+	}
+	return nil
+}
+
+func (x *ExplainDecisionResponse) GetOneContact() bool {
+	if x != nil {
+		return x.OneContact
+	}
+	return false
+}
+
+func (x *ExplainDecisionResponse) GetVerified() bool {
+	if x != nil {
+		return x.Verified
+	}
+	return false
+}
+
+func (x *ExplainDecisionResponse) GetInexact() string {
+	if x != nil {
+		return x.Inexact
+	}
+	return ""
+}
+
+func (x *ExplainDecisionResponse) GetDifferences() []string {
+	if x != nil {
+		return x.Differences
+	}
+	return nil
+}
+
+func (x *ExplainDecisionResponse) GetAt() []*ExplainedTouchpoint {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+// TableUse is a reference table that a decision could read.
+type TableUse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The table.
+	Table string `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`
+	// Its version.
+	Version       int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TableUse) Reset() {
+	*x = TableUse{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TableUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TableUse) ProtoMessage() {}
+
+func (x *TableUse) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TableUse.ProtoReflect.Descriptor instead.
+func (*TableUse) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *TableUse) GetTable() string {
+	if x != nil {
+		return x.Table
+	}
+	return ""
+}
+
+func (x *TableUse) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+// ExplainedValue is a value that a decision read.
+type ExplainedValue struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name: `profile.GROUP.NAME`, `context.NAME` or `now`.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The value as people read it; empty where it is not known.
+	Value string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	// It is known.
+	Known bool `protobuf:"varint,3,opt,name=known,proto3" json:"known,omitempty"`
+	// Its value is hidden.
+	Masked bool `protobuf:"varint,4,opt,name=masked,proto3" json:"masked,omitempty"`
+	// Why it is not known.
+	Missing       string `protobuf:"bytes,5,opt,name=missing,proto3" json:"missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainedValue) Reset() {
+	*x = ExplainedValue{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainedValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainedValue) ProtoMessage() {}
+
+func (x *ExplainedValue) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainedValue.ProtoReflect.Descriptor instead.
+func (*ExplainedValue) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ExplainedValue) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ExplainedValue) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *ExplainedValue) GetKnown() bool {
+	if x != nil {
+		return x.Known
+	}
+	return false
+}
+
+func (x *ExplainedValue) GetMasked() bool {
+	if x != nil {
+		return x.Masked
+	}
+	return false
+}
+
+func (x *ExplainedValue) GetMissing() string {
+	if x != nil {
+		return x.Missing
+	}
+	return ""
+}
+
+// ExplainedTouchpoint explains the answer at one touchpoint.
+type ExplainedTouchpoint struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The touchpoint.
+	Touchpoint string `protobuf:"bytes,1,opt,name=touchpoint,proto3" json:"touchpoint,omitempty"`
+	// Its scenario; empty where none answers for it.
+	Scenario string `protobuf:"bytes,2,opt,name=scenario,proto3" json:"scenario,omitempty"`
+	// How many offers were asked for at most; 0: as many as it has slots.
+	Slots int32 `protobuf:"varint,3,opt,name=slots,proto3" json:"slots,omitempty"`
+	// The strategy that was to rank.
+	Strategy *RankedBy `protobuf:"bytes,4,opt,name=strategy,proto3" json:"strategy,omitempty"`
+	// Who ranked.
+	RankedBy *RankedBy `protobuf:"bytes,5,opt,name=ranked_by,json=rankedBy,proto3" json:"ranked_by,omitempty"`
+	// What it had to do without, in words.
+	Degradations []*ExplainedStepDown `protobuf:"bytes,6,rep,name=degradations,proto3" json:"degradations,omitempty"`
+	// How many candidates there were and where they went.
+	Funnel *Funnel `protobuf:"bytes,7,opt,name=funnel,proto3" json:"funnel,omitempty"`
+	// How many candidates have each reason, in the order of the pipeline.
+	Reasons []*ReasonCount `protobuf:"bytes,8,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	// The offers that were made, best first.
+	Slate []*ExplainedPlacement `protobuf:"bytes,9,rep,name=slate,proto3" json:"slate,omitempty"`
+	// The candidates that were ranked, best first, those of the slate among them;
+	// empty unless the decision was verified.
+	Ranked []*RankedCandidate `protobuf:"bytes,10,rep,name=ranked,proto3" json:"ranked,omitempty"`
+	// How many ranked candidates are not named.
+	MoreRanked int32 `protobuf:"varint,11,opt,name=more_ranked,json=moreRanked,proto3" json:"more_ranked,omitempty"`
+	// Why the others were not ranked, the most frequent first: five times as many as
+	// candidates are named of each, or all.
+	Causes []*ExplainedCause `protobuf:"bytes,12,rep,name=causes,proto3" json:"causes,omitempty"`
+	// How many causes are not named.
+	MoreCauses int32 `protobuf:"varint,13,opt,name=more_causes,json=moreCauses,proto3" json:"more_causes,omitempty"`
+	// How many candidates these removed.
+	MoreRemoved   int32 `protobuf:"varint,14,opt,name=more_removed,json=moreRemoved,proto3" json:"more_removed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainedTouchpoint) Reset() {
+	*x = ExplainedTouchpoint{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainedTouchpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainedTouchpoint) ProtoMessage() {}
+
+func (x *ExplainedTouchpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainedTouchpoint.ProtoReflect.Descriptor instead.
+func (*ExplainedTouchpoint) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ExplainedTouchpoint) GetTouchpoint() string {
+	if x != nil {
+		return x.Touchpoint
+	}
+	return ""
+}
+
+func (x *ExplainedTouchpoint) GetScenario() string {
+	if x != nil {
+		return x.Scenario
+	}
+	return ""
+}
+
+func (x *ExplainedTouchpoint) GetSlots() int32 {
+	if x != nil {
+		return x.Slots
+	}
+	return 0
+}
+
+func (x *ExplainedTouchpoint) GetStrategy() *RankedBy {
+	if x != nil {
+		return x.Strategy
+	}
+	return nil
+}
+
+func (x *ExplainedTouchpoint) GetRankedBy() *RankedBy {
+	if x != nil {
+		return x.RankedBy
+	}
+	return nil
+}
+
+func (x *ExplainedTouchpoint) GetDegradations() []*ExplainedStepDown {
+	if x != nil {
+		return x.Degradations
+	}
+	return nil
+}
+
+func (x *ExplainedTouchpoint) GetFunnel() *Funnel {
+	if x != nil {
+		return x.Funnel
+	}
+	return nil
+}
+
+func (x *ExplainedTouchpoint) GetReasons() []*ReasonCount {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+func (x *ExplainedTouchpoint) GetSlate() []*ExplainedPlacement {
+	if x != nil {
+		return x.Slate
+	}
+	return nil
+}
+
+func (x *ExplainedTouchpoint) GetRanked() []*RankedCandidate {
+	if x != nil {
+		return x.Ranked
+	}
+	return nil
+}
+
+func (x *ExplainedTouchpoint) GetMoreRanked() int32 {
+	if x != nil {
+		return x.MoreRanked
+	}
+	return 0
+}
+
+func (x *ExplainedTouchpoint) GetCauses() []*ExplainedCause {
+	if x != nil {
+		return x.Causes
+	}
+	return nil
+}
+
+func (x *ExplainedTouchpoint) GetMoreCauses() int32 {
+	if x != nil {
+		return x.MoreCauses
+	}
+	return 0
+}
+
+func (x *ExplainedTouchpoint) GetMoreRemoved() int32 {
+	if x != nil {
+		return x.MoreRemoved
+	}
+	return 0
+}
+
+// ExplainedStepDown is something that a decision had to do without.
+type ExplainedStepDown struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What.
+	Kind DegradationKind `protobuf:"varint,1,opt,name=kind,proto3,enum=rapport.v1.DegradationKind" json:"kind,omitempty"`
+	// That in words.
+	Words string `protobuf:"bytes,2,opt,name=words,proto3" json:"words,omitempty"`
+	// Why.
+	Detail        string `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainedStepDown) Reset() {
+	*x = ExplainedStepDown{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainedStepDown) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainedStepDown) ProtoMessage() {}
+
+func (x *ExplainedStepDown) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainedStepDown.ProtoReflect.Descriptor instead.
+func (*ExplainedStepDown) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ExplainedStepDown) GetKind() DegradationKind {
+	if x != nil {
+		return x.Kind
+	}
+	return DegradationKind_DEGRADATION_KIND_UNSPECIFIED
+}
+
+func (x *ExplainedStepDown) GetWords() string {
+	if x != nil {
+		return x.Words
+	}
+	return ""
+}
+
+func (x *ExplainedStepDown) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+// ReasonCount is how many candidates have a reason.
+type ReasonCount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The reason.
+	Reason Reason `protobuf:"varint,1,opt,name=reason,proto3,enum=rapport.v1.Reason" json:"reason,omitempty"`
+	// How many.
+	Candidates    int32 `protobuf:"varint,2,opt,name=candidates,proto3" json:"candidates,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReasonCount) Reset() {
+	*x = ReasonCount{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReasonCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReasonCount) ProtoMessage() {}
+
+func (x *ReasonCount) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReasonCount.ProtoReflect.Descriptor instead.
+func (*ReasonCount) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ReasonCount) GetReason() Reason {
+	if x != nil {
+		return x.Reason
+	}
+	return Reason_REASON_UNSPECIFIED
+}
+
+func (x *ReasonCount) GetCandidates() int32 {
+	if x != nil {
+		return x.Candidates
+	}
+	return 0
+}
+
+// ExplainedPlacement is an offer that was made.
+type ExplainedPlacement struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The offer.
+	Offer string `protobuf:"bytes,1,opt,name=offer,proto3" json:"offer,omitempty"`
+	// The channel.
+	Channel string `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
+	// What the customer saw; the text as the catalogue has it where it was computed
+	// from personal data.
+	Content string `protobuf:"bytes,3,opt,name=content,proto3" json:"content,omitempty"`
+	// What staff said, likewise.
+	Script string `protobuf:"bytes,4,opt,name=script,proto3" json:"script,omitempty"`
+	// The score that ranked it.
+	Score float64 `protobuf:"fixed64,5,opt,name=score,proto3" json:"score,omitempty"`
+	// Why it was ranked so, in the strategy's words.
+	Reason string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The parts of the score.
+	Parts *ScoreParts `protobuf:"bytes,7,opt,name=parts,proto3" json:"parts,omitempty"`
+	// The probability with which this place was filled with this offer: less than 1
+	// where a draw decided.
+	Probability float64 `protobuf:"fixed64,8,opt,name=probability,proto3" json:"probability,omitempty"`
+	// It is the scenario's fallback.
+	Fallback      bool `protobuf:"varint,9,opt,name=fallback,proto3" json:"fallback,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainedPlacement) Reset() {
+	*x = ExplainedPlacement{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainedPlacement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainedPlacement) ProtoMessage() {}
+
+func (x *ExplainedPlacement) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainedPlacement.ProtoReflect.Descriptor instead.
+func (*ExplainedPlacement) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *ExplainedPlacement) GetOffer() string {
+	if x != nil {
+		return x.Offer
+	}
+	return ""
+}
+
+func (x *ExplainedPlacement) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *ExplainedPlacement) GetContent() string {
+	if x != nil {
+		return x.Content
+	}
+	return ""
+}
+
+func (x *ExplainedPlacement) GetScript() string {
+	if x != nil {
+		return x.Script
+	}
+	return ""
+}
+
+func (x *ExplainedPlacement) GetScore() float64 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
+func (x *ExplainedPlacement) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ExplainedPlacement) GetParts() *ScoreParts {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *ExplainedPlacement) GetProbability() float64 {
+	if x != nil {
+		return x.Probability
+	}
+	return 0
+}
+
+func (x *ExplainedPlacement) GetFallback() bool {
+	if x != nil {
+		return x.Fallback
+	}
+	return false
+}
+
+// RankedCandidate is a candidate that was ranked.
+type RankedCandidate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its place in the ranking, from 1; 0 if it was vetoed.
+	Rank int32 `protobuf:"varint,1,opt,name=rank,proto3" json:"rank,omitempty"`
+	// The offer.
+	Offer string `protobuf:"bytes,2,opt,name=offer,proto3" json:"offer,omitempty"`
+	// The channel.
+	Channel string `protobuf:"bytes,3,opt,name=channel,proto3" json:"channel,omitempty"`
+	// Its score.
+	Score float64 `protobuf:"fixed64,4,opt,name=score,proto3" json:"score,omitempty"`
+	// The parts of the score by the built-in arbitration, which strategies may read.
+	Parts *ScoreParts `protobuf:"bytes,5,opt,name=parts,proto3" json:"parts,omitempty"`
+	// Of which boosts the lever is made.
+	Boosts []*ScoreBoost `protobuf:"bytes,6,rep,name=boosts,proto3" json:"boosts,omitempty"`
+	// Where the propensity comes from, in words: the profile field whose value it is,
+	// or what was learned from outcomes; empty if it is a constant of the offer.
+	PropensityFrom string `protobuf:"bytes,7,opt,name=propensity_from,json=propensityFrom,proto3" json:"propensity_from,omitempty"`
+	// By what the weight was multiplied since the channel was full; 0 if it was not.
+	Pressure float64 `protobuf:"fixed64,8,opt,name=pressure,proto3" json:"pressure,omitempty"`
+	// The load of the channel, if it was full.
+	Load float64 `protobuf:"fixed64,9,opt,name=load,proto3" json:"load,omitempty"`
+	// Why it was ranked so, in the strategy's words.
+	Reason string `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What became of it.
+	Outcome Reason `protobuf:"varint,11,opt,name=outcome,proto3,enum=rapport.v1.Reason" json:"outcome,omitempty"`
+	// Why it is not on the slate, in words; empty if it is.
+	Why           string `protobuf:"bytes,12,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RankedCandidate) Reset() {
+	*x = RankedCandidate{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RankedCandidate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RankedCandidate) ProtoMessage() {}
+
+func (x *RankedCandidate) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RankedCandidate.ProtoReflect.Descriptor instead.
+func (*RankedCandidate) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *RankedCandidate) GetRank() int32 {
+	if x != nil {
+		return x.Rank
+	}
+	return 0
+}
+
+func (x *RankedCandidate) GetOffer() string {
+	if x != nil {
+		return x.Offer
+	}
+	return ""
+}
+
+func (x *RankedCandidate) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *RankedCandidate) GetScore() float64 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
+func (x *RankedCandidate) GetParts() *ScoreParts {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *RankedCandidate) GetBoosts() []*ScoreBoost {
+	if x != nil {
+		return x.Boosts
+	}
+	return nil
+}
+
+func (x *RankedCandidate) GetPropensityFrom() string {
+	if x != nil {
+		return x.PropensityFrom
+	}
+	return ""
+}
+
+func (x *RankedCandidate) GetPressure() float64 {
+	if x != nil {
+		return x.Pressure
+	}
+	return 0
+}
+
+func (x *RankedCandidate) GetLoad() float64 {
+	if x != nil {
+		return x.Load
+	}
+	return 0
+}
+
+func (x *RankedCandidate) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RankedCandidate) GetOutcome() Reason {
+	if x != nil {
+		return x.Outcome
+	}
+	return Reason_REASON_UNSPECIFIED
+}
+
+func (x *RankedCandidate) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+// ScoreBoost is a part of the lever.
+type ScoreBoost struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is boosted: `offer ID`, `group ID` or `issue ID`.
+	Of string `protobuf:"bytes,1,opt,name=of,proto3" json:"of,omitempty"`
+	// By how many percent.
+	Percent       float64 `protobuf:"fixed64,2,opt,name=percent,proto3" json:"percent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScoreBoost) Reset() {
+	*x = ScoreBoost{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScoreBoost) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScoreBoost) ProtoMessage() {}
+
+func (x *ScoreBoost) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScoreBoost.ProtoReflect.Descriptor instead.
+func (*ScoreBoost) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *ScoreBoost) GetOf() string {
+	if x != nil {
+		return x.Of
+	}
+	return ""
+}
+
+func (x *ScoreBoost) GetPercent() float64 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+// ExplainedCause is the first thing that removed some candidates.
+type ExplainedCause struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The reason.
+	Reason Reason `protobuf:"varint,1,opt,name=reason,proto3,enum=rapport.v1.Reason" json:"reason,omitempty"`
+	// Why, in words, with the values that were read; empty if the decision was not
+	// verified and the record does not say.
+	Why string `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	// The condition that decided, as rules have it, if one did.
+	Condition string `protobuf:"bytes,3,opt,name=condition,proto3" json:"condition,omitempty"`
+	// What people call it, if the catalogue says.
+	Label string `protobuf:"bytes,4,opt,name=label,proto3" json:"label,omitempty"`
+	// Which rule or text it is of: `eligible`, `owned`, `prerequisite`, `eligible in
+	// the channel`, `content` or `script`.
+	Part string `protobuf:"bytes,5,opt,name=part,proto3" json:"part,omitempty"`
+	// What it read.
+	Reads []*ExplainedValue `protobuf:"bytes,6,rep,name=reads,proto3" json:"reads,omitempty"`
+	// The contact policy, contact hours, capacity, offer, channel or touchpoint that
+	// removed them.
+	By string `protobuf:"bytes,7,opt,name=by,proto3" json:"by,omitempty"`
+	// When that ends, if nothing else happens.
+	Until *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=until,proto3" json:"until,omitempty"`
+	// What a contact policy counted, the latest first.
+	Counted []*CountedContact `protobuf:"bytes,9,rep,name=counted,proto3" json:"counted,omitempty"`
+	// How many candidates it removed.
+	Candidates int32 `protobuf:"varint,10,opt,name=candidates,proto3" json:"candidates,omitempty"`
+	// The first of them, in the order of the catalogue.
+	Offers        []string `protobuf:"bytes,11,rep,name=offers,proto3" json:"offers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainedCause) Reset() {
+	*x = ExplainedCause{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainedCause) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainedCause) ProtoMessage() {}
+
+func (x *ExplainedCause) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainedCause.ProtoReflect.Descriptor instead.
+func (*ExplainedCause) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *ExplainedCause) GetReason() Reason {
+	if x != nil {
+		return x.Reason
+	}
+	return Reason_REASON_UNSPECIFIED
+}
+
+func (x *ExplainedCause) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *ExplainedCause) GetCondition() string {
+	if x != nil {
+		return x.Condition
+	}
+	return ""
+}
+
+func (x *ExplainedCause) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *ExplainedCause) GetPart() string {
+	if x != nil {
+		return x.Part
+	}
+	return ""
+}
+
+func (x *ExplainedCause) GetReads() []*ExplainedValue {
+	if x != nil {
+		return x.Reads
+	}
+	return nil
+}
+
+func (x *ExplainedCause) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *ExplainedCause) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *ExplainedCause) GetCounted() []*CountedContact {
+	if x != nil {
+		return x.Counted
+	}
+	return nil
+}
+
+func (x *ExplainedCause) GetCandidates() int32 {
+	if x != nil {
+		return x.Candidates
+	}
+	return 0
+}
+
+func (x *ExplainedCause) GetOffers() []string {
+	if x != nil {
+		return x.Offers
+	}
+	return nil
+}
+
+// CountedContact is a contact or outcome that a contact policy counted.
+type CountedContact struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it was.
+	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// Another decision had promised it, and it was not reported yet.
+	Pending       bool `protobuf:"varint,2,opt,name=pending,proto3" json:"pending,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountedContact) Reset() {
+	*x = CountedContact{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountedContact) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountedContact) ProtoMessage() {}
+
+func (x *CountedContact) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountedContact.ProtoReflect.Descriptor instead.
+func (*CountedContact) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *CountedContact) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *CountedContact) GetPending() bool {
+	if x != nil {
+		return x.Pending
+	}
+	return false
+}
+
 var File_rapport_v1_decision_service_proto protoreflect.FileDescriptor
 
 const file_rapport_v1_decision_service_proto_rawDesc = "" +
@@ -2439,7 +3998,154 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"\vDegradation\x12/\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1b.rapport.v1.DegradationKindR\x04kind\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x14\n" +
-	"\x05fault\x18\x03 \x01(\tR\x05fault*\x92\x04\n" +
+	"\x05fault\x18\x03 \x01(\tR\x05fault\"\xda\x01\n" +
+	"\x14ListDecisionsRequest\x12$\n" +
+	"\bcustomer\x18\x01 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\bcustomer\x120\n" +
+	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12 \n" +
+	"\x05limit\x18\x04 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\x05limit\x12\x16\n" +
+	"\x06reveal\x18\x05 \x01(\bR\x06reveal\"R\n" +
+	"\x15ListDecisionsResponse\x129\n" +
+	"\tdecisions\x18\x01 \x03(\v2\x1b.rapport.v1.DecisionSummaryR\tdecisions\"\xef\x01\n" +
+	"\x0fDecisionSummary\x12\x1f\n" +
+	"\vdecision_id\x18\x01 \x01(\tR\n" +
+	"decisionId\x12.\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1a\n" +
+	"\bcustomer\x18\x03 \x01(\tR\bcustomer\x12-\n" +
+	"\x02at\x18\x04 \x03(\v2\x1d.rapport.v1.DecisionSummaryAtR\x02at\x12\x17\n" +
+	"\atook_us\x18\x05 \x01(\x03R\x06tookUs\x12'\n" +
+	"\x0fcatalog_version\x18\x06 \x01(\x03R\x0ecatalogVersion\"\xc9\x01\n" +
+	"\x11DecisionSummaryAt\x12\x1e\n" +
+	"\n" +
+	"touchpoint\x18\x01 \x01(\tR\n" +
+	"touchpoint\x12\x16\n" +
+	"\x06offers\x18\x02 \x03(\tR\x06offers\x12\x1b\n" +
+	"\tranked_by\x18\x03 \x01(\tR\brankedBy\x12?\n" +
+	"\fdegradations\x18\x04 \x03(\x0e2\x1b.rapport.v1.DegradationKindR\fdegradations\x12\x1e\n" +
+	"\n" +
+	"candidates\x18\x05 \x01(\x05R\n" +
+	"candidates\"\xae\x02\n" +
+	"\x16ExplainDecisionRequest\x12(\n" +
+	"\vdecision_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02(@R\n" +
+	"decisionId\x12$\n" +
+	"\bcustomer\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\bcustomer\x12.\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12(\n" +
+	"\n" +
+	"touchpoint\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\n" +
+	"touchpoint\x12\x1e\n" +
+	"\x05offer\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x05offer\x12 \n" +
+	"\x05limit\x18\x06 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\x05limit\x12\x10\n" +
+	"\x03all\x18\a \x01(\bR\x03all\x12\x16\n" +
+	"\x06reveal\x18\b \x01(\bR\x06reveal\"\xba\x05\n" +
+	"\x17ExplainDecisionResponse\x12\x1f\n" +
+	"\vdecision_id\x18\x01 \x01(\tR\n" +
+	"decisionId\x12.\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x17\n" +
+	"\atook_us\x18\x03 \x01(\x03R\x06tookUs\x12\x1a\n" +
+	"\bidentity\x18\x04 \x01(\tR\bidentity\x12\x1a\n" +
+	"\bcustomer\x18\x05 \x01(\tR\bcustomer\x12\x16\n" +
+	"\x06masked\x18\x06 \x01(\bR\x06masked\x12!\n" +
+	"\fprofile_read\x18\a \x01(\bR\vprofileRead\x120\n" +
+	"\aprofile\x18\b \x01(\v2\x16.rapport.v1.ProfileUseR\aprofile\x12'\n" +
+	"\x0fcatalog_version\x18\t \x01(\x03R\x0ecatalogVersion\x12\x16\n" +
+	"\x06schema\x18\n" +
+	" \x01(\tR\x06schema\x12,\n" +
+	"\x06tables\x18\v \x03(\v2\x14.rapport.v1.TableUseR\x06tables\x12\x12\n" +
+	"\x04seed\x18\f \x01(\x04R\x04seed\x124\n" +
+	"\acontext\x18\r \x03(\v2\x1a.rapport.v1.ExplainedValueR\acontext\x12-\n" +
+	"\x05loads\x18\x0e \x03(\v2\x17.rapport.v1.ChannelLoadR\x05loads\x12\x1f\n" +
+	"\vone_contact\x18\x0f \x01(\bR\n" +
+	"oneContact\x12\x1a\n" +
+	"\bverified\x18\x10 \x01(\bR\bverified\x12\x18\n" +
+	"\ainexact\x18\x11 \x01(\tR\ainexact\x12 \n" +
+	"\vdifferences\x18\x12 \x03(\tR\vdifferences\x12/\n" +
+	"\x02at\x18\x13 \x03(\v2\x1f.rapport.v1.ExplainedTouchpointR\x02at\":\n" +
+	"\bTableUse\x12\x14\n" +
+	"\x05table\x18\x01 \x01(\tR\x05table\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x03R\aversion\"\x82\x01\n" +
+	"\x0eExplainedValue\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x14\n" +
+	"\x05known\x18\x03 \x01(\bR\x05known\x12\x16\n" +
+	"\x06masked\x18\x04 \x01(\bR\x06masked\x12\x18\n" +
+	"\amissing\x18\x05 \x01(\tR\amissing\"\xf2\x04\n" +
+	"\x13ExplainedTouchpoint\x12\x1e\n" +
+	"\n" +
+	"touchpoint\x18\x01 \x01(\tR\n" +
+	"touchpoint\x12\x1a\n" +
+	"\bscenario\x18\x02 \x01(\tR\bscenario\x12\x14\n" +
+	"\x05slots\x18\x03 \x01(\x05R\x05slots\x120\n" +
+	"\bstrategy\x18\x04 \x01(\v2\x14.rapport.v1.RankedByR\bstrategy\x121\n" +
+	"\tranked_by\x18\x05 \x01(\v2\x14.rapport.v1.RankedByR\brankedBy\x12A\n" +
+	"\fdegradations\x18\x06 \x03(\v2\x1d.rapport.v1.ExplainedStepDownR\fdegradations\x12*\n" +
+	"\x06funnel\x18\a \x01(\v2\x12.rapport.v1.FunnelR\x06funnel\x121\n" +
+	"\areasons\x18\b \x03(\v2\x17.rapport.v1.ReasonCountR\areasons\x124\n" +
+	"\x05slate\x18\t \x03(\v2\x1e.rapport.v1.ExplainedPlacementR\x05slate\x123\n" +
+	"\x06ranked\x18\n" +
+	" \x03(\v2\x1b.rapport.v1.RankedCandidateR\x06ranked\x12\x1f\n" +
+	"\vmore_ranked\x18\v \x01(\x05R\n" +
+	"moreRanked\x122\n" +
+	"\x06causes\x18\f \x03(\v2\x1a.rapport.v1.ExplainedCauseR\x06causes\x12\x1f\n" +
+	"\vmore_causes\x18\r \x01(\x05R\n" +
+	"moreCauses\x12!\n" +
+	"\fmore_removed\x18\x0e \x01(\x05R\vmoreRemoved\"r\n" +
+	"\x11ExplainedStepDown\x12/\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1b.rapport.v1.DegradationKindR\x04kind\x12\x14\n" +
+	"\x05words\x18\x02 \x01(\tR\x05words\x12\x16\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\"Y\n" +
+	"\vReasonCount\x12*\n" +
+	"\x06reason\x18\x01 \x01(\x0e2\x12.rapport.v1.ReasonR\x06reason\x12\x1e\n" +
+	"\n" +
+	"candidates\x18\x02 \x01(\x05R\n" +
+	"candidates\"\x90\x02\n" +
+	"\x12ExplainedPlacement\x12\x14\n" +
+	"\x05offer\x18\x01 \x01(\tR\x05offer\x12\x18\n" +
+	"\achannel\x18\x02 \x01(\tR\achannel\x12\x18\n" +
+	"\acontent\x18\x03 \x01(\tR\acontent\x12\x16\n" +
+	"\x06script\x18\x04 \x01(\tR\x06script\x12\x14\n" +
+	"\x05score\x18\x05 \x01(\x01R\x05score\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12,\n" +
+	"\x05parts\x18\a \x01(\v2\x16.rapport.v1.ScorePartsR\x05parts\x12 \n" +
+	"\vprobability\x18\b \x01(\x01R\vprobability\x12\x1a\n" +
+	"\bfallback\x18\t \x01(\bR\bfallback\"\xfa\x02\n" +
+	"\x0fRankedCandidate\x12\x12\n" +
+	"\x04rank\x18\x01 \x01(\x05R\x04rank\x12\x14\n" +
+	"\x05offer\x18\x02 \x01(\tR\x05offer\x12\x18\n" +
+	"\achannel\x18\x03 \x01(\tR\achannel\x12\x14\n" +
+	"\x05score\x18\x04 \x01(\x01R\x05score\x12,\n" +
+	"\x05parts\x18\x05 \x01(\v2\x16.rapport.v1.ScorePartsR\x05parts\x12.\n" +
+	"\x06boosts\x18\x06 \x03(\v2\x16.rapport.v1.ScoreBoostR\x06boosts\x12'\n" +
+	"\x0fpropensity_from\x18\a \x01(\tR\x0epropensityFrom\x12\x1a\n" +
+	"\bpressure\x18\b \x01(\x01R\bpressure\x12\x12\n" +
+	"\x04load\x18\t \x01(\x01R\x04load\x12\x16\n" +
+	"\x06reason\x18\n" +
+	" \x01(\tR\x06reason\x12,\n" +
+	"\aoutcome\x18\v \x01(\x0e2\x12.rapport.v1.ReasonR\aoutcome\x12\x10\n" +
+	"\x03why\x18\f \x01(\tR\x03why\"6\n" +
+	"\n" +
+	"ScoreBoost\x12\x0e\n" +
+	"\x02of\x18\x01 \x01(\tR\x02of\x12\x18\n" +
+	"\apercent\x18\x02 \x01(\x01R\apercent\"\xf8\x02\n" +
+	"\x0eExplainedCause\x12*\n" +
+	"\x06reason\x18\x01 \x01(\x0e2\x12.rapport.v1.ReasonR\x06reason\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\x12\x1c\n" +
+	"\tcondition\x18\x03 \x01(\tR\tcondition\x12\x14\n" +
+	"\x05label\x18\x04 \x01(\tR\x05label\x12\x12\n" +
+	"\x04part\x18\x05 \x01(\tR\x04part\x120\n" +
+	"\x05reads\x18\x06 \x03(\v2\x1a.rapport.v1.ExplainedValueR\x05reads\x12\x0e\n" +
+	"\x02by\x18\a \x01(\tR\x02by\x120\n" +
+	"\x05until\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x124\n" +
+	"\acounted\x18\t \x03(\v2\x1a.rapport.v1.CountedContactR\acounted\x12\x1e\n" +
+	"\n" +
+	"candidates\x18\n" +
+	" \x01(\x05R\n" +
+	"candidates\x12\x16\n" +
+	"\x06offers\x18\v \x03(\tR\x06offers\"Z\n" +
+	"\x0eCountedContact\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x18\n" +
+	"\apending\x18\x02 \x01(\bR\apending*\x92\x04\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eREASON_OFFERED\x10\x01\x12\x17\n" +
@@ -2472,13 +4178,15 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"#DEGRADATION_KIND_PROFILE_UNREADABLE\x10\x04\x12\x1d\n" +
 	"\x19DEGRADATION_KIND_FALLBACK\x10\x05\x12'\n" +
 	"#DEGRADATION_KIND_STRATEGY_SUSPENDED\x10\x06\x12!\n" +
-	"\x1dDEGRADATION_KIND_NOT_RESERVED\x10\a2\x85\x05\n" +
+	"\x1dDEGRADATION_KIND_NOT_RESERVED\x10\a2\xb7\x06\n" +
 	"\x0fDecisionService\x12?\n" +
 	"\x06Decide\x12\x19.rapport.v1.DecideRequest\x1a\x1a.rapport.v1.DecideResponse\x12K\n" +
 	"\n" +
 	"DecideMany\x12\x1d.rapport.v1.DecideManyRequest\x1a\x1e.rapport.v1.DecideManyResponse\x12S\n" +
 	"\fDecideStream\x12\x1f.rapport.v1.DecideStreamRequest\x1a .rapport.v1.DecideStreamResponse0\x01\x12W\n" +
-	"\x0eRecordOutcomes\x12!.rapport.v1.RecordOutcomesRequest\x1a\".rapport.v1.RecordOutcomesResponse\x12N\n" +
+	"\x0eRecordOutcomes\x12!.rapport.v1.RecordOutcomesRequest\x1a\".rapport.v1.RecordOutcomesResponse\x12T\n" +
+	"\rListDecisions\x12 .rapport.v1.ListDecisionsRequest\x1a!.rapport.v1.ListDecisionsResponse\x12Z\n" +
+	"\x0fExplainDecision\x12\".rapport.v1.ExplainDecisionRequest\x1a#.rapport.v1.ExplainDecisionResponse\x12N\n" +
 	"\vReportLoads\x12\x1e.rapport.v1.ReportLoadsRequest\x1a\x1f.rapport.v1.ReportLoadsResponse\x12\\\n" +
 	"\x0fReplayDecisions\x12\".rapport.v1.ReplayDecisionsRequest\x1a#.rapport.v1.ReplayDecisionsResponse0\x01\x12G\n" +
 	"\bSimulate\x12\x1b.rapport.v1.SimulateRequest\x1a\x1c.rapport.v1.SimulateResponse0\x01\x12?\n" +
@@ -2497,7 +4205,7 @@ func file_rapport_v1_decision_service_proto_rawDescGZIP() []byte {
 }
 
 var file_rapport_v1_decision_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_rapport_v1_decision_service_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_rapport_v1_decision_service_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_rapport_v1_decision_service_proto_goTypes = []any{
 	(Reason)(0),                     // 0: rapport.v1.Reason
 	(DegradationKind)(0),            // 1: rapport.v1.DegradationKind
@@ -2528,79 +4236,131 @@ var file_rapport_v1_decision_service_proto_goTypes = []any{
 	(*SnapshotRef)(nil),             // 26: rapport.v1.SnapshotRef
 	(*RankedBy)(nil),                // 27: rapport.v1.RankedBy
 	(*Degradation)(nil),             // 28: rapport.v1.Degradation
-	nil,                             // 29: rapport.v1.DecideManyRequest.ContextEntry
-	nil,                             // 30: rapport.v1.DecideRequest.ContextEntry
-	(*timestamppb.Timestamp)(nil),   // 31: google.protobuf.Timestamp
-	(*structpb.Value)(nil),          // 32: google.protobuf.Value
-	(*ReplayDecisionsRequest)(nil),  // 33: rapport.v1.ReplayDecisionsRequest
-	(*SimulateRequest)(nil),         // 34: rapport.v1.SimulateRequest
-	(*WhyNotRequest)(nil),           // 35: rapport.v1.WhyNotRequest
-	(*ReplayDecisionsResponse)(nil), // 36: rapport.v1.ReplayDecisionsResponse
-	(*SimulateResponse)(nil),        // 37: rapport.v1.SimulateResponse
-	(*WhyNotResponse)(nil),          // 38: rapport.v1.WhyNotResponse
+	(*ListDecisionsRequest)(nil),    // 29: rapport.v1.ListDecisionsRequest
+	(*ListDecisionsResponse)(nil),   // 30: rapport.v1.ListDecisionsResponse
+	(*DecisionSummary)(nil),         // 31: rapport.v1.DecisionSummary
+	(*DecisionSummaryAt)(nil),       // 32: rapport.v1.DecisionSummaryAt
+	(*ExplainDecisionRequest)(nil),  // 33: rapport.v1.ExplainDecisionRequest
+	(*ExplainDecisionResponse)(nil), // 34: rapport.v1.ExplainDecisionResponse
+	(*TableUse)(nil),                // 35: rapport.v1.TableUse
+	(*ExplainedValue)(nil),          // 36: rapport.v1.ExplainedValue
+	(*ExplainedTouchpoint)(nil),     // 37: rapport.v1.ExplainedTouchpoint
+	(*ExplainedStepDown)(nil),       // 38: rapport.v1.ExplainedStepDown
+	(*ReasonCount)(nil),             // 39: rapport.v1.ReasonCount
+	(*ExplainedPlacement)(nil),      // 40: rapport.v1.ExplainedPlacement
+	(*RankedCandidate)(nil),         // 41: rapport.v1.RankedCandidate
+	(*ScoreBoost)(nil),              // 42: rapport.v1.ScoreBoost
+	(*ExplainedCause)(nil),          // 43: rapport.v1.ExplainedCause
+	(*CountedContact)(nil),          // 44: rapport.v1.CountedContact
+	nil,                             // 45: rapport.v1.DecideManyRequest.ContextEntry
+	nil,                             // 46: rapport.v1.DecideRequest.ContextEntry
+	(*timestamppb.Timestamp)(nil),   // 47: google.protobuf.Timestamp
+	(*structpb.Value)(nil),          // 48: google.protobuf.Value
+	(*ReplayDecisionsRequest)(nil),  // 49: rapport.v1.ReplayDecisionsRequest
+	(*SimulateRequest)(nil),         // 50: rapport.v1.SimulateRequest
+	(*WhyNotRequest)(nil),           // 51: rapport.v1.WhyNotRequest
+	(*ReplayDecisionsResponse)(nil), // 52: rapport.v1.ReplayDecisionsResponse
+	(*SimulateResponse)(nil),        // 53: rapport.v1.SimulateResponse
+	(*WhyNotResponse)(nil),          // 54: rapport.v1.WhyNotResponse
 }
 var file_rapport_v1_decision_service_proto_depIdxs = []int32{
 	3,  // 0: rapport.v1.DecideManyRequest.at:type_name -> rapport.v1.DecideAt
-	29, // 1: rapport.v1.DecideManyRequest.context:type_name -> rapport.v1.DecideManyRequest.ContextEntry
+	45, // 1: rapport.v1.DecideManyRequest.context:type_name -> rapport.v1.DecideManyRequest.ContextEntry
 	17, // 2: rapport.v1.DecideManyRequest.dry_run:type_name -> rapport.v1.DryRun
 	5,  // 3: rapport.v1.DecideManyResponse.decisions:type_name -> rapport.v1.TouchpointDecision
 	25, // 4: rapport.v1.DecideManyResponse.profile:type_name -> rapport.v1.ProfileUse
-	31, // 5: rapport.v1.DecideManyResponse.time:type_name -> google.protobuf.Timestamp
+	47, // 5: rapport.v1.DecideManyResponse.time:type_name -> google.protobuf.Timestamp
 	19, // 6: rapport.v1.TouchpointDecision.slate:type_name -> rapport.v1.Placement
 	22, // 7: rapport.v1.TouchpointDecision.withheld:type_name -> rapport.v1.Withheld
 	24, // 8: rapport.v1.TouchpointDecision.funnel:type_name -> rapport.v1.Funnel
 	27, // 9: rapport.v1.TouchpointDecision.ranked_by:type_name -> rapport.v1.RankedBy
 	28, // 10: rapport.v1.TouchpointDecision.degradations:type_name -> rapport.v1.Degradation
 	15, // 11: rapport.v1.TouchpointDecision.card:type_name -> rapport.v1.CardField
-	31, // 12: rapport.v1.TouchpointDecision.valid_until:type_name -> google.protobuf.Timestamp
+	47, // 12: rapport.v1.TouchpointDecision.valid_until:type_name -> google.protobuf.Timestamp
 	2,  // 13: rapport.v1.DecideStreamRequest.question:type_name -> rapport.v1.DecideManyRequest
 	4,  // 14: rapport.v1.DecideStreamResponse.decision:type_name -> rapport.v1.DecideManyResponse
 	9,  // 15: rapport.v1.RecordOutcomesRequest.reports:type_name -> rapport.v1.OutcomeReport
-	31, // 16: rapport.v1.OutcomeReport.time:type_name -> google.protobuf.Timestamp
+	47, // 16: rapport.v1.OutcomeReport.time:type_name -> google.protobuf.Timestamp
 	11, // 17: rapport.v1.RecordOutcomesResponse.refused:type_name -> rapport.v1.RefusedOutcome
 	13, // 18: rapport.v1.ReportLoadsRequest.loads:type_name -> rapport.v1.ChannelLoad
-	30, // 19: rapport.v1.DecideRequest.context:type_name -> rapport.v1.DecideRequest.ContextEntry
+	46, // 19: rapport.v1.DecideRequest.context:type_name -> rapport.v1.DecideRequest.ContextEntry
 	17, // 20: rapport.v1.DecideRequest.dry_run:type_name -> rapport.v1.DryRun
-	31, // 21: rapport.v1.DryRun.time:type_name -> google.protobuf.Timestamp
+	47, // 21: rapport.v1.DryRun.time:type_name -> google.protobuf.Timestamp
 	19, // 22: rapport.v1.DecideResponse.slate:type_name -> rapport.v1.Placement
 	22, // 23: rapport.v1.DecideResponse.withheld:type_name -> rapport.v1.Withheld
 	24, // 24: rapport.v1.DecideResponse.funnel:type_name -> rapport.v1.Funnel
 	25, // 25: rapport.v1.DecideResponse.profile:type_name -> rapport.v1.ProfileUse
 	27, // 26: rapport.v1.DecideResponse.ranked_by:type_name -> rapport.v1.RankedBy
 	28, // 27: rapport.v1.DecideResponse.degradations:type_name -> rapport.v1.Degradation
-	31, // 28: rapport.v1.DecideResponse.time:type_name -> google.protobuf.Timestamp
+	47, // 28: rapport.v1.DecideResponse.time:type_name -> google.protobuf.Timestamp
 	15, // 29: rapport.v1.DecideResponse.card:type_name -> rapport.v1.CardField
-	31, // 30: rapport.v1.DecideResponse.valid_until:type_name -> google.protobuf.Timestamp
+	47, // 30: rapport.v1.DecideResponse.valid_until:type_name -> google.protobuf.Timestamp
 	20, // 31: rapport.v1.Placement.parts:type_name -> rapport.v1.ScoreParts
 	21, // 32: rapport.v1.ScoreParts.evidence:type_name -> rapport.v1.PropensityEvidence
 	0,  // 33: rapport.v1.Withheld.reason:type_name -> rapport.v1.Reason
 	23, // 34: rapport.v1.Withheld.details:type_name -> rapport.v1.WithheldDetail
-	31, // 35: rapport.v1.WithheldDetail.until:type_name -> google.protobuf.Timestamp
+	47, // 35: rapport.v1.WithheldDetail.until:type_name -> google.protobuf.Timestamp
 	26, // 36: rapport.v1.ProfileUse.snapshots:type_name -> rapport.v1.SnapshotRef
 	1,  // 37: rapport.v1.Degradation.kind:type_name -> rapport.v1.DegradationKind
-	32, // 38: rapport.v1.DecideManyRequest.ContextEntry.value:type_name -> google.protobuf.Value
-	32, // 39: rapport.v1.DecideRequest.ContextEntry.value:type_name -> google.protobuf.Value
-	16, // 40: rapport.v1.DecisionService.Decide:input_type -> rapport.v1.DecideRequest
-	2,  // 41: rapport.v1.DecisionService.DecideMany:input_type -> rapport.v1.DecideManyRequest
-	6,  // 42: rapport.v1.DecisionService.DecideStream:input_type -> rapport.v1.DecideStreamRequest
-	8,  // 43: rapport.v1.DecisionService.RecordOutcomes:input_type -> rapport.v1.RecordOutcomesRequest
-	12, // 44: rapport.v1.DecisionService.ReportLoads:input_type -> rapport.v1.ReportLoadsRequest
-	33, // 45: rapport.v1.DecisionService.ReplayDecisions:input_type -> rapport.v1.ReplayDecisionsRequest
-	34, // 46: rapport.v1.DecisionService.Simulate:input_type -> rapport.v1.SimulateRequest
-	35, // 47: rapport.v1.DecisionService.WhyNot:input_type -> rapport.v1.WhyNotRequest
-	18, // 48: rapport.v1.DecisionService.Decide:output_type -> rapport.v1.DecideResponse
-	4,  // 49: rapport.v1.DecisionService.DecideMany:output_type -> rapport.v1.DecideManyResponse
-	7,  // 50: rapport.v1.DecisionService.DecideStream:output_type -> rapport.v1.DecideStreamResponse
-	10, // 51: rapport.v1.DecisionService.RecordOutcomes:output_type -> rapport.v1.RecordOutcomesResponse
-	14, // 52: rapport.v1.DecisionService.ReportLoads:output_type -> rapport.v1.ReportLoadsResponse
-	36, // 53: rapport.v1.DecisionService.ReplayDecisions:output_type -> rapport.v1.ReplayDecisionsResponse
-	37, // 54: rapport.v1.DecisionService.Simulate:output_type -> rapport.v1.SimulateResponse
-	38, // 55: rapport.v1.DecisionService.WhyNot:output_type -> rapport.v1.WhyNotResponse
-	48, // [48:56] is the sub-list for method output_type
-	40, // [40:48] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	47, // 38: rapport.v1.ListDecisionsRequest.since:type_name -> google.protobuf.Timestamp
+	47, // 39: rapport.v1.ListDecisionsRequest.until:type_name -> google.protobuf.Timestamp
+	31, // 40: rapport.v1.ListDecisionsResponse.decisions:type_name -> rapport.v1.DecisionSummary
+	47, // 41: rapport.v1.DecisionSummary.time:type_name -> google.protobuf.Timestamp
+	32, // 42: rapport.v1.DecisionSummary.at:type_name -> rapport.v1.DecisionSummaryAt
+	1,  // 43: rapport.v1.DecisionSummaryAt.degradations:type_name -> rapport.v1.DegradationKind
+	47, // 44: rapport.v1.ExplainDecisionRequest.time:type_name -> google.protobuf.Timestamp
+	47, // 45: rapport.v1.ExplainDecisionResponse.time:type_name -> google.protobuf.Timestamp
+	25, // 46: rapport.v1.ExplainDecisionResponse.profile:type_name -> rapport.v1.ProfileUse
+	35, // 47: rapport.v1.ExplainDecisionResponse.tables:type_name -> rapport.v1.TableUse
+	36, // 48: rapport.v1.ExplainDecisionResponse.context:type_name -> rapport.v1.ExplainedValue
+	13, // 49: rapport.v1.ExplainDecisionResponse.loads:type_name -> rapport.v1.ChannelLoad
+	37, // 50: rapport.v1.ExplainDecisionResponse.at:type_name -> rapport.v1.ExplainedTouchpoint
+	27, // 51: rapport.v1.ExplainedTouchpoint.strategy:type_name -> rapport.v1.RankedBy
+	27, // 52: rapport.v1.ExplainedTouchpoint.ranked_by:type_name -> rapport.v1.RankedBy
+	38, // 53: rapport.v1.ExplainedTouchpoint.degradations:type_name -> rapport.v1.ExplainedStepDown
+	24, // 54: rapport.v1.ExplainedTouchpoint.funnel:type_name -> rapport.v1.Funnel
+	39, // 55: rapport.v1.ExplainedTouchpoint.reasons:type_name -> rapport.v1.ReasonCount
+	40, // 56: rapport.v1.ExplainedTouchpoint.slate:type_name -> rapport.v1.ExplainedPlacement
+	41, // 57: rapport.v1.ExplainedTouchpoint.ranked:type_name -> rapport.v1.RankedCandidate
+	43, // 58: rapport.v1.ExplainedTouchpoint.causes:type_name -> rapport.v1.ExplainedCause
+	1,  // 59: rapport.v1.ExplainedStepDown.kind:type_name -> rapport.v1.DegradationKind
+	0,  // 60: rapport.v1.ReasonCount.reason:type_name -> rapport.v1.Reason
+	20, // 61: rapport.v1.ExplainedPlacement.parts:type_name -> rapport.v1.ScoreParts
+	20, // 62: rapport.v1.RankedCandidate.parts:type_name -> rapport.v1.ScoreParts
+	42, // 63: rapport.v1.RankedCandidate.boosts:type_name -> rapport.v1.ScoreBoost
+	0,  // 64: rapport.v1.RankedCandidate.outcome:type_name -> rapport.v1.Reason
+	0,  // 65: rapport.v1.ExplainedCause.reason:type_name -> rapport.v1.Reason
+	36, // 66: rapport.v1.ExplainedCause.reads:type_name -> rapport.v1.ExplainedValue
+	47, // 67: rapport.v1.ExplainedCause.until:type_name -> google.protobuf.Timestamp
+	44, // 68: rapport.v1.ExplainedCause.counted:type_name -> rapport.v1.CountedContact
+	47, // 69: rapport.v1.CountedContact.time:type_name -> google.protobuf.Timestamp
+	48, // 70: rapport.v1.DecideManyRequest.ContextEntry.value:type_name -> google.protobuf.Value
+	48, // 71: rapport.v1.DecideRequest.ContextEntry.value:type_name -> google.protobuf.Value
+	16, // 72: rapport.v1.DecisionService.Decide:input_type -> rapport.v1.DecideRequest
+	2,  // 73: rapport.v1.DecisionService.DecideMany:input_type -> rapport.v1.DecideManyRequest
+	6,  // 74: rapport.v1.DecisionService.DecideStream:input_type -> rapport.v1.DecideStreamRequest
+	8,  // 75: rapport.v1.DecisionService.RecordOutcomes:input_type -> rapport.v1.RecordOutcomesRequest
+	29, // 76: rapport.v1.DecisionService.ListDecisions:input_type -> rapport.v1.ListDecisionsRequest
+	33, // 77: rapport.v1.DecisionService.ExplainDecision:input_type -> rapport.v1.ExplainDecisionRequest
+	12, // 78: rapport.v1.DecisionService.ReportLoads:input_type -> rapport.v1.ReportLoadsRequest
+	49, // 79: rapport.v1.DecisionService.ReplayDecisions:input_type -> rapport.v1.ReplayDecisionsRequest
+	50, // 80: rapport.v1.DecisionService.Simulate:input_type -> rapport.v1.SimulateRequest
+	51, // 81: rapport.v1.DecisionService.WhyNot:input_type -> rapport.v1.WhyNotRequest
+	18, // 82: rapport.v1.DecisionService.Decide:output_type -> rapport.v1.DecideResponse
+	4,  // 83: rapport.v1.DecisionService.DecideMany:output_type -> rapport.v1.DecideManyResponse
+	7,  // 84: rapport.v1.DecisionService.DecideStream:output_type -> rapport.v1.DecideStreamResponse
+	10, // 85: rapport.v1.DecisionService.RecordOutcomes:output_type -> rapport.v1.RecordOutcomesResponse
+	30, // 86: rapport.v1.DecisionService.ListDecisions:output_type -> rapport.v1.ListDecisionsResponse
+	34, // 87: rapport.v1.DecisionService.ExplainDecision:output_type -> rapport.v1.ExplainDecisionResponse
+	14, // 88: rapport.v1.DecisionService.ReportLoads:output_type -> rapport.v1.ReportLoadsResponse
+	52, // 89: rapport.v1.DecisionService.ReplayDecisions:output_type -> rapport.v1.ReplayDecisionsResponse
+	53, // 90: rapport.v1.DecisionService.Simulate:output_type -> rapport.v1.SimulateResponse
+	54, // 91: rapport.v1.DecisionService.WhyNot:output_type -> rapport.v1.WhyNotResponse
+	82, // [82:92] is the sub-list for method output_type
+	72, // [72:82] is the sub-list for method input_type
+	72, // [72:72] is the sub-list for extension type_name
+	72, // [72:72] is the sub-list for extension extendee
+	0,  // [0:72] is the sub-list for field type_name
 }
 
 func init() { file_rapport_v1_decision_service_proto_init() }
@@ -2617,7 +4377,7 @@ func file_rapport_v1_decision_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rapport_v1_decision_service_proto_rawDesc), len(file_rapport_v1_decision_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   29,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -43,7 +43,10 @@ type ReplayDecisionsRequest struct {
 	// decision.
 	CatalogVersion int64 `protobuf:"varint,7,opt,name=catalog_version,json=catalogVersion,proto3" json:"catalog_version,omitempty"`
 	// How many decisions with another answer are shown.
-	Examples      int32 `protobuf:"varint,8,opt,name=examples,proto3" json:"examples,omitempty"`
+	Examples int32 `protobuf:"varint,8,opt,name=examples,proto3" json:"examples,omitempty"`
+	// Show personal data in the examples. The server has to allow it, and the audit
+	// log has it.
+	Reveal        bool `protobuf:"varint,9,opt,name=reveal,proto3" json:"reveal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -132,6 +135,13 @@ func (x *ReplayDecisionsRequest) GetExamples() int32 {
 		return x.Examples
 	}
 	return 0
+}
+
+func (x *ReplayDecisionsRequest) GetReveal() bool {
+	if x != nil {
+		return x.Reveal
+	}
+	return false
 }
 
 // ReplayDecisionsResponse tells how far the replay is, or, as the last, what came
@@ -651,7 +661,7 @@ var File_rapport_v1_replay_proto protoreflect.FileDescriptor
 const file_rapport_v1_replay_proto_rawDesc = "" +
 	"\n" +
 	"\x17rapport/v1/replay.proto\x12\n" +
-	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x86\x03\n" +
+	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9e\x03\n" +
 	"\x16ReplayDecisionsRequest\x12C\n" +
 	"\vdecision_id\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d2\x1b^([0-9A-HJKMNP-TV-Z]{26})?$R\n" +
 	"decisionId\x120\n" +
@@ -662,7 +672,8 @@ const file_rapport_v1_replay_proto_rawDesc = "" +
 	"\bstrategy\x18\x06 \x01(\tB\b\xbaH\x05r\x03(\xc8\x01R\bstrategy\x120\n" +
 	"\x0fcatalog_version\x18\a \x01(\x03B\a\xbaH\x04\"\x02(\x00R\x0ecatalogVersion\x12&\n" +
 	"\bexamples\x18\b \x01(\x05B\n" +
-	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bexamples\"b\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bexamples\x12\x16\n" +
+	"\x06reveal\x18\t \x01(\bR\x06reveal\"b\n" +
 	"\x17ReplayDecisionsResponse\x12\x12\n" +
 	"\x04done\x18\x01 \x01(\x03R\x04done\x123\n" +
 	"\asummary\x18\x02 \x01(\v2\x19.rapport.v1.ReplaySummaryR\asummary\"\xc9\x04\n" +

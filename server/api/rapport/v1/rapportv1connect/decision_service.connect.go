@@ -44,6 +44,12 @@ const (
 	// DecisionServiceRecordOutcomesProcedure is the fully-qualified name of the DecisionService's
 	// RecordOutcomes RPC.
 	DecisionServiceRecordOutcomesProcedure = "/rapport.v1.DecisionService/RecordOutcomes"
+	// DecisionServiceListDecisionsProcedure is the fully-qualified name of the DecisionService's
+	// ListDecisions RPC.
+	DecisionServiceListDecisionsProcedure = "/rapport.v1.DecisionService/ListDecisions"
+	// DecisionServiceExplainDecisionProcedure is the fully-qualified name of the DecisionService's
+	// ExplainDecision RPC.
+	DecisionServiceExplainDecisionProcedure = "/rapport.v1.DecisionService/ExplainDecision"
 	// DecisionServiceReportLoadsProcedure is the fully-qualified name of the DecisionService's
 	// ReportLoads RPC.
 	DecisionServiceReportLoadsProcedure = "/rapport.v1.DecisionService/ReportLoads"
@@ -93,6 +99,22 @@ type DecisionServiceClient interface {
 	//
 	// Errors: as for ProfileService.IngestEvents.
 	RecordOutcomes(context.Context, *connect.Request[v1.RecordOutcomesRequest]) (*connect.Response[v1.RecordOutcomesResponse], error)
+	// ListDecisions lists decisions that were made and are kept, the newest first.
+	//
+	// Errors: FAILED_PRECONDITION with reason NO_DECISION_LOG; PERMISSION_DENIED
+	// with REVEAL_FORBIDDEN.
+	ListDecisions(context.Context, *connect.Request[v1.ListDecisionsRequest]) (*connect.Response[v1.ListDecisionsResponse], error)
+	// ExplainDecision says why a decision that is kept was what it was: for each
+	// candidate the first thing that removed it, with the values that it saw, and
+	// for those ranked the parts of the score. It makes the decision again and says
+	// whether the answer was the same to the bit; where it could not be, it says why
+	// and shows what the record has, and nothing else.
+	//
+	// Errors: NOT_FOUND with reason DECISION_NOT_FOUND, which says whether the
+	// decision is no longer kept, may have been lost, or was never made;
+	// INVALID_ARGUMENT for an id that is none; NO_DECISION_LOG and REVEAL_FORBIDDEN
+	// as for ListDecisions.
+	ExplainDecision(context.Context, *connect.Request[v1.ExplainDecisionRequest]) (*connect.Response[v1.ExplainDecisionResponse], error)
 	// ReportLoads tells how full channels are, as their `pressure` in the catalogue
 	// and strategies take it. A report holds until the next, at most for its time.
 	ReportLoads(context.Context, *connect.Request[v1.ReportLoadsRequest]) (*connect.Response[v1.ReportLoadsResponse], error)
@@ -167,6 +189,18 @@ func NewDecisionServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(decisionServiceMethods.ByName("RecordOutcomes")),
 			connect.WithClientOptions(opts...),
 		),
+		listDecisions: connect.NewClient[v1.ListDecisionsRequest, v1.ListDecisionsResponse](
+			httpClient,
+			baseURL+DecisionServiceListDecisionsProcedure,
+			connect.WithSchema(decisionServiceMethods.ByName("ListDecisions")),
+			connect.WithClientOptions(opts...),
+		),
+		explainDecision: connect.NewClient[v1.ExplainDecisionRequest, v1.ExplainDecisionResponse](
+			httpClient,
+			baseURL+DecisionServiceExplainDecisionProcedure,
+			connect.WithSchema(decisionServiceMethods.ByName("ExplainDecision")),
+			connect.WithClientOptions(opts...),
+		),
 		reportLoads: connect.NewClient[v1.ReportLoadsRequest, v1.ReportLoadsResponse](
 			httpClient,
 			baseURL+DecisionServiceReportLoadsProcedure,
@@ -200,6 +234,8 @@ type decisionServiceClient struct {
 	decideMany      *connect.Client[v1.DecideManyRequest, v1.DecideManyResponse]
 	decideStream    *connect.Client[v1.DecideStreamRequest, v1.DecideStreamResponse]
 	recordOutcomes  *connect.Client[v1.RecordOutcomesRequest, v1.RecordOutcomesResponse]
+	listDecisions   *connect.Client[v1.ListDecisionsRequest, v1.ListDecisionsResponse]
+	explainDecision *connect.Client[v1.ExplainDecisionRequest, v1.ExplainDecisionResponse]
 	reportLoads     *connect.Client[v1.ReportLoadsRequest, v1.ReportLoadsResponse]
 	replayDecisions *connect.Client[v1.ReplayDecisionsRequest, v1.ReplayDecisionsResponse]
 	simulate        *connect.Client[v1.SimulateRequest, v1.SimulateResponse]
@@ -224,6 +260,16 @@ func (c *decisionServiceClient) DecideStream(ctx context.Context, req *connect.R
 // RecordOutcomes calls rapport.v1.DecisionService.RecordOutcomes.
 func (c *decisionServiceClient) RecordOutcomes(ctx context.Context, req *connect.Request[v1.RecordOutcomesRequest]) (*connect.Response[v1.RecordOutcomesResponse], error) {
 	return c.recordOutcomes.CallUnary(ctx, req)
+}
+
+// ListDecisions calls rapport.v1.DecisionService.ListDecisions.
+func (c *decisionServiceClient) ListDecisions(ctx context.Context, req *connect.Request[v1.ListDecisionsRequest]) (*connect.Response[v1.ListDecisionsResponse], error) {
+	return c.listDecisions.CallUnary(ctx, req)
+}
+
+// ExplainDecision calls rapport.v1.DecisionService.ExplainDecision.
+func (c *decisionServiceClient) ExplainDecision(ctx context.Context, req *connect.Request[v1.ExplainDecisionRequest]) (*connect.Response[v1.ExplainDecisionResponse], error) {
+	return c.explainDecision.CallUnary(ctx, req)
 }
 
 // ReportLoads calls rapport.v1.DecisionService.ReportLoads.
@@ -282,6 +328,22 @@ type DecisionServiceHandler interface {
 	//
 	// Errors: as for ProfileService.IngestEvents.
 	RecordOutcomes(context.Context, *connect.Request[v1.RecordOutcomesRequest]) (*connect.Response[v1.RecordOutcomesResponse], error)
+	// ListDecisions lists decisions that were made and are kept, the newest first.
+	//
+	// Errors: FAILED_PRECONDITION with reason NO_DECISION_LOG; PERMISSION_DENIED
+	// with REVEAL_FORBIDDEN.
+	ListDecisions(context.Context, *connect.Request[v1.ListDecisionsRequest]) (*connect.Response[v1.ListDecisionsResponse], error)
+	// ExplainDecision says why a decision that is kept was what it was: for each
+	// candidate the first thing that removed it, with the values that it saw, and
+	// for those ranked the parts of the score. It makes the decision again and says
+	// whether the answer was the same to the bit; where it could not be, it says why
+	// and shows what the record has, and nothing else.
+	//
+	// Errors: NOT_FOUND with reason DECISION_NOT_FOUND, which says whether the
+	// decision is no longer kept, may have been lost, or was never made;
+	// INVALID_ARGUMENT for an id that is none; NO_DECISION_LOG and REVEAL_FORBIDDEN
+	// as for ListDecisions.
+	ExplainDecision(context.Context, *connect.Request[v1.ExplainDecisionRequest]) (*connect.Response[v1.ExplainDecisionResponse], error)
 	// ReportLoads tells how full channels are, as their `pressure` in the catalogue
 	// and strategies take it. A report holds until the next, at most for its time.
 	ReportLoads(context.Context, *connect.Request[v1.ReportLoadsRequest]) (*connect.Response[v1.ReportLoadsResponse], error)
@@ -352,6 +414,18 @@ func NewDecisionServiceHandler(svc DecisionServiceHandler, opts ...connect.Handl
 		connect.WithSchema(decisionServiceMethods.ByName("RecordOutcomes")),
 		connect.WithHandlerOptions(opts...),
 	)
+	decisionServiceListDecisionsHandler := connect.NewUnaryHandler(
+		DecisionServiceListDecisionsProcedure,
+		svc.ListDecisions,
+		connect.WithSchema(decisionServiceMethods.ByName("ListDecisions")),
+		connect.WithHandlerOptions(opts...),
+	)
+	decisionServiceExplainDecisionHandler := connect.NewUnaryHandler(
+		DecisionServiceExplainDecisionProcedure,
+		svc.ExplainDecision,
+		connect.WithSchema(decisionServiceMethods.ByName("ExplainDecision")),
+		connect.WithHandlerOptions(opts...),
+	)
 	decisionServiceReportLoadsHandler := connect.NewUnaryHandler(
 		DecisionServiceReportLoadsProcedure,
 		svc.ReportLoads,
@@ -386,6 +460,10 @@ func NewDecisionServiceHandler(svc DecisionServiceHandler, opts ...connect.Handl
 			decisionServiceDecideStreamHandler.ServeHTTP(w, r)
 		case DecisionServiceRecordOutcomesProcedure:
 			decisionServiceRecordOutcomesHandler.ServeHTTP(w, r)
+		case DecisionServiceListDecisionsProcedure:
+			decisionServiceListDecisionsHandler.ServeHTTP(w, r)
+		case DecisionServiceExplainDecisionProcedure:
+			decisionServiceExplainDecisionHandler.ServeHTTP(w, r)
 		case DecisionServiceReportLoadsProcedure:
 			decisionServiceReportLoadsHandler.ServeHTTP(w, r)
 		case DecisionServiceReplayDecisionsProcedure:
@@ -417,6 +495,14 @@ func (UnimplementedDecisionServiceHandler) DecideStream(context.Context, *connec
 
 func (UnimplementedDecisionServiceHandler) RecordOutcomes(context.Context, *connect.Request[v1.RecordOutcomesRequest]) (*connect.Response[v1.RecordOutcomesResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.DecisionService.RecordOutcomes is not implemented"))
+}
+
+func (UnimplementedDecisionServiceHandler) ListDecisions(context.Context, *connect.Request[v1.ListDecisionsRequest]) (*connect.Response[v1.ListDecisionsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.DecisionService.ListDecisions is not implemented"))
+}
+
+func (UnimplementedDecisionServiceHandler) ExplainDecision(context.Context, *connect.Request[v1.ExplainDecisionRequest]) (*connect.Response[v1.ExplainDecisionResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.DecisionService.ExplainDecision is not implemented"))
 }
 
 func (UnimplementedDecisionServiceHandler) ReportLoads(context.Context, *connect.Request[v1.ReportLoadsRequest]) (*connect.Response[v1.ReportLoadsResponse], error) {
