@@ -60,6 +60,8 @@ type cli struct {
 	Strategy   strategyCmd   `cmd:"" group:"decide" help:"Upload, sign, list and release strategies, and take them back."`
 	Plugin     pluginCmd     `cmd:"" group:"author" help:"Check a strategy while it is being written."`
 	Decide     decideCmd     `cmd:"" group:"decide" help:"Decide what to offer one customer, or many."`
+	Decision   decisionCmd   `cmd:"" group:"decide" help:"List decisions that were made."`
+	Explain    explainCmd    `cmd:"" group:"decide" help:"Say why a decision was what it was."`
 	Whynot     whynotCmd     `cmd:"" group:"decide" help:"Find what would bring an offer onto a slate."`
 	Replay     replayCmd     `cmd:"" group:"decide" help:"Make past decisions again."`
 	Simulate   simulateCmd   `cmd:"" group:"decide" help:"Say what a change of catalogue or strategy would come to."`

@@ -23,6 +23,7 @@ type replayCmd struct {
 	Limit    int64  `help:"At most so many, the latest; 0: all." default:"0" placeholder:"N"`
 	With     string `help:"Let this strategy rank in place of the one of its name; the live version if none is given." placeholder:"NAME[@VERSION]"`
 	Catalog  int64  `help:"Decide with this version of the catalogue." placeholder:"N"`
+	Reveal   bool   `help:"Show personal data in examples. The server has to allow it (--reveal-personal), and the audit log has each time."`
 	Examples int32  `help:"How many decisions with another answer are shown." default:"5" placeholder:"N"`
 }
 
@@ -91,7 +92,7 @@ func (cmd *replayCmd) request(now time.Time) (*rapportv1.ReplayDecisionsRequest,
 		return nil, usagef("--limit, --catalog and --examples are 0 or more")
 	}
 	m := &rapportv1.ReplayDecisionsRequest{
-		DecisionId: strings.ToUpper(cmd.ID), Customer: cmd.Customer, Limit: cmd.Limit, Strategy: cmd.With, CatalogVersion: cmd.Catalog, Examples: cmd.Examples,
+		DecisionId: strings.ToUpper(cmd.ID), Customer: cmd.Customer, Limit: cmd.Limit, Strategy: cmd.With, CatalogVersion: cmd.Catalog, Examples: cmd.Examples, Reveal: cmd.Reveal,
 	}
 	var err error
 	if m.Since, err = parseSince(cmd.Since, now); err != nil {

@@ -74,7 +74,7 @@ func TestScript(t *testing.T) {
 			"start": startCmd, "signal": signalCmd, "finish": finishCmd,
 			"paste": pasteCmd, "get": getCmd, "until": untilCmd,
 			"await": awaitCmd, "append": appendCmd, "flip": flipCmd, "replace": replaceCmd, "thousand": thousandCmd, "same": sameCmd,
-			"faulty": faultyCmd, "nothing": nothingCmd, "keep": keepCmd,
+			"faulty": faultyCmd, "nothing": nothingCmd, "keep": keepCmd, "steady": steadyCmd,
 		},
 	})
 }
@@ -120,6 +120,31 @@ type process struct {
 const startupTimeout = 2 * time.Minute
 
 var urlPattern = regexp.MustCompile(`http://[0-9.]+:[0-9]+`)
+
+// steadyCmd writes what a command has printed to a file, with names in place of what is
+// another each time, to be compared.
+func steadyCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: steady FILE")
+	}
+	text := ts.ReadFile("stdout")
+	for _, x := range steadied {
+		text = x.is.ReplaceAllString(text, x.as)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+}
+
+var steadied = []struct {
+	is *regexp.Regexp
+	as string
+}{
+	{regexp.MustCompile(`\b01[0-9A-HJKMNP-TV-Z]{24}\b`), "ID"},
+	{regexp.MustCompile(`\b20\d\d-\d\d-\d\dT[0-9:.]+Z`), "TIME"},
+	{regexp.MustCompile(`\bin [0-9.]+(µs|ms|s)\b`), "in TOOK"},
+	{regexp.MustCompile(`\bseed \d+`), "seed SEED"},
+	{regexp.MustCompile(`\bschema [0-9a-f]{16}`), "schema SCHEMA"},
+	{regexp.MustCompile(`\([0-9a-f]{12}\), fuel \d+ of \d+`), "(DIGEST), fuel N of M"},
+}
 
 // nothingCmd checks that no file matches a pattern.
 func nothingCmd(ts *testscript.TestScript, neg bool, args []string) {
