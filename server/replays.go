@@ -13,7 +13,6 @@ import (
 	"github.com/oklog/ulid/v2"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"rapport/profilestore"
 	rapportv1 "rapport/server/api/rapport/v1"
 	"rapport/server/catalog"
 	"rapport/server/decisionlog"
@@ -112,41 +111,38 @@ func (s decisions) replayed(ctx context.Context, m *rapportv1.ReplayDecisionsReq
 		return func(f func(*decisionlog.Record) error) error { return f(r) }, nil
 	}
 	q := decisionlog.Query{Limit: int(m.GetLimit()), Newest: m.GetLimit() > 0}
-	for _, x := range []struct {
-		field string
-		at    *timestamppb.Timestamp
-		into  *time.Time
-	}{{"since", m.GetSince(), &q.From}, {"until", m.GetUntil(), &q.Until}} {
-		if x.at == nil {
-			continue
-		}
-		if err := x.at.CheckValid(); err != nil {
-			return nil, &argumentError{x.field, "it is not a valid time"}
-		}
-		*x.into = x.at.AsTime()
+	var err error
+	if q.From, err = timeArgument("since", m.GetSince()); err != nil {
+		return nil, err
 	}
+	if q.Until, err = timeArgument("until", m.GetUntil()); err != nil {
+		return nil, err
+	}
+	hashes := []uint64{0}
 	if m.GetCustomer() != "" {
-		identity, err := profilestore.ParseIdentity(m.GetCustomer())
-		if err != nil {
-			return nil, &argumentError{"customer", err.Error()}
-		}
-		if q.Customer, err = s.customerOf(ctx, identity); err != nil {
+		if _, hashes, err = s.hashesOf(ctx, m.GetCustomer()); err != nil {
 			return nil, err
 		}
 	}
 	if err := s.decisionLog.Flush(ctx); err != nil {
 		return nil, err
 	}
-	return func(f func(*decisionlog.Record) error) error { return s.decisionLog.Each(ctx, q, f) }, nil
-}
-
-// customerOf returns the hash of the customer that an identity means.
-func (s decisions) customerOf(ctx context.Context, identity string) (uint64, error) {
-	view, err := s.store.View(ctx, identity)
-	if err != nil {
-		return 0, err
-	}
-	return customerHash(view.Customer()), nil
+	return func(f func(*decisionlog.Record) error) error {
+		left := q.Limit
+		for _, q.Customer = range hashes {
+			if q.Limit = left; q.Newest && left == 0 {
+				break
+			}
+			err := s.decisionLog.Each(ctx, q, func(r *decisionlog.Record) error {
+				left--
+				return f(r)
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}, nil
 }
 
 func replaySummary(s *decisionlog.Summary, hide *mask) *rapportv1.ReplaySummary {
