@@ -2,7 +2,6 @@ package rapport
 
 import (
 	"iter"
-	"math/rand/v2"
 	"time"
 
 	"rapport/sdk/abi"
@@ -25,9 +24,7 @@ type Decision struct {
 	veto   []uint64
 	chance []float64 // nil if the strategy does not say
 
-	source rand.PCG
-	random *rand.Rand
-	seeded bool
+	random Rand
 }
 
 // begin makes the decision that of a frame.
@@ -39,7 +36,7 @@ func (d *Decision) begin(static *abi.Static, f abi.Frame) {
 		d.columns[i] = f.Column(i)
 	}
 	d.score, d.reason, d.veto, d.chance = f.Score(), f.Reason(), f.Veto(), f.Chance()
-	d.seeded = false
+	d.random.seed(f.Seed())
 }
 
 // Len returns how many candidates there are.
@@ -59,18 +56,9 @@ func (d *Decision) Candidates() iter.Seq[Candidate] {
 // Now returns the time of the decision, in UTC.
 func (d *Decision) Now() time.Time { return time.UnixMicro(d.frame.Now()).UTC() }
 
-// Rand returns a generator that is seeded for this decision: the same decision
-// gives the same numbers when it is replayed.
-func (d *Decision) Rand() *rand.Rand {
-	if d.random == nil {
-		d.random = rand.New(&d.source) //nolint:gosec // it has to be the same in a replay
-	}
-	if !d.seeded {
-		d.source.Seed(d.frame.Seed(), abi.FrameMagic)
-		d.seeded = true
-	}
-	return d.random
-}
+// Rand returns the decision's generator of random numbers; each call of the ranking
+// function begins with the first of them.
+func (d *Decision) Rand() *Rand { return &d.random }
 
 // Candidate is an offer in a channel.
 type Candidate struct {

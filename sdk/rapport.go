@@ -41,10 +41,10 @@
 // needs more works, up to the memory that the server allows, but its instance is
 // thrown away after it. The less a call allocates the less there is to put back.
 //
-// A score has the same bits on every machine if it is made of +, −, ×, ÷ and
-// math.Sqrt, with each product that is added to something rounded by itself:
-// float64(a*b) + c. Go may else fuse the two where the machine can, as in a test
-// outside WebAssembly.
+// A score has the same bits on every machine, and as in other languages, if it is made
+// of +, −, ×, ÷, math.Sqrt and [Exp], with each product that is added to something
+// rounded by itself: float64(a*b) + c. Go may else fuse the two where the machine can, as
+// in a test outside WebAssembly.
 //
 // The package is not for the server, which it never imports.
 package rapport

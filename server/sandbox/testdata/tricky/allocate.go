@@ -23,7 +23,7 @@ type node struct {
 // that a call may, and returns a number that depends on all of it. How much and
 // in which sizes is drawn from the decision's seed.
 func allocate(d *rapport.Decision, mode int) (sum float64) {
-	random := d.Rand()
+	random := rand.New(d.Rand())
 	switch mode {
 	case 16: // objects of all sizes, with pointers and without
 		return sizes(random, 4<<20)
