@@ -6,33 +6,31 @@
  * product is taken from left to right, so that with a value_weight of 1 every
  * score has the same bits as that of the server's built-in arbitration.
  */
+#define RAPPORT_NAME "pvcl"
+#define RAPPORT_VERSION "1.0.0"
+#define RAPPORT_DESCRIPTION "Propensity × value × context weight × lever: the standard arbitration."
+#define RAPPORT_CANDIDATE(X)  \
+  X(propensity, "propensity") \
+  X(value, "value")           \
+  X(weight, "weight")         \
+  X(lever, "lever")
+#define RAPPORT_PARAMETERS(X) X(value_weight, 1, 0, 1)
 #include "../../sdk/c/rapport.h"
 
-enum { PROPENSITY, VALUE, WEIGHT, LEVER };
-enum { VALUE_WEIGHT };
-
-RAPPORT_MANIFEST(
-    "{\"abi\":1,\"name\":\"pvcl\",\"version\":\"1.0.0\","
-    "\"description\":\"Propensity × value × context weight × lever: the standard arbitration.\","
-    "\"profile\":[],\"offer\":[],\"channel\":[],"
-    "\"candidate\":[\"propensity\",\"value\",\"weight\",\"lever\"],"
-    "\"parameters\":[{\"name\":\"value_weight\",\"default\":1,\"min\":0,\"max\":1}],"
-    "\"reasons\":[]}")
-
-static void rank(const struct rapport_call *c) {
-  const double *p = rapport_column(c, PROPENSITY);
-  const double *v = rapport_column(c, VALUE);
-  const double *w = rapport_column(c, WEIGHT);
-  const double *l = rapport_column(c, LEVER);
-  double *restrict score = c->score;
-  double value_weight = c->parameters[VALUE_WEIGHT];
-  if (value_weight == 1) { /* 0 + v is not v where v is −0 */
-    for (rapport_u32 i = 0; i < c->n; i++) {
+static void rank(struct rapport_decision *d) {
+  const double *p = rapport_column(d, propensity);
+  const double *v = rapport_column(d, value);
+  const double *w = rapport_column(d, weight);
+  const double *l = rapport_column(d, lever);
+  double *restrict score = d->score;
+  double much = rapport_parameter(d, value_weight);
+  if (much == 1) { /* 0 + v is not v where v is −0 */
+    for (rapport_u32 i = 0; i < d->n; i++) {
       score[i] = p[i] * v[i] * w[i] * l[i];
     }
     return;
   }
-  for (rapport_u32 i = 0; i < c->n; i++) {
-    score[i] = p[i] * ((1 - value_weight) + value_weight * v[i]) * w[i] * l[i];
+  for (rapport_u32 i = 0; i < d->n; i++) {
+    score[i] = p[i] * ((1 - much) + much * v[i]) * w[i] * l[i];
   }
 }

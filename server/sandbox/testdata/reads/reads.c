@@ -2,24 +2,22 @@
  * reads: reads one of everything through rapport.h. The tests of server/sandbox
  * build it and check what it makes of it.
  */
+#define RAPPORT_NAME "reads"
+#define RAPPORT_VERSION "1"
+#define RAPPORT_PROFILE(X)                \
+  X(number, arpu, "value.arpu")           \
+  X(flag, heavy, "tag.high_traffic")      \
+  X(text, segment, "general.customer_type") \
+  X(time, joined, "general.customer_since")
+#define RAPPORT_OFFER(X)    \
+  X(number, price, "price") \
+  X(flag, data, "data")     \
+  X(text, kind, "kind")
+#define RAPPORT_CHANNEL(X) X(number, cost, "cost")
+#define RAPPORT_CANDIDATE(X) X(lever, "lever") X(value, "value")
+#define RAPPORT_PARAMETERS(X) X(offset, 0, -1000, 1000)
+#define RAPPORT_REASONS(X) X(READ)
 #include "../../../../sdk/c/rapport.h"
-
-enum { ARPU, HEAVY, SEGMENT, JOINED };
-enum { PRICE, DATA, KIND };
-enum { COST };
-enum { LEVER, VALUE };
-enum { OFFSET };
-enum { READ = 1 };
-
-RAPPORT_MANIFEST(
-    "{\"abi\":1,\"name\":\"reads\",\"version\":\"1\",\"description\":\"\","
-    "\"profile\":[{\"name\":\"value.arpu\",\"type\":\"number\"},{\"name\":\"tag.high_traffic\",\"type\":\"flag\"},"
-    "{\"name\":\"general.customer_type\",\"type\":\"text\"},{\"name\":\"general.customer_since\",\"type\":\"time\"}],"
-    "\"offer\":[{\"name\":\"price\",\"type\":\"number\"},{\"name\":\"data\",\"type\":\"flag\"},{\"name\":\"kind\",\"type\":\"text\"}],"
-    "\"channel\":[{\"name\":\"cost\",\"type\":\"number\"}],"
-    "\"candidate\":[\"lever\",\"value\"],"
-    "\"parameters\":[{\"name\":\"offset\",\"default\":0,\"min\":-1000,\"max\":1000}],"
-    "\"reasons\":[\"READ\"]}")
 
 /* The sum of a text's bytes. */
 static double sum(struct rapport_text t) {
@@ -28,22 +26,21 @@ static double sum(struct rapport_text t) {
   return s;
 }
 
-static void rank(const struct rapport_call *c) {
-  rapport_u64 cell;
-  double of_customer = c->parameters[OFFSET];
-  if (rapport_profile_cell(c, ARPU, &cell)) of_customer += rapport_number(cell);
-  if (rapport_profile_cell(c, HEAVY, &cell)) of_customer += cell ? 1000 : 2000;
-  if (rapport_profile_cell(c, SEGMENT, &cell)) of_customer += sum(rapport_profile_text(c, cell));
-  if (rapport_profile_cell(c, JOINED, &cell)) of_customer += (double)(c->frame->now - (rapport_i64)cell);
-  for (rapport_u32 i = 0; i < c->n; i++) {
-    double score = of_customer + rapport_column(c, LEVER)[i] * rapport_column(c, VALUE)[i];
-    if (rapport_offer_cell(c, PRICE, i, &cell)) score += rapport_number(cell);
-    if (rapport_offer_cell(c, DATA, i, &cell)) score += cell ? 10000 : 20000;
-    if (rapport_offer_cell(c, KIND, i, &cell)) score += sum(rapport_static_text(c, cell));
-    if (rapport_channel_cell(c, COST, i, &cell)) score -= rapport_number(cell);
-    c->score[i] = score;
-    c->reason[i] = READ;
-    if (i % 3 == 1) rapport_set_veto(c, i);
+static void rank(struct rapport_decision *d) {
+  const struct rapport_text none = RAPPORT_TEXT("");
+  double of_customer = rapport_parameter(d, offset) + rapport_number_or(d, arpu, 0);
+  if (rapport_known(d, heavy)) of_customer += rapport_flag_or(d, heavy, 0) ? 1000 : 2000;
+  of_customer += sum(rapport_text_or(d, segment, none));
+  if (rapport_known(d, joined)) of_customer += (double)(d->now - rapport_time_or(d, joined, 0));
+  for (rapport_u32 i = 0; i < d->n; i++) {
+    double score = of_customer + rapport_of(d, lever, i) * rapport_of(d, value, i);
+    score += rapport_offer_number_or(d, price, i, 0);
+    if (rapport_offer_known(d, data, i)) score += rapport_offer_flag_or(d, data, i, 0) ? 10000 : 20000;
+    score += sum(rapport_offer_text_or(d, kind, i, none));
+    score -= rapport_channel_number_or(d, cost, i, 0);
+    rapport_score(d, i, score);
+    rapport_because(d, i, READ);
+    if (i % 3 == 1) rapport_veto(d, i);
   }
-  rapport_log(RAPPORT_LOG_WARN, "all is read", 11);
+  rapport_log(RAPPORT_LOG_WARN, RAPPORT_TEXT("all is read"));
 }

@@ -5,23 +5,25 @@
  * depend on all of it. The tests of server/sandbox say what must come of that;
  * remembers.ts is the same in AssemblyScript.
  */
+#define RAPPORT_NAME "remembers"
+#define RAPPORT_VERSION "1"
+#define RAPPORT_PROFILE(X)                  \
+  X(number, arpu, "value.arpu")             \
+  X(flag, heavy, "tag.high_traffic")        \
+  X(text, customer_type, "general.customer_type") \
+  X(time, joined, "general.customer_since")
+#define RAPPORT_OFFER(X)    \
+  X(number, price, "price") \
+  X(flag, data, "data")     \
+  X(text, kind, "kind")
+#define RAPPORT_CHANNEL(X) X(number, cost, "cost")
+#define RAPPORT_CANDIDATE(X)  \
+  X(propensity, "propensity") \
+  X(value, "value")           \
+  X(weight, "weight")         \
+  X(lever, "lever")
+#define RAPPORT_REASONS(X) X(STEP_UP) X(DATA_FAN) X(TOO_DEAR)
 #include "../../../../sdk/c/rapport.h"
-
-enum { ARPU, HEAVY, SEGMENT, JOINED };
-enum { PRICE, DATA, KIND };
-enum { COST };
-enum { PROPENSITY, VALUE, WEIGHT, LEVER };
-enum { STEP = 1, FAN, DEAR };
-
-RAPPORT_MANIFEST(
-    "{\"abi\":1,\"name\":\"remembers\",\"version\":\"1\",\"description\":\"\","
-    "\"profile\":[{\"name\":\"value.arpu\",\"type\":\"number\"},{\"name\":\"tag.high_traffic\",\"type\":\"flag\"},"
-    "{\"name\":\"general.customer_type\",\"type\":\"text\"},{\"name\":\"general.customer_since\",\"type\":\"time\"}],"
-    "\"offer\":[{\"name\":\"price\",\"type\":\"number\"},{\"name\":\"data\",\"type\":\"flag\"},{\"name\":\"kind\",\"type\":\"text\"}],"
-    "\"channel\":[{\"name\":\"cost\",\"type\":\"number\"}],"
-    "\"candidate\":[\"propensity\",\"value\",\"weight\",\"lever\"],"
-    "\"parameters\":[],"
-    "\"reasons\":[\"STEP_UP\",\"DATA_FAN\",\"TOO_DEAR\"]}")
 
 /* What a call would leave to the next if it could. */
 static double calls;
@@ -43,9 +45,9 @@ static __attribute__((noinline)) rapport_u32 residue(rapport_u64 seed) {
 }
 
 /* What is left of earlier calls, as a number. */
-static double remember(const struct rapport_call *c, rapport_u32 hash) {
+static double remember(struct rapport_decision *d, rapport_u32 hash) {
   calls += 1;
-  ring[c->n & 63] ^= c->frame->seed;
+  ring[d->n & 63] ^= d->frame->seed;
   double sum = calls;
   for (int i = 0; i < 64; i++) sum += (double)(ring[i] >> 40);
   *(volatile rapport_u32 *)&constant += 1;
@@ -55,47 +57,45 @@ static double remember(const struct rapport_call *c, rapport_u32 hash) {
     list = &nodes[used++];
   }
   for (struct node *at = list; at; at = at->next) sum += at->hash % 1000;
-  sum += residue(c->frame->seed) % 1000;
+  sum += residue(d->frame->seed) % 1000;
   /* A longer frame than this one has left its end where the host filled none. */
-  const rapport_u64 *behind = (const rapport_u64 *)((const char *)c->frame + c->frame->size + 64);
-  const rapport_u64 *end = (const rapport_u64 *)((const char *)c->frame + c->fixed->frame_capacity);
+  const rapport_u64 *behind = (const rapport_u64 *)((const char *)d->frame + d->frame->size + 64);
+  const rapport_u64 *end = (const rapport_u64 *)((const char *)d->frame + d->fixed->frame_capacity);
   for (; behind < end; behind++) sum += (double)(*behind >> 44);
   return sum;
 }
 
-static void rank(const struct rapport_call *c) {
-  rapport_u64 cell;
+static void rank(struct rapport_decision *d) {
+  const struct rapport_text none = RAPPORT_TEXT("");
   rapport_u32 hash = 5381;
-  struct rapport_text segment = {"nobody", 6};
-  if (rapport_profile_cell(c, SEGMENT, &cell)) segment = rapport_profile_text(c, cell);
+  struct rapport_text segment = rapport_text_or(d, customer_type, RAPPORT_TEXT("nobody"));
   for (rapport_u32 i = 0; i < segment.size; i++) hash = hash * 33 + (unsigned char)segment.data[i];
-  int trap = segment.size == 4 && !__builtin_memcmp(segment.data, "trap", 4);
+  int trap = rapport_equal(segment, RAPPORT_TEXT("trap"));
 
-  double base = remember(c, hash), arpu = 20;
-  int heavy = 0;
-  if (rapport_profile_cell(c, HEAVY, &cell)) base += (heavy = cell != 0) ? 1000 : 2000;
-  if (rapport_profile_cell(c, JOINED, &cell)) base += (double)((c->frame->now - (rapport_i64)cell) / 86400000000);
-  if (rapport_profile_cell(c, ARPU, &cell)) arpu = rapport_number(cell);
-  for (rapport_u32 i = 0; i < c->n; i++) {
-    double score = rapport_column(c, PROPENSITY)[i] * rapport_column(c, VALUE)[i] * rapport_column(c, WEIGHT)[i] * rapport_column(c, LEVER)[i];
-    score += base / (1 + c->index[i] % 3);
-    if (rapport_offer_cell(c, KIND, i, &cell)) score += rapport_static_text(c, cell).size;
-    if (rapport_channel_cell(c, COST, i, &cell)) score -= rapport_number(cell);
-    if (rapport_offer_cell(c, PRICE, i, &cell)) {
-      double price = rapport_number(cell);
-      if (price > 4 * arpu) {
-        rapport_set_veto(c, i);
-        c->reason[i] = DEAR;
-      } else if (price > arpu) {
-        score += __builtin_sqrt(price - arpu);
-        c->reason[i] = STEP;
+  double base = remember(d, hash), spend = rapport_number_or(d, arpu, 20);
+  int fan = rapport_flag_or(d, heavy, 0);
+  if (rapport_known(d, heavy)) base += fan ? 1000 : 2000;
+  if (rapport_known(d, joined)) base += (double)((d->now - rapport_time_or(d, joined, 0)) / 86400000000);
+  for (rapport_u32 i = 0; i < d->n; i++) {
+    double score = rapport_of(d, propensity, i) * rapport_of(d, value, i) * rapport_of(d, weight, i) * rapport_of(d, lever, i);
+    score += base / (1 + d->index[i] % 3);
+    score += rapport_offer_text_or(d, kind, i, none).size;
+    score -= rapport_channel_number_or(d, cost, i, 0);
+    if (rapport_offer_known(d, price, i)) {
+      double dear = rapport_offer_number_or(d, price, i, 0);
+      if (dear > 4 * spend) {
+        rapport_veto(d, i);
+        rapport_because(d, i, TOO_DEAR);
+      } else if (dear > spend) {
+        score += __builtin_sqrt(dear - spend);
+        rapport_because(d, i, STEP_UP);
       }
     }
-    if (rapport_offer_cell(c, DATA, i, &cell) && cell && heavy) {
+    if (rapport_offer_flag_or(d, data, i, 0) && fan) {
       score *= 1.5;
-      c->reason[i] = FAN;
+      rapport_because(d, i, DATA_FAN);
     }
-    c->score[i] = score;
-    if (trap && i == c->n / 2) __builtin_trap();
+    rapport_score(d, i, score);
+    if (trap && i == d->n / 2) __builtin_trap();
   }
 }

@@ -5,30 +5,26 @@
  * scores depend on all of it. The tests of server/sandbox say what must come of
  * that; remembers.c is the same in C.
  */
-import { Call, WARN, log, manifest, ranked } from "../../../../sdk/assemblyscript/assembly/rapport";
-export { rapport_abi_1, rapport_arena, rapport_configure } from "../../../../sdk/assemblyscript/assembly/rapport";
+import {
+  Decision, WARN, channelNumber, flag, lever, log, name, number, offerFlag, offerNumber, offerText, parameter, propensity,
+  rank, reason, text, time, value, weight,
+} from "../../../../sdk/assemblyscript/assembly/rapport";
+export {
+  rapport_abi_1, rapport_arena, rapport_configure, rapport_describe, rapport_rank,
+} from "../../../../sdk/assemblyscript/assembly/rapport";
 
-// Places in the manifest.
-const ARPU = 0, HEAVY = 1, SEGMENT = 2, JOINED = 3;
-const PRICE = 0, DATA = 1, KIND = 2;
-const COST = 0;
-const PROPENSITY = 0, VALUE = 1, WEIGHT = 2, LEVER = 3;
-const GLOBALS = 0;
-const STEP = 1, FAN = 2, DEAR = 3;
-
-const described = manifest(
-  '{"abi":1,"name":"remembers","version":"1","description":"",' +
-  '"profile":[{"name":"value.arpu","type":"number"},{"name":"tag.high_traffic","type":"flag"},' +
-  '{"name":"general.customer_type","type":"text"},{"name":"general.customer_since","type":"time"}],' +
-  '"offer":[{"name":"price","type":"number"},{"name":"data","type":"flag"},{"name":"kind","type":"text"}],' +
-  '"channel":[{"name":"cost","type":"number"}],' +
-  '"candidate":["propensity","value","weight","lever"],' +
-  '"parameters":[{"name":"globals","default":0,"min":0,"max":1}],' +
-  '"reasons":["STEP_UP","DATA_FAN","TOO_DEAR"]}',
-);
-
-export function rapport_describe(): u64 { return described; }
-export function rapport_rank(size: u32): u64 { return ranked(size, rank); }
+name("remembers", "1", "");
+const arpu = number("value.arpu");
+const heavy = flag("tag.high_traffic");
+const customerType = text("general.customer_type");
+const joined = time("general.customer_since");
+const price = offerNumber("price");
+const data = offerFlag("data");
+const kind = offerText("kind");
+const cost = channelNumber("cost");
+const chance = propensity(), worth = value(), context = weight(), lift = lever();
+const globals = parameter("globals", 0, 0, 1);
+const STEP = reason("STEP_UP"), FAN = reason("DATA_FAN"), DEAR = reason("TOO_DEAR");
 
 class Seen {
   calls: i32 = 0;
@@ -45,7 +41,7 @@ let calls: f64 = 0; // a global of WebAssembly
 let mixed: u64 = 0x9e3779b97f4a7c15; // another
 
 /** What is left of earlier calls, as a number. */
-function remember(c: Call, segment: string): f64 {
+function remember(d: Decision, segment: string): f64 {
   if (!seen.has(segment)) seen.set(segment, new Seen(segment));
   const s = seen.get(segment);
   s.calls++;
@@ -54,53 +50,53 @@ function remember(c: Call, segment: string): f64 {
   let depth = 0;
   for (let at = chain.last; at !== null && depth < 9; at = at!.last) depth++;
   ring[0] += 1;
-  ring[<i32>(ring[0] & 63)] ^= c.seed;
+  ring[<i32>(ring[0] & 63)] ^= d.frame.seed;
   let sum: f64 = 0;
   for (let i = 0; i < ring.length; i++) sum += <f64>(ring[i] >> 40);
   return s.calls + 10 * seen.size + 100 * kept.length + 1000 * depth + sum;
 }
 
-function rank(c: Call): void {
-  const segment = c.known(SEGMENT) ? c.text(SEGMENT) : "nobody";
-  let base = remember(c, segment);
-  if (c.parameter(GLOBALS) != 0) {
+rank((d: Decision): void => {
+  const segment = customerType.or(d, "nobody");
+  let base = remember(d, segment);
+  if (globals.of(d) != 0) {
     calls += 1;
-    mixed = (mixed ^ c.seed) * 0xd1342543de82ef95 + 1;
+    mixed = (mixed ^ d.frame.seed) * 0xd1342543de82ef95 + 1;
     base += calls + <f64>(mixed >> 44);
   }
-  if (c.known(HEAVY)) base += c.flag(HEAVY) ? 1000 : 2000;
-  if (c.known(JOINED)) base += <f64>((c.now - c.time(JOINED)) / 86_400_000_000);
-  const arpu = c.known(ARPU) ? c.number(ARPU) : 20;
+  if (heavy.known(d)) base += heavy.or(d, false) ? 1000 : 2000;
+  if (joined.known(d)) base += <f64>((d.now - joined.or(d, 0)) / 86_400_000_000);
+  const spend = arpu.or(d, 20);
 
   const words = segment.split("-");
   const prices = new Map<i32, f64>();
   const scores = new Array<f64>();
-  for (let i = 0; i < c.length; i++) {
-    if (c.offerHas(PRICE, i)) prices.set(c.row(i), c.offerNumber(PRICE, i));
-    let score = c.column(PROPENSITY, i) * c.column(VALUE, i) * c.column(WEIGHT, i) * c.column(LEVER, i);
-    score += base / <f64>(words.length + c.row(i) % 3);
-    if (c.offerHas(KIND, i)) score += <f64>(c.offerText(KIND, i) + segment).length;
-    if (c.channelHas(COST, i)) score -= c.channelNumber(COST, i);
-    if (prices.has(c.row(i))) {
-      const price = prices.get(c.row(i));
-      if (price > 4 * arpu) {
-        c.veto(i);
-        c.because(i, DEAR);
-      } else if (price > arpu) {
-        score += Math.sqrt(price - arpu);
-        c.because(i, STEP);
+  for (let i = 0; i < d.length; i++) {
+    if (price.known(d, i)) prices.set(d.row(i), price.or(d, i, 0));
+    let score = chance.of(d, i) * worth.of(d, i) * context.of(d, i) * lift.of(d, i);
+    score += base / <f64>(words.length + d.row(i) % 3);
+    if (kind.known(d, i)) score += <f64>(kind.or(d, i, "") + segment).length;
+    score -= cost.or(d, i, 0);
+    if (prices.has(d.row(i))) {
+      const dear = prices.get(d.row(i));
+      if (dear > 4 * spend) {
+        d.veto(i);
+        d.because(i, DEAR);
+      } else if (dear > spend) {
+        score += Math.sqrt(dear - spend);
+        d.because(i, STEP);
       }
     }
-    if (c.offerHas(DATA, i) && c.offerFlag(DATA, i) && c.flag(HEAVY)) {
+    if (data.or(d, i, false) && heavy.or(d, false)) {
       score *= 1.5;
-      c.because(i, FAN);
+      d.because(i, FAN);
     }
     scores.push(score);
     kept.push(score);
-    c.score(i, score);
-    if (segment == "trap" && i == c.length / 2) throw new Error("half way");
+    d.score(i, score);
+    if (segment == "trap" && i == d.length / 2) throw new Error("half way");
   }
   scores.sort((a, b) => a < b ? -1 : a > b ? 1 : 0);
-  if (scores.length > 0) c.score(0, scores[scores.length >> 1]);
+  if (scores.length > 0) d.score(0, scores[scores.length >> 1]);
   if (words.length > 3) log(WARN, `${words.length} words, ${prices.size} prices`);
-}
+});
