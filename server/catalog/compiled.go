@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"slices"
 	"time"
 
 	"rapport/profilestore"
@@ -59,6 +60,10 @@ func (c *Compiled) Touchpoint(id string) (int, bool) {
 
 // ContextField returns the place of a context field in Context, or false.
 func (c *Compiled) ContextField(name string) (int, bool) {
+	if c.context == nil { // it was not made by Compile
+		i := slices.IndexFunc(c.Context, func(f ContextField) bool { return f.Name == name })
+		return i, i >= 0
+	}
 	i, ok := c.context[name]
 	return i, ok
 }

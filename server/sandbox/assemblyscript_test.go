@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -43,10 +44,15 @@ func committed(t testing.TB, path string) []byte {
 // The committed modules are those of the checksums. That they are what their
 // sources make, .ci/run shows.
 func TestCommittedGuestsHaveTheirChecksums(t *testing.T) {
-	sums := string(committed(t, rememberFolder+"/SHA256SUMS"))
-	for _, path := range []string{rememberC, rememberAS} {
-		if line := fmt.Sprintf("%x  %s\n", sha256.Sum256(committed(t, path)), filepath.Base(path)); !strings.Contains(sums, line) {
-			t.Errorf("SHA256SUMS does not have the line %s: run go generate ./server/sandbox", line)
+	for folder, paths := range map[string][]string{
+		rememberFolder: {rememberC, rememberAS},
+		goldenFolder:   slices.Collect(maps.Values(goldenModules)),
+	} {
+		sums := string(committed(t, folder+"/SHA256SUMS"))
+		for _, path := range paths {
+			if line := fmt.Sprintf("%x  %s\n", sha256.Sum256(committed(t, path)), filepath.Base(path)); !strings.Contains(sums, line) {
+				t.Errorf("SHA256SUMS does not have the line %s: run go generate ./server/sandbox", line)
+			}
 		}
 	}
 }

@@ -457,7 +457,7 @@ export class Rand {
   /** A number from 0 to n−1, each as likely; n is 1 to 2³¹−1. */
   intN(n: i32): i32 {
     if (n <= 0) return 0;
-    const least = (0 - <u32>n) % <u32>n;
+    const least: u32 = (0 - <u32>n) % <u32>n;
     while (true) {
       const product = (this.uint64() >> 32) * <u64>n;
       if (<u32>product >= least) return <i32>(product >> 32);

@@ -433,6 +433,14 @@ pub fn exp(x: f64) -> f64 {
     y * power2(a) * power2(k - a)
 }
 
+/// The square root, which `core` does not have.
+#[cfg(target_arch = "wasm32")]
+#[target_feature(enable = "simd128")]
+pub fn sqrt(x: f64) -> f64 {
+    use core::arch::wasm32::{f64x2_extract_lane, f64x2_splat, f64x2_sqrt};
+    f64x2_extract_lane::<0>(f64x2_sqrt(f64x2_splat(x)))
+}
+
 // ---- the log --------------------------------------------------------------------------
 
 /// How much a line of the log matters.
