@@ -146,13 +146,13 @@ func (s *Strategy) takeOutput(in *instance, f *abi.Frame, r *decide.Ranking) *Fa
 	copy(r.Score, f.Score())
 	for i, x := range r.Score {
 		if math.Float64bits(x)&infinity == infinity {
-			return s.faulted(in, FaultScore, fmt.Sprintf("the score of candidate %d is %v, or was not given", r.Candidates[i], x), nil)
+			return s.faultedFor(in, r.Candidates[i], FaultScore, fmt.Sprintf("the score of candidate %d is %v, or was not given", r.Candidates[i], x))
 		}
 	}
 	copy(r.Reason, f.Reason())
 	for i, code := range r.Reason {
 		if uint64(code) >= uint64(len(s.info.Reasons)) {
-			return s.faulted(in, FaultReason, fmt.Sprintf("the reason of candidate %d is %d; it declares %d", r.Candidates[i], code, len(s.info.Reasons)-1), nil)
+			return s.faultedFor(in, r.Candidates[i], FaultReason, fmt.Sprintf("the reason of candidate %d is %d; it declares %d", r.Candidates[i], code, len(s.info.Reasons)-1))
 		}
 	}
 	if fault := s.takeChances(in, f, r); fault != nil {
@@ -180,7 +180,7 @@ func (s *Strategy) takeChances(in *instance, f *abi.Frame, r *decide.Ranking) *F
 	copy(r.Chance, f.Chance())
 	for i, p := range r.Chance {
 		if !(p >= 0 && p <= 1) {
-			return s.faulted(in, FaultProbability, fmt.Sprintf("the probability of candidate %d is %v", r.Candidates[i], p), nil)
+			return s.faultedFor(in, r.Candidates[i], FaultProbability, fmt.Sprintf("the probability of candidate %d is %v", r.Candidates[i], p))
 		}
 	}
 	return nil
@@ -201,4 +201,11 @@ func (s *Strategy) outOfFuel(in *instance, r *decide.Ranking, cause error) *Faul
 func (s *Strategy) faulted(in *instance, kind FaultKind, message string, cause error) *FaultError {
 	in.fault = &FaultError{Kind: kind, Strategy: s.info.Name + " " + s.info.Version, Message: message, Err: cause}
 	return in.fault
+}
+
+// faultedFor makes the error of a call whose answer for one candidate is wrong.
+func (s *Strategy) faultedFor(in *instance, candidate int32, kind FaultKind, message string) *FaultError {
+	fault := s.faulted(in, kind, message, nil)
+	fault.Candidate = int(candidate) + 1
+	return fault
 }

@@ -47,6 +47,9 @@ type FaultError struct {
 	Strategy string // name and version
 	Message  string
 	Err      error // the cause, if there is one
+	// Candidate is the place in the scenario of the candidate for which the answer is
+	// wrong, counted from 1; 0 if the fault is of no single one.
+	Candidate int
 }
 
 func (e *FaultError) Error() string {

@@ -29,6 +29,12 @@ func (s *Strategy) fillHistory(in *instance, r *decide.Ranking) {
 		}
 		column := in.history[k*n:][:n]
 		k++
+		if s.given != nil {
+			for c, candidate := range r.Candidates {
+				column[c] = s.given.HistoryColumn(h.String(), candidate)
+			}
+			continue
+		}
 		last := ""
 		for c, candidate := range r.Candidates {
 			if offer := s.offers[candidate]; c == 0 || offer != last {
