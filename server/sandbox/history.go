@@ -9,6 +9,15 @@ import (
 	"rapport/server/decide"
 )
 
+// HistoryColumns is what a decide.Ranking may have as its Profile besides: it says
+// what columns of the history hold, in place of the history of the ranking. It is for
+// made-up decisions, which give the columns and not what happened.
+type HistoryColumns interface {
+	// HistoryColumn fills in what a column, such as times.rejected.30d, holds for
+	// candidates, which are given by their places in the scenario.
+	HistoryColumn(column string, candidates []int32, cells []float64)
+}
+
 // fillHistory works out the columns of the customer's history, in memory of the instance.
 // Candidates of one offer follow each other, so each offer is asked for once; a customer
 // who has met nothing costs no more than the zeros.
@@ -21,6 +30,7 @@ func (s *Strategy) fillHistory(in *instance, r *decide.Ranking) {
 		in.history = make([]float64, s.histories*s.layout.Candidates)
 	}
 	in.history = in.history[:s.histories*n]
+	given, _ := r.Profile.(HistoryColumns)
 	k := 0
 	for i := range s.columns {
 		h := s.columns[i].history
@@ -29,10 +39,8 @@ func (s *Strategy) fillHistory(in *instance, r *decide.Ranking) {
 		}
 		column := in.history[k*n:][:n]
 		k++
-		if s.given != nil {
-			for c, candidate := range r.Candidates {
-				column[c] = s.given.HistoryColumn(h.String(), candidate)
-			}
+		if given != nil {
+			given.HistoryColumn(h.String(), r.Candidates, column)
 			continue
 		}
 		last := ""

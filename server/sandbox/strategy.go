@@ -33,21 +33,10 @@ type PoolOptions struct {
 	// faults of theirs don't keep the module from being called where it counts: the
 	// strategy has a circuit breaker of its own.
 	Aside bool
-	// History, if there is one, says what columns of the customer's history hold, in
-	// place of the history of the ranking.
-	History HistoryColumns
 
 	// Logger is told what goes wrong in calls, and what strategies say; nil: the
 	// runtime's.
 	Logger *slog.Logger
-}
-
-// HistoryColumns are columns of the history of made-up decisions, which give the
-// columns and not what happened. It is safe for concurrent use.
-type HistoryColumns interface {
-	// HistoryColumn returns what a column, such as times.rejected.30d, holds for a
-	// candidate, by its place in the scenario.
-	HistoryColumn(column string, candidate int32) float64
 }
 
 // Strategy is a module bound to a scenario of a catalogue: a decide.Ranker. It is
@@ -81,9 +70,8 @@ type Strategy struct {
 	// of the scenario's candidates.
 	histories int
 	offers    []string
-	given     HistoryColumns // PoolOptions.History
-	capacity  int            // of the frame, without its guard
-	texts     int            // bytes of text that a frame has room for
+	capacity  int // of the frame, without its guard
+	texts     int // bytes of text that a frame has room for
 
 	arena   uint32 // the same in every instance
 	image   *image
@@ -166,7 +154,6 @@ func (m *Module) Bind(ctx context.Context, c *catalog.Compiled, sc *catalog.Scen
 		closing: make(chan struct{}),
 		missing: size,
 		restore: o.Restore,
-		given:   o.History,
 	}
 	if o.Logger != nil {
 		s.log = o.Logger

@@ -18,6 +18,7 @@ type answer struct {
 	score  []uint64            // bits
 	reason []uint32
 	veto   []bool
+	chance []float64 // within 0 to 1
 
 	limit, used int64 // fuel
 }
@@ -25,6 +26,9 @@ type answer struct {
 // ask makes a call. Its error is one that says nothing of the strategy.
 func ask(ctx context.Context, s *strategy, f *frame) (*answer, error) {
 	q := f.ranking()
+	if s.Info().Chances {
+		q.Chance = make([]float64, len(q.Score))
+	}
 	err := s.ranker.Rank(ctx, q)
 	a := &answer{limit: q.FuelLimit, used: q.FuelUsed}
 	fault := new(sandbox.FaultError)
@@ -37,7 +41,7 @@ func ask(ctx context.Context, s *strategy, f *frame) (*answer, error) {
 	case err != nil:
 		return nil, fmt.Errorf("abitest: %s: %w", f.what, err)
 	default:
-		a.score, a.reason, a.veto = make([]uint64, len(q.Score)), q.Reason, q.Veto
+		a.score, a.reason, a.veto, a.chance = make([]uint64, len(q.Score)), q.Reason, q.Veto, q.Chance
 		for i, x := range q.Score {
 			a.score[i] = math.Float64bits(x)
 		}
@@ -63,6 +67,8 @@ func (a *answer) difference(b *answer) string {
 		return "the reasons differ"
 	case !slices.Equal(a.veto, b.veto):
 		return "the vetoes differ"
+	case !slices.Equal(a.chance, b.chance):
+		return "the probabilities differ"
 	case a.used != b.used || a.limit != b.limit:
 		return fmt.Sprintf("it takes %d units of fuel, and then %d", a.used, b.used)
 	}
@@ -94,6 +100,9 @@ func (a *answer) addTo(h hash.Hash) {
 		if a.veto[i] {
 			b = append(b, 1)
 		}
+	}
+	for _, p := range a.chance {
+		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(p))
 	}
 	h.Write(b)
 }

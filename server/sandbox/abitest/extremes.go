@@ -92,10 +92,10 @@ func (c *checker) tryProfile(ctx context.Context) func(s *strategy, base []*fram
 			}
 			texts := 0
 			for _, v := range f.profile {
-				texts += len(v.Text())
+				texts += textLength(v)
 			}
 			for i, in := range w.manifest.Profile {
-				long := w.values.room - texts + len(f.profile[w.slots[i]].Text())
+				long := w.values.room - texts + textLength(f.profile[w.slots[i]])
 				for _, v := range w.values.extremes(in.Type, long) {
 					a, err := c.rank(ctx, s, w.withField(f, i, v))
 					if err != nil {
@@ -210,8 +210,8 @@ func (c *checker) checkColumns(ctx context.Context) (bool, error) {
 					return err
 				}
 				for i, name := range c.world.manifest.Candidate {
-					column := slices.Index(abi.Columns[:], name)
-					for _, x := range columnExtremes[column] {
+					column := slices.Index(c.world.columns, name)
+					for _, x := range columnExtremes(name) {
 						for _, all := range []bool{true, false} {
 							a, err := c.rank(ctx, s, c.world.withColumn(f, column, x, all))
 							if err != nil {
@@ -223,7 +223,8 @@ func (c *checker) checkColumns(ctx context.Context) (bool, error) {
 				}
 				for _, k := range []int{0, 1 << 20} { // the least, and the greatest
 					g := f
-					for column, list := range columnExtremes {
+					for column, name := range c.world.columns {
+						list := columnExtremes(name)
 						g = c.world.withColumn(g, column, list[min(k, len(list)-1)], true)
 					}
 					if _, err := c.rank(ctx, s, g); err != nil {

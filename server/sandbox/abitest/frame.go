@@ -11,7 +11,8 @@ import (
 	"rapport/server/decide"
 )
 
-// profile is what is known of a customer, by slot of the schema.
+// profile is what is known of a customer, by slot of the schema, and behind that the
+// context of the request.
 type profile []profilestore.Value
 
 // Get returns the value of a field.
@@ -31,14 +32,23 @@ type frame struct {
 	seed       uint64
 	profile    profile
 	candidates []int32
-	columns    [len(abi.Columns)][]float64 // in the order of abi.Columns
+	columns    [][]float64 // in the order of world.columns
+	world      *world
 }
+
+// HistoryColumn fills in a column of the history for the frame's candidates.
+func (f *frame) HistoryColumn(column string, _ []int32, cells []float64) {
+	copy(cells, f.columns[slices.Index(f.world.columns, column)])
+}
+
+// Get returns the value of a profile field.
+func (f *frame) Get(slot int) profilestore.Value { return f.profile.Get(slot) }
 
 // ranking returns the frame as it is ranked, with places for the answer.
 func (f *frame) ranking() *decide.Ranking {
 	n := len(f.candidates)
 	return &decide.Ranking{
-		Now: f.now, Seed: f.seed, Profile: f.profile, Candidates: f.candidates,
+		Now: f.now, Seed: f.seed, Profile: f, Context: f.profile[len(f.world.schema.Fields()):], Candidates: f.candidates,
 		Propensity: f.columns[0], Value: f.columns[1], Weight: f.columns[2], Lever: f.columns[3],
 		Score: make([]float64, n), Reason: make([]uint32, n), Veto: make([]bool, n),
 	}
@@ -54,8 +64,10 @@ func (w *world) frame(random *rand.Rand, n, of int) *frame {
 	f := &frame{
 		what: fmt.Sprintf("%d of %d candidates", n, of),
 		now:  now, seed: random.Uint64N(maxSystematicSeed),
-		profile:    make(profile, len(w.schema.Fields())),
+		profile:    make(profile, len(w.schema.Fields())+len(w.context)),
 		candidates: make([]int32, n),
+		columns:    make([][]float64, len(w.columns)),
+		world:      w,
 	}
 	for i, in := range w.manifest.Profile {
 		f.profile[w.slots[i]] = w.values.ordinary(random, in.Type)
@@ -73,6 +85,13 @@ func (w *world) frame(random *rand.Rand, n, of int) *frame {
 		f.columns[1][i] = 1 + cents(random, 100)
 		f.columns[2][i] = 0.5 + 1.5*random.Float64()
 		f.columns[3][i] = 1 + 0.5*random.Float64()
+		for k, cells := range f.columns[len(abi.Columns):] {
+			if values := columnExtremes(w.columns[len(abi.Columns)+k]); random.IntN(2) == 0 { // most have met few offers
+				cells[i] = values[random.IntN(len(values))]
+			} else {
+				cells[i] = values[0]
+			}
+		}
 	}
 	return f
 }
@@ -96,14 +115,26 @@ func (w *world) withField(f *frame, field int, v variant) *frame {
 
 var negativeZero = math.Copysign(0, -1)
 
-// columnExtremes are values of the candidate columns, in the order of abi.Columns:
-// the greatest that a catalogue can have, and far beyond them; the product of four
-// that are the greatest is still a number.
-var columnExtremes = [len(abi.Columns)][]float64{
-	{0, 5e-324, 1, 1e70},                        // propensity
-	{0, negativeZero, -1e12, 1e12, -1e70, 1e70}, // value
-	{0, 5e-324, 1e6, 1e70},                      // weight
-	{0, 5e-324, 101, 1e4, -1e70, 1e70},          // lever
+// extremeColumns are values of the candidate columns: the greatest that a catalogue can
+// have, and far beyond them; the product of four that are the greatest is still a number.
+var extremeColumns = map[string][]float64{
+	abi.ColumnPropensity: {0, 5e-324, 1, 1e70},
+	abi.ColumnValue:      {0, negativeZero, -1e12, 1e12, -1e70, 1e70},
+	abi.ColumnWeight:     {0, 5e-324, 1e6, 1e70},
+	abi.ColumnLever:      {0, 5e-324, 101, 1e4, -1e70, 1e70},
+}
+
+// columnExtremes returns the extreme values of a candidate column. Those of the history
+// begin with that of a customer who has none, and are all that a history can say.
+func columnExtremes(name string) []float64 {
+	h, ok := abi.ParseHistoryColumn(name)
+	switch {
+	case !ok:
+		return extremeColumns[name]
+	case h.What == abi.HistoryDays:
+		return []float64{-1, 0, 1e-9, 1, 30, 4e4}
+	}
+	return []float64{0, 1, 2, 7, 1e9}
 }
 
 // withColumn returns the frame with a value in a column, for all candidates or the
@@ -113,13 +144,14 @@ func (w *world) withColumn(f *frame, column int, x float64, all bool) *frame {
 	if all {
 		which = "all candidates"
 	}
-	g := f.because("%s of %s is %s", abi.Columns[column], which, formatNumber(x))
+	g := f.because("%s of %s is %s", w.columns[column], which, formatNumber(x))
 	cells := slices.Clone(f.columns[column])
 	for i := range cells {
 		if all || i == len(cells)-1 {
 			cells[i] = x
 		}
 	}
+	g.columns = slices.Clone(f.columns)
 	g.columns[column] = cells
 	g.huge = f.huge || x >= huge || x <= -huge
 	return g
@@ -144,13 +176,14 @@ func (w *world) anything(random *rand.Rand, i, of int) *frame {
 			v := list[random.IntN(len(list))]
 			f.profile[slot], f.huge = v.value, f.huge || v.huge
 		}
-		if room -= len(f.profile[slot].Text()); room < 0 {
+		if room -= textLength(f.profile[slot]); room < 0 {
 			f.profile[slot] = profilestore.Unknown()
 		}
 	}
 	for k, cells := range f.columns {
 		if unlikely > 0 && random.IntN(4) == 0 {
-			x := columnExtremes[k][random.IntN(len(columnExtremes[k]))]
+			list := columnExtremes(w.columns[k])
+			x := list[random.IntN(len(list))]
 			cells[random.IntN(len(cells))] = x
 			f.huge = f.huge || x >= huge || x <= -huge
 		}

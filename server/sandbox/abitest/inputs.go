@@ -29,7 +29,7 @@ func newInputs(m *sandbox.Manifest) *inputs {
 	of := func(kind string, list []abi.Input) []input {
 		out := make([]input, len(list))
 		for i, in := range list {
-			out[i] = input{what: kind + " " + in.Name, text: in.Type == abi.Text.String()}
+			out[i] = input{what: kind + " " + in.Name, text: in.Type == abi.Text.String() || in.Type == abi.Set.String()}
 		}
 		return out
 	}

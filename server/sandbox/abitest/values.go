@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -51,9 +52,23 @@ func (v *values) ordinary(random *rand.Rand, of string) profilestore.Value {
 	case abi.Time: // from an hour to 10 years ago, each scale as likely
 		hours := math.Exp2(random.Float64() * math.Log2(10*365*24))
 		return profilestore.Time(now - int64(hours*3600e6))
+	case abi.Set:
+		elements := make([]string, random.IntN(4))
+		for i := range elements {
+			elements[i] = v.ordinary(random, abi.Text.String()).Text()
+		}
+		return set(elements...)
 	}
 	return profilestore.Unknown()
 }
+
+// set returns a set of the elements that can be in one.
+func set(elements ...string) profilestore.Value {
+	return profilestore.Set(slices.DeleteFunc(elements, func(e string) bool { return profilestore.CheckElement(e) != nil })...)
+}
+
+// textLength is how much of the room for texts a value takes.
+func textLength(v profilestore.Value) int { return len(v.Text()) + len(v.SetText()) }
 
 // variant is a value to try, and its description.
 type variant struct {
@@ -91,6 +106,19 @@ func (v *values) extremes(of string, long int) []variant {
 		}
 		add(profilestore.Time(now), "the time of the decision")
 		add(profilestore.Time(now+1), "a microsecond after the decision")
+	case abi.Set:
+		add(set(), "an empty set")
+		add(set("a"), "a set of \"a\"")
+		add(set("a", "ab", "b"), "a set of \"a\", \"ab\" and \"b\"")
+		add(set("北京市朝阳区", "büro", " "), "a set of texts that are not ASCII")
+		for _, s := range v.texts {
+			add(set(s), "a set of "+strconv.QuoteToASCII(s))
+		}
+		many := make([]string, 0, long/4)
+		for i := range cap(many) { // each takes three bytes and a separator
+			many = append(many, fmt.Sprintf("%03x", i))
+		}
+		add(set(many...), fmt.Sprintf("a set of %d texts", len(many)))
 	}
 	return list
 }

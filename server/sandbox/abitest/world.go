@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
+	"strings"
 
 	"rapport/profilestore"
 	"rapport/sdk/abi"
@@ -23,6 +25,16 @@ var types = map[string]profilestore.Type{
 	abi.Flag.String():   profilestore.TypeFlag,
 	abi.Text.String():   profilestore.TypeText,
 	abi.Time.String():   profilestore.TypeTime,
+	abi.Set.String():    profilestore.TypeSet,
+}
+
+// kinds are the kinds of values of what a manifest declares of the context.
+var kinds = map[string]profilestore.Kind{
+	abi.Number.String(): profilestore.KindNumber,
+	abi.Flag.String():   profilestore.KindFlag,
+	abi.Text.String():   profilestore.KindText,
+	abi.Time.String():   profilestore.KindTime,
+	abi.Set.String():    profilestore.KindSet,
 }
 
 // world is a schema that has what a manifest declares, and makes scenarios whose
@@ -30,7 +42,9 @@ var types = map[string]profilestore.Type{
 type world struct {
 	manifest *sandbox.Manifest
 	schema   *profilestore.Schema
-	slots    []int // of the manifest's profile fields
+	context  []catalog.ContextField
+	slots    []int    // of the manifest's profile fields; those of the context are behind those of the schema
+	columns  []string // abi.Columns, and behind them those of the history that the manifest has
 	values   *values
 }
 
@@ -40,9 +54,14 @@ func newWorld(m *sandbox.Manifest, texts []string) (*world, error) {
 	const source = "batch"
 	fields := make([]profilestore.Field, 0, len(m.Profile)+1)
 	room := 0
+	var context []catalog.ContextField
 	for _, in := range m.Profile {
-		fields = append(fields, profilestore.Field{Name: in.Name, Type: types[in.Type], Batch: source, Decimals: profilestore.NoDecimals})
-		if in.Type == abi.Text.String() {
+		if name, ok := strings.CutPrefix(in.Name, abi.ContextGroup); ok {
+			context = append(context, catalog.ContextField{Name: name, Kind: kinds[in.Type]})
+		} else {
+			fields = append(fields, profilestore.Field{Name: in.Name, Type: types[in.Type], Batch: source, Decimals: profilestore.NoDecimals})
+		}
+		if t := abi.TypeOf(in.Type); t == abi.Text || t == abi.Set {
 			room += sandbox.TextRoom
 		}
 	}
@@ -63,10 +82,20 @@ func newWorld(m *sandbox.Manifest, texts []string) (*world, error) {
 			}
 		}
 	}
-	w := &world{manifest: m, schema: schema, values: &values{texts: texts, room: room}}
+	w := &world{manifest: m, schema: schema, context: context, columns: slices.Clone(abi.Columns[:]), values: &values{texts: texts, room: room}}
+	behind := len(schema.Fields())
 	for _, in := range m.Profile {
-		slot, _ := schema.Lookup(in.Name)
+		slot, ok := schema.Lookup(in.Name)
+		if !ok {
+			slot = behind
+			behind++
+		}
 		w.slots = append(w.slots, slot)
+	}
+	for _, name := range m.Candidate {
+		if _, ok := abi.ParseHistoryColumn(name); ok {
+			w.columns = append(w.columns, name)
+		}
 	}
 	return w, nil
 }
@@ -136,7 +165,7 @@ func (w *world) rows(random *rand.Rand, n int, known float64) []row {
 // scenario returns a catalogue with a scenario of these candidates, each with an
 // offer and a channel of its own. Parameters that are not set have their defaults.
 func (w *world) scenario(rows []row, set map[string]float64) (*catalog.Compiled, *catalog.Scenario) {
-	c := &catalog.Compiled{Schema: w.schema}
+	c := &catalog.Compiled{Schema: w.schema, Context: w.context}
 	sc := &catalog.Scenario{ID: "check", Strategy: &catalog.StrategyUse{Name: w.manifest.Name, Version: w.manifest.Version, Parameters: set}}
 	for i, r := range rows {
 		c.Offers = append(c.Offers, catalog.Offer{ID: fmt.Sprintf("offer_%d", i), Attributes: r.offer})
