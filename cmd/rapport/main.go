@@ -16,11 +16,13 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 	_ "time/tzdata" // quiet hours are by the clocks of time zones, which not every machine has
 
 	"github.com/alecthomas/kong"
 
+	"rapport/cmd/rapport/author"
 	"rapport/sdk/abi"
 	"rapport/server"
 	"rapport/server/sandbox"
@@ -58,7 +60,8 @@ type cli struct {
 	Catalog    catalogCmd    `cmd:"" group:"decide" help:"Check, publish and show catalogues."`
 	Segment    segmentCmd    `cmd:"" group:"decide" help:"List segments, and count the customers in them."`
 	Strategy   strategyCmd   `cmd:"" group:"decide" help:"Upload, sign, list and release strategies, and take them back."`
-	Plugin     pluginCmd     `cmd:"" group:"author" help:"Check a strategy while it is being written."`
+	Plugin     pluginCmd     `cmd:"" group:"author" help:"Begin, build, test and push a strategy."`
+	Doctor     doctorCmd     `cmd:"" group:"author" help:"Say which toolchains are there, and how to get the others."`
 	Decide     decideCmd     `cmd:"" group:"decide" help:"Decide what to offer one customer, or many."`
 	Decision   decisionCmd   `cmd:"" group:"decide" help:"List decisions that were made."`
 	Explain    explainCmd    `cmd:"" group:"decide" help:"Say why a decision was what it was."`
@@ -148,6 +151,7 @@ func newParser(ctx context.Context, c *cli, con console, set *settings, exit fun
 			"cache_entries":      strconv.Itoa(server.DefaultCacheEntries),
 			"fuel":               strconv.FormatInt(abi.DefaultFuel().Base, 10),
 			"fuel_per_candidate": strconv.FormatInt(abi.DefaultFuel().PerCandidate, 10),
+			"languages":          strings.Join(author.IDs(), ","),
 			"memory_pages":       strconv.Itoa(sandbox.DefaultMemoryPages),
 		},
 		kong.Resolvers(set),
