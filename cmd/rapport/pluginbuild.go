@@ -76,6 +76,12 @@ type pluginModule struct {
 	Path string `arg:"" optional:"" default:"." name:"strategy" help:"The folder of a project, which is built first, or a .wasm file."`
 }
 
+// exists reports whether there is such a file or folder.
+func (m *pluginModule) exists() bool {
+	_, err := os.Stat(m.Path)
+	return err == nil
+}
+
 // module is a strategy that a command works on.
 type module struct {
 	file    string // for messages

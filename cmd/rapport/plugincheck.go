@@ -18,7 +18,7 @@ import (
 )
 
 type pluginCheckCmd struct {
-	File             string   `arg:"" help:"The module: a .wasm file."`
+	pluginModule
 	Candidates       int      `help:"Size of the largest scenario that is tried." default:"10000" placeholder:"N"`
 	Frames           int      `help:"Random decisions that are made." default:"300" placeholder:"N"`
 	Seed             uint64   `help:"For all that is random: another seed, other decisions." default:"1" placeholder:"N"`
@@ -30,7 +30,7 @@ type pluginCheckCmd struct {
 
 // Help is shown by --help.
 func (pluginCheckCmd) Help() string {
-	return `Runs the module in the sandbox as a server does, with made-up schemas, catalogues and customers that
+	return `Runs the strategy in the sandbox as a server does, with made-up schemas, catalogues and customers that
 have what its manifest declares, and asks of it all that sdk/ABI.md says. It prints a line for each
 requirement, what to do about those that are not met, and how much fuel and memory calls take. The same
 file and seed give the same results, but for the times. The exit code is 1 if a requirement is not met;
@@ -38,6 +38,7 @@ warnings do not count.
 
 Examples:
 
+	rapport plugin check
 	rapport plugin check my_strategy.wasm
 	rapport plugin check my_strategy.wasm --text gold --text business --seed 7
 	rapport plugin check my_strategy.wasm --json`
@@ -56,7 +57,7 @@ func (cmd *pluginCheckCmd) Run(ctx context.Context, a *app) error {
 	case !fuel.Valid():
 		return usagef("--fuel-base %d and --fuel-per-candidate %d are out of range: give 0 to %d and 0 to %d, not both 0", fuel.Base, fuel.PerCandidate, int64(abi.MaxFuelBase), int64(abi.MaxFuelPerCandidate))
 	}
-	module, err := readModule(cmd.File)
+	module, err := cmd.load(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -68,21 +69,21 @@ func (cmd *pluginCheckCmd) Run(ctx context.Context, a *app) error {
 	if cmd.Log {
 		options.Logger = slog.New(slog.NewTextHandler(a.err, nil))
 	}
-	r, err := abitest.Check(ctx, options, module, abitest.Options{Seed: cmd.Seed, Frames: cmd.Frames, Candidates: cmd.Candidates, Texts: cmd.Text})
+	r, err := abitest.Check(ctx, options, module.wasm, abitest.Options{Seed: cmd.Seed, Frames: cmd.Frames, Candidates: cmd.Candidates, Texts: cmd.Text})
 	if err != nil {
-		return fmt.Errorf("%s: %w", cmd.File, err)
+		return fmt.Errorf("%s: %w", module.file, err)
 	}
 	if a.json {
 		err = a.printJSON(r)
 	} else {
-		err = a.printReport(cmd.File, r)
+		err = a.printReport(module.file, r)
 	}
 	if failed := r.With(abitest.Failed); err == nil && len(failed) > 0 {
 		names := make([]string, len(failed))
 		for i, f := range failed {
 			names[i] = string(f.Requirement)
 		}
-		return fmt.Errorf("%s does not meet %s: %s", cmd.File, plural(len(failed), "requirement"), strings.Join(names, ", "))
+		return fmt.Errorf("%s does not meet %s: %s", module.file, plural(len(failed), "requirement"), strings.Join(names, ", "))
 	}
 	return err
 }
@@ -123,7 +124,7 @@ func (a *app) printReport(file string, r *abitest.Report) error {
 	}
 	for _, result := range []abitest.Result{abitest.Failed, abitest.Warning} {
 		for _, f := range r.With(result) {
-			a.printFinding(f)
+			a.printFinding(a.out, f)
 		}
 	}
 	if len(r.Figures.Times) == 0 { // it did not get so far
@@ -163,19 +164,19 @@ func (a *app) printSummary(m *sandbox.Manifest) {
 }
 
 // printFinding prints what was seen and what to do.
-func (a *app) printFinding(f abitest.Finding) {
+func (a *app) printFinding(w io.Writer, f abitest.Finding) {
 	result := "FAILED"
 	if f.Result == abitest.Warning {
 		result = "warning"
 	}
-	writef(a.out, "\n%s: %s: %s\n", f.Requirement, result, f.Sentence)
+	writef(w, "\n%s: %s: %s\n", f.Requirement, result, f.Sentence)
 	for _, seen := range f.Seen {
-		writef(a.out, "  seen: %s\n", printable(seen))
+		writef(w, "  seen: %s\n", printable(seen))
 	}
 	if more := f.Times - len(f.Seen); more > 0 {
-		writef(a.out, "  and %s more\n", plural(more, "time"))
+		writef(w, "  and %s more\n", plural(more, "time"))
 	}
-	writef(a.out, "  do:   %s\n", f.Do)
+	writef(w, "  do:   %s\n", f.Do)
 }
 
 // printFigures prints what was measured.
