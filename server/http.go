@@ -46,12 +46,13 @@ func (s *Server) newHandler() http.Handler {
 		switch spec.Procedure {
 		case rapportv1connect.DecisionServiceRecordOutcomesProcedure, rapportv1connect.DecisionServiceDecideStreamProcedure:
 			return []connect.HandlerOption{connect.WithReadMaxBytes(maxRequestBytes)}
-		case rapportv1connect.DecisionServiceSimulateProcedure:
+		case rapportv1connect.DecisionServiceSimulateProcedure, rapportv1connect.DecisionServiceReplayDecisionsProcedure: // they may bring a module
 			return []connect.HandlerOption{connect.WithReadMaxBytes(maxUploadBytes)}
 		}
 		return nil
 	}))
 	decide = withoutDeadline(rapportv1connect.DecisionServiceSimulateProcedure, decide)
+	decide = withoutDeadline(rapportv1connect.DecisionServiceReplayDecisionsProcedure, decide)
 	mount(path, withoutDeadline(rapportv1connect.DecisionServiceDecideStreamProcedure, decide))
 	mount(rapportv1connect.NewProfileServiceHandler(profiles{s}, options(maxRequestBytes)))
 	mount(rapportv1connect.NewSnapshotServiceHandler(snapshots{s}, options(maxQuestionBytes)))

@@ -23,10 +23,17 @@ const maxReplayChanges = 1000
 
 // ReplayDecisions makes decisions of the log again.
 func (s decisions) ReplayDecisions(ctx context.Context, req *connect.Request[rapportv1.ReplayDecisionsRequest], stream *connect.ServerStream[rapportv1.ReplayDecisionsResponse]) error {
-	return s.streamError(req.Spec().Procedure, s.replayDecisions(ctx, req, stream))
+	return s.streamError(req.Spec().Procedure, func() error {
+		if len(req.Msg.GetModule()) > 0 {
+			if err := fromLoopback(req.Peer(), req.Header()); err != nil {
+				return err
+			}
+		}
+		return s.replayDecisions(ctx, req, stream)
+	}())
 }
 
-func (s decisions) replayDecisions(ctx context.Context, req *connect.Request[rapportv1.ReplayDecisionsRequest], stream *connect.ServerStream[rapportv1.ReplayDecisionsResponse]) error {
+func (s decisions) replayDecisions(ctx context.Context, req *connect.Request[rapportv1.ReplayDecisionsRequest], stream *connect.ServerStream[rapportv1.ReplayDecisionsResponse]) (err error) {
 	started, m := time.Now(), req.Msg
 	if s.decisionLog == nil {
 		return errNoDecisionLog
@@ -43,13 +50,20 @@ func (s decisions) replayDecisions(ctx context.Context, req *connect.Request[rap
 	if err != nil {
 		return err
 	}
+	sources := s.replays
+	if len(m.GetModule()) > 0 {
+		if sources, err = s.replayModule(ctx, m, &with); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, sources.close(context.WithoutCancel(ctx))) }()
+	}
 	each, err := s.replayed(ctx, m)
 	if err != nil {
 		return err
 	}
 	var last time.Time
 	var sent error
-	summary, err := decisionlog.Replayer{Sources: s.replays}.ReplayAll(ctx, each, decisionlog.AllOptions{
+	summary, err := decisionlog.Replayer{Sources: sources}.ReplayAll(ctx, each, decisionlog.AllOptions{
 		With: with, Workers: s.config.MaxConcurrent, Turn: s.backgroundTurn, Examples: int(m.GetExamples()),
 		Progress: func(n int64) {
 			if now := time.Now(); now.Sub(last) >= progressEvery && sent == nil {
@@ -84,7 +98,13 @@ func (s decisions) replayWith(m *rapportv1.ReplayDecisionsRequest) (w decisionlo
 		}
 		w.Catalog = v
 	}
-	if m.GetStrategy() == "" {
+	w.InsteadOf = m.GetInsteadOf()
+	switch {
+	case len(m.GetModule()) > 0 && m.GetStrategy() != "":
+		return w, &argumentError{"strategy", "a module is given too: one of them ranks"}
+	case len(m.GetModule()) == 0 && m.GetStrategy() == "" && w.InsteadOf != "":
+		return w, &argumentError{"instead_of", "nothing is given to rank in its place"}
+	case m.GetStrategy() == "":
 		return w, nil
 	}
 	name, version, _ := strings.Cut(m.GetStrategy(), "@")
@@ -95,6 +115,22 @@ func (s decisions) replayWith(m *rapportv1.ReplayDecisionsRequest) (w decisionlo
 	}
 	w.Strategy = decisionlog.Ranker{Name: v.name, Version: v.version, Digest: v.digest}
 	return w, nil
+}
+
+// replayModule checks a module that is not kept, has it rank, and returns sources that have
+// it besides all others. They are closed after the replay, and it with them.
+func (s decisions) replayModule(ctx context.Context, m *rapportv1.ReplayDecisionsRequest, w *decisionlog.With) (*replaySources, error) {
+	v, err := s.strategies.check(ctx, m.GetModule(), m.GetSignature())
+	if err != nil {
+		return nil, err
+	}
+	w.Strategy = decisionlog.Ranker{Name: v.name, Version: v.version, Digest: v.digest}
+	sources := newReplaySources(s.Server)
+	sources.modules[v.digest] = v.module
+	if w.InsteadOf != "" && w.InsteadOf != v.name {
+		sources.guest = v.digest
+	}
+	return sources, nil
 }
 
 // replayed returns the decisions that are to be made again.

@@ -39,6 +39,10 @@ const (
 type replaySources struct {
 	server *Server
 
+	// guest is the digest of a module that ranks where another strategy is named: the
+	// parameters that are set are for that one, so it has its defaults.
+	guest string
+
 	mu       sync.Mutex
 	deciders map[deciderKey]*decide.Decider
 	tables   map[tablesKey]*reftable.Versions
@@ -210,6 +214,11 @@ func (s *replaySources) Ranker(ctx context.Context, c *catalog.Compiled, scenari
 	b, isNew := s.use(ctx, key)
 	release := func() { s.release(b) }
 	if isNew {
+		if s.guest != "" && module.Digest() == s.guest {
+			own := *scenario
+			own.Strategy = &catalog.StrategyUse{Name: r.Name, Version: r.Version}
+			scenario = &own
+		}
 		b.bound, b.err = module.Bind(context.WithoutCancel(ctx), c, scenario, sandbox.PoolOptions{
 			Size: s.server.config.StrategyInstances, Aside: true, Logger: slog.New(slog.DiscardHandler), // whoever replays sees it
 		})

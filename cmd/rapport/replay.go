@@ -58,6 +58,11 @@ func (cmd *replayCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
+	return cmd.replay(ctx, a, request, func(*rapportv1.ReplaySummary) {})
+}
+
+// replay has decisions made again, prints what came of it, and then says more.
+func (cmd *replayCmd) replay(ctx context.Context, a *app, request *rapportv1.ReplayDecisionsRequest, more func(*rapportv1.ReplaySummary)) error {
 	return a.call(ctx, func(c *clients) error {
 		stream, err := c.decisions.ReplayDecisions(ctx, connect.NewRequest(request))
 		if err != nil {
@@ -70,6 +75,7 @@ func (cmd *replayCmd) Run(ctx context.Context, a *app) error {
 			bar.at(stream.Msg().GetDone())
 			if s := stream.Msg().GetSummary(); s != nil {
 				bar.end()
+				defer more(s)
 				return cmd.print(a, s)
 			}
 		}

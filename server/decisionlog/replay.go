@@ -1,6 +1,7 @@
 package decisionlog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,10 +35,11 @@ type Replayer struct{ Sources Sources }
 // With is what a replay does otherwise than the decision did. The zero With changes
 // nothing.
 type With struct {
-	Catalog  int64                                           // a version of the catalogue; 0: that of the decision
-	Strategy Ranker                                          // ranks in the place of the strategy of this name; empty: none does
-	Change   func(*Inputs)                                   // changes the inputs; nil: they stay as they are
-	Observe  func(at int, q *decide.Ranking, places []int32) // see decide.Request
+	Catalog   int64                                           // a version of the catalogue; 0: that of the decision
+	Strategy  Ranker                                          // ranks in the place of the strategy of this name; empty: none does
+	InsteadOf string                                          // it ranks in the place of this one; empty: of that of its name
+	Change    func(*Inputs)                                   // changes the inputs; nil: they stay as they are
+	Observe   func(at int, q *decide.Ranking, places []int32) // see decide.Request
 }
 
 // Replay is a decision that was made again.
@@ -152,7 +154,7 @@ func (p Replayer) chooseRanker(ctx context.Context, in *Inputs, i int, then *Tou
 	}
 	who := then.Strategy
 	switch {
-	case scenario.Strategy != nil && names.Name == w.Strategy.Name:
+	case w.Strategy.Name != "" && names.Name == cmp.Or(w.InsteadOf, w.Strategy.Name):
 		who, at.Fuel = w.Strategy, 0
 	case names.Name != who.Name: // another catalogue names another
 		who, at.Fuel = names, 0

@@ -100,7 +100,7 @@ func Run(ctx context.Context, m *sandbox.Module, c *Case, timed int) (_ *Result,
 		}
 		r.Candidates = append(r.Candidates, a)
 	}
-	for place, i := range q.Slate(w.scenario.Candidates, nil) {
+	for place, i := range q.Slate(w.catalog, w.scenario, nil) {
 		r.Slate = append(r.Slate, c.Candidates[i].ID)
 		r.Candidates[i].Place = place + 1
 	}

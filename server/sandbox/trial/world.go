@@ -134,7 +134,7 @@ func (w *world) value(given map[string]Value, name, what string, t abi.Type) pro
 // addCandidates makes offers, channels and the scenario.
 func (w *world) addCandidates() {
 	m := w.manifest
-	w.scenario = &catalog.Scenario{ID: "case", Strategy: &catalog.StrategyUse{Name: m.Name, Version: m.Version, Parameters: w.c.Parameters}}
+	w.scenario = &catalog.Scenario{ID: "case", Plain: true, Strategy: &catalog.StrategyUse{Name: m.Name, Version: m.Version, Parameters: w.c.Parameters}}
 	for i := range w.c.Candidates {
 		k := &w.c.Candidates[i]
 		w.addCandidate(k.ID, w.attributes(k.Offer, "offer attribute", m.Offer), w.attributes(k.Channel, "channel attribute", m.Channel))

@@ -46,7 +46,14 @@ type ReplayDecisionsRequest struct {
 	Examples int32 `protobuf:"varint,8,opt,name=examples,proto3" json:"examples,omitempty"`
 	// Show personal data in the examples. The server has to allow it, and the audit
 	// log has it.
-	Reveal        bool `protobuf:"varint,9,opt,name=reveal,proto3" json:"reveal,omitempty"`
+	Reveal bool `protobuf:"varint,9,opt,name=reveal,proto3" json:"reveal,omitempty"`
+	// A module that ranks in place of the strategy of its name; it is not kept. It is
+	// accepted from the server's own machine only.
+	Module []byte `protobuf:"bytes,10,opt,name=module,proto3" json:"module,omitempty"`
+	// The module's signature: see UploadStrategyRequest.
+	Signature []byte `protobuf:"bytes,11,opt,name=signature,proto3" json:"signature,omitempty"`
+	// The name of the strategy in whose place the other ranks, if it is not its own.
+	InsteadOf     string `protobuf:"bytes,12,opt,name=instead_of,json=insteadOf,proto3" json:"instead_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -142,6 +149,27 @@ func (x *ReplayDecisionsRequest) GetReveal() bool {
 		return x.Reveal
 	}
 	return false
+}
+
+func (x *ReplayDecisionsRequest) GetModule() []byte {
+	if x != nil {
+		return x.Module
+	}
+	return nil
+}
+
+func (x *ReplayDecisionsRequest) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+func (x *ReplayDecisionsRequest) GetInsteadOf() string {
+	if x != nil {
+		return x.InsteadOf
+	}
+	return ""
 }
 
 // ReplayDecisionsResponse tells how far the replay is, or, as the last, what came
@@ -661,7 +689,7 @@ var File_rapport_v1_replay_proto protoreflect.FileDescriptor
 const file_rapport_v1_replay_proto_rawDesc = "" +
 	"\n" +
 	"\x17rapport/v1/replay.proto\x12\n" +
-	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9e\x03\n" +
+	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x04\n" +
 	"\x16ReplayDecisionsRequest\x12C\n" +
 	"\vdecision_id\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d2\x1b^([0-9A-HJKMNP-TV-Z]{26})?$R\n" +
 	"decisionId\x120\n" +
@@ -673,7 +701,13 @@ const file_rapport_v1_replay_proto_rawDesc = "" +
 	"\x0fcatalog_version\x18\a \x01(\x03B\a\xbaH\x04\"\x02(\x00R\x0ecatalogVersion\x12&\n" +
 	"\bexamples\x18\b \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bexamples\x12\x16\n" +
-	"\x06reveal\x18\t \x01(\bR\x06reveal\"b\n" +
+	"\x06reveal\x18\t \x01(\bR\x06reveal\x12\"\n" +
+	"\x06module\x18\n" +
+	" \x01(\fB\n" +
+	"\xbaH\az\x05\x18\x80\x80\x80\bR\x06module\x12%\n" +
+	"\tsignature\x18\v \x01(\fB\a\xbaH\x04z\x02\x18@R\tsignature\x12&\n" +
+	"\n" +
+	"instead_of\x18\f \x01(\tB\a\xbaH\x04r\x02\x18@R\tinsteadOf\"b\n" +
 	"\x17ReplayDecisionsResponse\x12\x12\n" +
 	"\x04done\x18\x01 \x01(\x03R\x04done\x123\n" +
 	"\asummary\x18\x02 \x01(\v2\x19.rapport.v1.ReplaySummaryR\asummary\"\xc9\x04\n" +
