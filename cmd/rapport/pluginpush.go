@@ -1,11 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
+	"connectrpc.com/connect"
+
+	rapportv1 "rapport/server/api/rapport/v1"
 	"rapport/server/sandbox"
 	"rapport/server/sandbox/abitest"
 )
@@ -78,7 +84,35 @@ func (cmd *pluginPushCmd) Run(ctx context.Context, a *app) error {
 	if !release {
 		return nil
 	}
-	return (&strategyReleaseCmd{Name: manifest.Name, Version: manifest.Version, Shadow: shadow, Share: percent}).Run(ctx, a)
+	if err := (&strategyReleaseCmd{Name: manifest.Name, Version: manifest.Version, Shadow: shadow, Share: percent}).Run(ctx, a); err != nil {
+		return err
+	}
+	return noteUnused(ctx, a, manifest.Name)
+}
+
+// noteUnused says so if no scenario names a strategy: then it ranks nothing, however far
+// it is released.
+func noteUnused(ctx context.Context, a *app, name string) error {
+	return a.call(ctx, func(c *clients) error {
+		r, err := c.catalogs.GetCatalog(ctx, connect.NewRequest(&rapportv1.GetCatalogRequest{}))
+		if connect.CodeOf(err) == connect.CodeNotFound || connect.CodeOf(err) == connect.CodeFailedPrecondition {
+			return nil // there is no catalogue yet
+		}
+		if err != nil {
+			return err
+		}
+		named := make(map[string]bool)
+		for _, s := range r.Msg.GetCatalog().GetScenarios() {
+			if n := s.GetStrategy().GetName(); n != "" {
+				named[n] = true
+			}
+		}
+		if !named[name] {
+			writef(a.err, "no scenario of the catalogue names %[1]s, so it ranks nothing yet: give one `strategy: {name: %[1]s}`; or, to rank beside another, be a version of that: name it in the source as the scenario does (%[2]s)\n",
+				name, cmp.Or(strings.Join(slices.Sorted(maps.Keys(named)), ", "), "no scenario names any"))
+		}
+		return nil
+	})
 }
 
 // check checks the module quietly: what it prints is what is not met.

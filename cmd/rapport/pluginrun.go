@@ -145,7 +145,3 @@ func describeFault(r *trial.Result) string {
 	}
 	return text
 }
-
-// explainFault says more of a fault where more can be found out; nil: there is no more
-// to say.
-func (a *app) explainFault(context.Context, *module, *trial.Case, *trial.Result) error { return nil }

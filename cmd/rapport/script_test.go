@@ -14,12 +14,14 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"rapport/cmd/rapport/author"
 	"rapport/server/sandbox"
 	"rapport/server/sandbox/abitest/faulty"
 )
@@ -68,6 +70,9 @@ func TestScript(t *testing.T) {
 			if name == "shared" {
 				return haveShared(t), nil
 			}
+			if id, ok := strings.CutPrefix(name, "lang:"); ok {
+				return haveToolchain(t, id)
+			}
 			return false, fmt.Errorf("unknown condition %q", name)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -77,6 +82,27 @@ func TestScript(t *testing.T) {
 			"faulty": faultyCmd, "nothing": nothingCmd, "keep": keepCmd, "steady": steadyCmd,
 		},
 	})
+}
+
+// haveToolchain reports whether strategies in a language can be built here; where the
+// tools must be there, their absence is a failure.
+func haveToolchain(t *testing.T, id string) (bool, error) {
+	l, err := author.ByID(id)
+	if err != nil {
+		return false, err
+	}
+	for _, tool := range l.Tools {
+		if tool.InProjects() {
+			continue // the script sees to it
+		}
+		if _, _, err := tool.Find(t.Context(), "."); err != nil {
+			if os.Getenv("RAPPORT_REQUIRE_TOOLS") != "" {
+				t.Error(err)
+			}
+			return false, nil //nolint:nilerr // the script is skipped by name
+		}
+	}
+	return true, nil
 }
 
 // shared is the folder of real data beside the repository.
@@ -100,10 +126,21 @@ func setupScript(e *testscript.Env) error {
 	e.Setenv("SHARED", filepath.Join(repository, "..", "shared"))
 	e.Setenv("TELCO", filepath.Join(repository, "cmd", "rapport", "testdata", "telco-churn"))
 	e.Setenv("PLUGINS", filepath.Join(repository, "plugins"))
+	e.Setenv("GOCACHE", goCache()) // the scripts have no home
+	e.Setenv("GOPROXY", "off")
 	e.Setenv("RAPPORT_DEADLINE", "10s") // a test machine may be busy
 	e.Values[processesKey{}] = make(processes)
 	return os.CopyFS(filepath.Join(e.WorkDir, "small"), os.DirFS("testdata/small"))
 }
+
+// goCache is where Go keeps what it has built.
+var goCache = sync.OnceValue(func() string {
+	out, err := exec.CommandContext(context.Background(), "go", "env", "GOCACHE").Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(out))
+})
 
 // processes are what a script has started, by name.
 type (

@@ -44,6 +44,11 @@ type Module struct {
 // Checking and compiling end with ctx and within [CompilerLimits]. What the module
 // does to initialise itself is bounded by fuel.
 func (r *Runtime) Compile(ctx context.Context, wasm []byte) (*Module, error) {
+	return r.compile(ctx, wasm, nil)
+}
+
+// compile is Compile; with a profiler, see CompileProfiled.
+func (r *Runtime) compile(ctx context.Context, wasm []byte, p *Profiler) (*Module, error) {
 	if len(wasm) > MaxModuleSize {
 		return nil, tooLarge(len(wasm))
 	}
@@ -58,7 +63,13 @@ func (r *Runtime) Compile(ctx context.Context, wasm []byte) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, compiled, err := r.load(ctx, e)
+	var w *wasmRuntime
+	var compiled wazero.CompiledModule
+	if p == nil {
+		w, compiled, err = r.load(ctx, e)
+	} else {
+		w, compiled, err = r.loadProfiled(ctx, e, p)
+	}
 	if err != nil {
 		return nil, err
 	}

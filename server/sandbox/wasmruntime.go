@@ -17,6 +17,8 @@ type wasmRuntime struct {
 	wazero.Runtime
 	cache wazero.CompilationCache
 	dir   string
+
+	temporary bool // the folder goes with the runtime
 }
 
 func newWasmRuntime(ctx context.Context, p policy, dir string) (*wasmRuntime, error) {
@@ -25,7 +27,7 @@ func newWasmRuntime(ctx context.Context, p policy, dir string) (*wasmRuntime, er
 		return nil, err
 	}
 	config := p.configure(wazero.NewRuntimeConfig()).WithCompilationCache(cache)
-	return &wasmRuntime{wazero.NewRuntimeWithConfig(ctx, config), cache, dir}, nil
+	return &wasmRuntime{Runtime: wazero.NewRuntimeWithConfig(ctx, config), cache: cache, dir: dir}, nil
 }
 
 // compiledFile returns the name, below the folder, of the only file that the
@@ -41,9 +43,13 @@ func (w *wasmRuntime) compiledFile() (string, error) {
 	return filepath.Rel(w.dir, files[0])
 }
 
-// close frees what belongs to the runtime; its folder stays.
+// close frees what belongs to the runtime; its folder stays, unless it is temporary.
 func (w *wasmRuntime) close(ctx context.Context) error {
-	return errors.Join(w.Close(ctx), w.cache.Close(ctx))
+	err := errors.Join(w.Close(ctx), w.cache.Close(ctx))
+	if w.temporary {
+		err = errors.Join(err, os.RemoveAll(w.dir))
+	}
+	return err
 }
 
 // emptyModule is the shortest module that there is.

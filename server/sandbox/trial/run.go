@@ -5,8 +5,10 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"strconv"
 	"time"
 
+	"rapport/server/decide"
 	"rapport/server/sandbox"
 )
 
@@ -43,10 +45,18 @@ func (r *Result) Chances() bool {
 	return slices.ContainsFunc(r.Candidates, func(a Answer) bool { return a.Chance != 0 })
 }
 
-// Run has a strategy decide a case, and repeats the call so often for its time. A
-// fault of the strategy is a result; an error says that the case and the strategy
-// don't fit, or that the strategy can't be made ready.
-func Run(ctx context.Context, m *sandbox.Module, c *Case, timed int) (_ *Result, err error) {
+// Bound is a strategy that is ready to decide a case, again and again. One goroutine at
+// a time uses it.
+type Bound struct {
+	c *Case
+	w *world
+	s *sandbox.Strategy
+	q *decide.Ranking
+}
+
+// Bind makes a strategy ready to decide a case. An error says that the two don't fit, or
+// that the strategy can't be made ready.
+func Bind(ctx context.Context, m *sandbox.Module, c *Case) (*Bound, error) {
 	w, err := newWorld(m.Manifest(), c)
 	if err != nil {
 		return nil, err
@@ -55,11 +65,39 @@ func Run(ctx context.Context, m *sandbox.Module, c *Case, timed int) (_ *Result,
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.Close(context.WithoutCancel(ctx))) }()
-	q := w.ranking()
+	return &Bound{c, w, s, w.ranking()}, nil
+}
+
+// Close frees what the strategy takes.
+func (b *Bound) Close(ctx context.Context) error { return b.s.Close(ctx) }
+
+// Call decides the case once more. An error of type [*sandbox.FaultError] is the
+// strategy's.
+func (b *Bound) Call(ctx context.Context) error { return b.s.Rank(ctx, b.q) }
+
+// CallNative has the server's own arbitration, in Go, decide the case.
+func (b *Bound) CallNative(ctx context.Context) error {
+	return decide.Arbitration{}.Rank(ctx, b.q)
+}
+
+// Fuel returns what the last call of the strategy used.
+func (b *Bound) Fuel() int64 { return b.q.FuelUsed }
+
+// Settle waits until the strategy is ready for its next call.
+func (b *Bound) Settle(ctx context.Context) error { return settle(ctx, b.s) }
+
+// Run has a strategy decide a case, and repeats the call so often for its time. A
+// fault of the strategy is a result; an error says that the case and the strategy
+// don't fit, or that the strategy can't be made ready.
+func Run(ctx context.Context, m *sandbox.Module, c *Case, timed int) (_ *Result, err error) {
+	b, err := Bind(ctx, m, c)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, b.Close(context.WithoutCancel(ctx))) }()
 	r := &Result{Slate: []string{}}
 	fault := new(sandbox.FaultError)
-	switch err := s.Rank(ctx, q); {
+	switch err := b.Call(ctx); {
 	case errors.As(err, &fault):
 		r.Fault, r.FaultKind, r.FaultMessage = fault, string(fault.Kind), fault.Message
 		if k := fault.Candidate; k > 0 {
@@ -68,11 +106,14 @@ func Run(ctx context.Context, m *sandbox.Module, c *Case, timed int) (_ *Result,
 	case err != nil:
 		return nil, err
 	}
-	r.Fuel, r.FuelLimit = q.FuelUsed, q.FuelLimit
+	r.Fuel, r.FuelLimit = b.q.FuelUsed, b.q.FuelLimit
+	if r.Fault == nil {
+		b.answers(r)
+	}
 	took := make([]time.Duration, 0, timed)
 	for range timed {
 		begin := time.Now()
-		again := s.Rank(ctx, w.ranking())
+		again := b.Call(ctx)
 		took = append(took, time.Since(begin))
 		if again != nil && !errors.As(again, &fault) {
 			return nil, again
@@ -81,30 +122,45 @@ func Run(ctx context.Context, m *sandbox.Module, c *Case, timed int) (_ *Result,
 	if slices.Sort(took); timed > 0 {
 		r.Time = took[timed/2]
 	}
-	if err := settle(ctx, s); err != nil {
+	if err := b.Settle(ctx); err != nil {
 		return nil, err
 	}
-	stats := s.Stats()
+	stats := b.s.Stats()
 	r.Memory, r.Written, r.Grown = stats.Image, -1, stats.Grown > 0
 	if stats.Restore == sandbox.RestorePages && r.Fault == nil && !r.Grown {
 		r.Written = int(stats.Private) / os.Getpagesize() * os.Getpagesize()
 	}
-	if r.Fault != nil {
-		return r, nil
-	}
-	reasons := s.Info().Reasons
-	for i := range c.Candidates {
-		a := Answer{ID: c.Candidates[i].ID, Score: q.Score[i], Reason: reasons[q.Reason[i]], Veto: q.Veto[i]}
-		if q.Chance != nil {
-			a.Chance = q.Chance[i]
+	return r, nil
+}
+
+// answers copies what the last call has said.
+func (b *Bound) answers(r *Result) {
+	reasons := b.s.Info().Reasons
+	for i := range b.c.Candidates {
+		a := Answer{ID: b.c.Candidates[i].ID, Score: b.q.Score[i], Reason: reasons[b.q.Reason[i]], Veto: b.q.Veto[i]}
+		if b.q.Chance != nil {
+			a.Chance = b.q.Chance[i]
 		}
 		r.Candidates = append(r.Candidates, a)
 	}
-	for place, i := range q.Slate(w.catalog, w.scenario, nil) {
-		r.Slate = append(r.Slate, c.Candidates[i].ID)
+	for place, i := range b.q.Slate(b.w.catalog, b.w.scenario, nil) {
+		r.Slate = append(r.Slate, b.c.Candidates[i].ID)
 		r.Candidates[i].Place = place + 1
 	}
-	return r, nil
+}
+
+// Grow returns the case with so many candidates: its own, over and over again.
+func (c *Case) Grow(n int) *Case {
+	grown := *c
+	grown.Expect, grown.Candidates = nil, make([]Candidate, n)
+	for i := range n {
+		k := c.Candidates[i%len(c.Candidates)]
+		if round := i / len(c.Candidates); round > 0 {
+			k.ID += "." + strconv.Itoa(round+1)
+		}
+		grown.Candidates[i] = k
+	}
+	return &grown
 }
 
 // settle waits until the strategy's only instance is ready again, so that what is
