@@ -15,6 +15,11 @@
   X(weight, "weight")         \
   X(lever, "lever")
 #define RAPPORT_PARAMETERS(X) X(value_weight, 1, 0, 1)
+#define RAPPORT_MANIFEST                                                                       \
+  "{\"abi\":1,\"name\":\"" RAPPORT_NAME "\",\"version\":\"" RAPPORT_VERSION "\","                 \
+  "\"description\":\"" RAPPORT_DESCRIPTION "\",\"profile\":[],\"offer\":[],\"channel\":[],"       \
+  "\"candidate\":[\"propensity\",\"value\",\"weight\",\"lever\"],"                             \
+  "\"parameters\":[{\"name\":\"value_weight\",\"default\":1,\"min\":0,\"max\":1}],\"reasons\":[]}"
 #include "../../sdk/c/rapport.h"
 
 static void rank(struct rapport_decision *d) {

@@ -395,6 +395,18 @@ static char *rapport_arena_at;
 
 #define RAPPORT_SMALL static __attribute__((noinline, minsize)) /* it runs once */
 
+#ifdef RAPPORT_MANIFEST /* a string literal: the manifest, in place of what the lists say */
+#define RAPPORT_COUNTS(condition) 1
+
+static const char rapport_manifest[] = RAPPORT_MANIFEST;
+
+RAPPORT_EXPORT(rapport_describe) rapport_u64 rapport_export_describe(void) {
+  return (rapport_u64)(rapport_u32)rapport_manifest << 32 | (sizeof rapport_manifest - 1);
+}
+
+#else
+#define RAPPORT_COUNTS(condition) (condition)
+
 /* The manifest is put together here: a list begins with a comma, which is left out, and a
  * description may have what JSON escapes. */
 static char rapport_manifest[6 * sizeof(RAPPORT_DESCRIPTION) + sizeof(RAPPORT_NAME RAPPORT_VERSION
@@ -442,6 +454,8 @@ RAPPORT_EXPORT(rapport_describe) __attribute__((minsize)) rapport_u64 rapport_ex
   return (rapport_u64)(rapport_u32)rapport_manifest << 32 | rapport_manifest_size;
 }
 
+#endif
+
 RAPPORT_EXPORT(rapport_abi_1) void rapport_export_abi(void) {}
 
 /* The arena is behind the module's own memory, which grows by what it needs. */
@@ -461,8 +475,9 @@ RAPPORT_EXPORT(rapport_arena) rapport_u32 rapport_export_arena(rapport_u32 size)
 RAPPORT_EXPORT(rapport_configure) rapport_u32 rapport_export_configure(rapport_u32 ptr, rapport_u32 size) {
   const struct rapport_static *s = (const struct rapport_static *)ptr;
   if ((char *)ptr != rapport_arena_at || size < sizeof *s) return 1;
-  return !(s->magic == RAPPORT_STATIC_MAGIC && s->version == RAPPORT_ABI && s->parameters == RAPPORT_PARAMETER_COUNT &&
-           s->offer_columns == RAPPORT_OFFER_COUNT && s->channel_columns == RAPPORT_CHANNEL_COUNT);
+  return !(s->magic == RAPPORT_STATIC_MAGIC && s->version == RAPPORT_ABI &&
+           RAPPORT_COUNTS(s->parameters == RAPPORT_PARAMETER_COUNT && s->offer_columns == RAPPORT_OFFER_COUNT &&
+                          s->channel_columns == RAPPORT_CHANNEL_COUNT));
 }
 
 RAPPORT_EXPORT(rapport_rank) rapport_u64 rapport_export_rank(rapport_u32 size) {
@@ -470,8 +485,9 @@ RAPPORT_EXPORT(rapport_rank) rapport_u64 rapport_export_rank(rapport_u32 size) {
   const struct rapport_static *s = (const struct rapport_static *)block;
   char *b = block + s->frame_at;
   const struct rapport_frame *f = (const struct rapport_frame *)b;
-  if (f->magic != RAPPORT_FRAME_MAGIC || f->version != RAPPORT_ABI || f->size != size || f->profile != RAPPORT_PROFILE_COUNT ||
-      f->columns != RAPPORT_COLUMN_COUNT || !f->chance_at != !RAPPORT_SAYS_CHANCES)
+  if (f->magic != RAPPORT_FRAME_MAGIC || f->version != RAPPORT_ABI || f->size != size ||
+      !RAPPORT_COUNTS(f->profile == RAPPORT_PROFILE_COUNT && f->columns == RAPPORT_COLUMN_COUNT &&
+                      !f->chance_at == !RAPPORT_SAYS_CHANCES))
     return 2;
   struct rapport_decision d = {
       .fixed = s,
