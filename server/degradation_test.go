@@ -132,13 +132,13 @@ func (faultyFS) SyncDir(string) error         { return nil }
 
 // Write writes, late or never.
 func (f faultyFile) Write(b []byte) (int, error) {
-	if f.stuck.Load() != nil {
+	if c := f.stuck.Load(); c != nil { // looked at once: else it may begin to wait and not say so
 		select {
 		case f.writing <- struct{}{}:
 		default:
 		}
+		<-*c
 	}
-	wait(&f.stuck)
 	if f.unwritable.Load() {
 		return 0, &os.PathError{Op: "write", Path: f.Name(), Err: syscall.ENOSPC}
 	}
