@@ -86,11 +86,7 @@ func (w *world) frame(random *rand.Rand, n, of int) *frame {
 		f.columns[2][i] = 0.5 + 1.5*random.Float64()
 		f.columns[3][i] = 1 + 0.5*random.Float64()
 		for k, cells := range f.columns[len(abi.Columns):] {
-			if values := columnExtremes(w.columns[len(abi.Columns)+k]); random.IntN(2) == 0 { // most have met few offers
-				cells[i] = values[random.IntN(len(values))]
-			} else {
-				cells[i] = values[0]
-			}
+			cells[i] = ordinaryPast(random, w.columns[len(abi.Columns)+k])
 		}
 	}
 	return f
@@ -135,6 +131,22 @@ func columnExtremes(name string) []float64 {
 		return []float64{-1, 0, 1e-9, 1, 30, 4e4}
 	}
 	return []float64{0, 1, 2, 7, 1e9}
+}
+
+// ordinaryPast draws what a column of the history says of an offer: most customers have
+// met few.
+func ordinaryPast(random *rand.Rand, name string) float64 {
+	h, _ := abi.ParseHistoryColumn(name)
+	days := h.What == abi.HistoryDays
+	switch met := random.IntN(2) == 0; {
+	case !met && days:
+		return -1
+	case !met:
+		return 0
+	case days:
+		return 90 * random.Float64()
+	}
+	return float64(1 + random.IntN(6))
 }
 
 // withColumn returns the frame with a value in a column, for all candidates or the

@@ -23,7 +23,7 @@ const (
 // Of the fields of headers that are used below, by offset.
 //
 //	static block: 16 candidates, 32 parameters_at, 52 strings_at, 56 strings_size, 60 frame_at
-//	frame: 12 size, 16 candidates, 40 seed, 48 presence_at, 52 cells_at, 64 columns_at, 76 score_at, 80 reason_at, 84 veto_at
+//	frame: 12 size, 16 candidates, 40 seed, 48 presence_at, 52 cells_at, 64 columns_at, 76 score_at, 80 reason_at, 84 veto_at, 88 chance_at
 
 // Locals of rank: 0 the length, 1 the frame, 2 how many candidates, 3 the one at
 // hand. Local 4 is for what a strategy does besides.
@@ -153,6 +153,21 @@ const (
 	kind   = `,"offer":[{"name":"kind","type":"text"}]`
 	reach  = `,"parameters":[{"name":"reach","default":1,"min":0,"max":10}]`
 	colour = `,"reasons":["RED"]`
+	owned  = `,"profile":[{"name":"marketing.owned","type":"set"}]`
+	role   = `,"profile":[{"name":"context.role","type":"text"}]`
+	says   = `,"probability":true`
+)
+
+// Candidate columns of the history. What comes first is the score.
+const (
+	history  = `"times.rejected.30d"`
+	accepted = `"days_since.accepted"`
+	contacts = `"propensity","times.contact"`
+)
+
+// addLength adds the length of a text or set to a score.
+const (
+	addLength = cell + " i32.load offset=4 f64.convert_i32_u f64.add"
 )
 
 // addArpu adds what is known of the customer to a score.
@@ -181,51 +196,59 @@ type entry struct {
 func of(s strategy) func() []byte { return s.assemble }
 
 var faults = map[string]entry{
-	"a text file":      {"binary", "malformed", false, func() []byte { return []byte("(module)\n") }},
-	"cut short":        {"binary", "malformed", false, func() []byte { b := Good(); return b[:len(b)*2/3] }},
-	"too large":        {"binary", "too_large", false, func() []byte { return make([]byte, 17<<20) }},
-	"a huge function":  {"binary", "limit", false, of(strategy{before: strings.Repeat("local.get 1 drop ", 50_000)})},
-	"of the host's":    {"binary", "reserved", false, of(strategy{edit: func(m *wasmgen.Module) { m.Exports[1].Name = "__rapport_fuel" }})},
-	"missing export":   {"interface", "no function rapport_rank", false, of(strategy{edit: func(m *wasmgen.Module) { m.Exports = m.Exports[:5] }})},
-	"unknown import":   {"interface", "unknown import env.abort", false, of(strategy{edit: func(m *wasmgen.Module) { m.Imports = []wasmgen.Import{{Module: "env", Name: "abort", Func: ":"}} }})},
-	"start section":    {"state", "start section", false, of(strategy{edit: func(m *wasmgen.Module) { m.Start = new(uint32) }})},
-	"remembers":        {"state", "table.set", false, of(strategy{before: "i32.const 0  ref.null r  table.set 0", edit: func(m *wasmgen.Module) { m.Tables = []wasmgen.Table{{Type: 'r', Min: 1}} }})},
-	"bad manifest":     {"manifest", "profle", false, of(strategy{manifest: `,"profle":[]`})},
-	"no such group":    {"manifest", "customer.arpu", false, of(strategy{manifest: `,"profile":[{"name":"customer.arpu","type":"number"}]`})},
-	"value as a text":  {"manifest", "offer attribute value", false, of(strategy{manifest: `,"offer":[{"name":"value","type":"text"}]`})},
-	"no large start":   {"start", "a scenario of 1000 candidates: rapport_configure answers status 1", false, of(strategy{configure: bigScenario})},
-	"no start":         {"start", "status 7", false, of(strategy{configure: "i32.const 7"})},
-	"no 64":            {"sizes", "64 of 64 candidates: trap", false, of(strategy{before: "local.get 2  i32.const 64  i32.eq" + when})},
-	"miscounts":        {"sizes", "127 of 127 candidates: count", false, of(strategy{after: "local.get 2  i32.const 127  i32.eq  if i32.const 3 local.set 2 end"})},
-	"traps":            {"sizes", "1 of 1 candidates: trap", false, of(strategy{before: "unreachable"})},
-	"needs the arpu":   {"profiles", "profile field value.arpu is unknown: trap", false, of(strategy{manifest: arpu, before: known + " i32.eqz" + when, score: addArpu})},
-	"great arpu":       {"values", "profile field value.arpu is 1e+308: trap", false, of(strategy{manifest: arpu, before: cell + " f64.load f64.const 1e300 f64.gt" + when, score: addArpu})},
-	"long city":        {"values", "profile field general.city is a text of 1024 times", false, of(strategy{manifest: city, before: cell + " i32.load offset=4 i32.const 1000 i32.gt_u" + when, score: cell + " i32.load offset=4 f64.convert_i32_u f64.add"})},
-	"no long kind":     {"values", "offer attribute kind is a text of 4096 times", false, of(strategy{manifest: kind, before: longKind, score: addKind})},
-	"least reach":      {"parameters", "parameter reach at its least, 0: trap", false, of(strategy{manifest: reach, before: parameter + " f64.const 0 f64.eq" + when, score: parameter + " f64.add"})},
-	"refuses reach":    {"parameters", "parameter reach at its greatest, 10: rapport_configure answers status 1", false, of(strategy{manifest: reach, configure: parameter + " f64.const 10 f64.eq", score: parameter + " f64.add"})},
-	"no chance":        {"columns", "propensity of all candidates is 0: trap", false, of(strategy{before: first + " f64.const 0 f64.eq" + when})},
-	"great seeds":      {"random", "random decision", false, of(strategy{before: "local.get 1 i64.load offset=40 i64.const 0 i64.lt_s" + when})},
-	"NaN":              {"scores", "the score of candidate 0 is NaN", false, of(strategy{score: "drop f64.const 0 f64.const 0 f64.div"})},
-	"divides by arpu":  {"scores", "profile field value.arpu is 0: score: the score of candidate 0 is +Inf", false, of(strategy{manifest: arpu, score: "f64.const 1 " + known + " if :F " + cell + " f64.load else f64.const 1 end f64.div f64.add"})},
-	"skips the last":   {"scores", "or was not given", false, of(strategy{before: "local.get 2 i32.const 1 i32.sub local.set 2", after: "local.get 2 i32.const 1 i32.add local.set 2"})},
-	"squares the arpu": {"scores", "profile field value.arpu is 1e+308", true, of(strategy{manifest: arpu, score: known + " if :F " + cell + " f64.load " + cell + " f64.load f64.mul else f64.const 0 end f64.add"})},
-	"reason 9":         {"codes", "the reason of candidate", false, of(strategy{after: fmt.Sprintf(output, 80) + "i32.const 9 i32.store"})},
-	"vetoes nobody":    {"codes", "beyond the", false, of(strategy{after: "local.get 2 i32.const 63 i32.and if " + fmt.Sprintf(output, 84) + "local.get 2 i32.const 6 i32.shr_u i32.const 8 i32.mul i32.add i64.const -1 i64.store end"})},
-	"into the guard":   {"bounds", "behind its output", false, of(strategy{after: fmt.Sprintf(output, 12) + "i32.const 0 i32.store"})},
-	"into the block":   {"bounds", "the static block", false, of(strategy{after: "i32.const 65536 i32.const 0 i32.store"})},
-	"endless loop":     {"budget", "it used all of its", false, of(strategy{before: "loop br 0 end"})},
-	"quadratic":        {"budget", "10000 of 10000 candidates: fuel", false, of(strategy{before: quadratic})},
-	"recursion":        {"budget", "nested too deep", false, of(strategy{before: "call 5", edit: func(m *wasmgen.Module) { addFunc(m, ":", "call 5 call 5") }})},
-	"near the limit":   {"budget", "% of the fuel that it may use", true, of(strategy{manifest: `,"fuel":{"base":100,"per_candidate":60}`})},
-	"grows":            {"memory", "a scenario of 1 candidates: the memory grew", false, of(strategy{before: "i32.const 1 memory.grow drop"})},
-	"talks":            {"logs", "1.0 lines a call", true, of(strategy{log: true, before: "i32.const 0 i32.const 1024 i32.const 9 call 0"})},
-	"shouts":           {"logs", "33.0 lines a call", true, of(strategy{log: true, before: strings.Repeat("i32.const 8 i32.const 1024 i32.const 1 call 0 ", 40)})},
-	"needless reason":  {"reasons", "RED", true, of(strategy{manifest: colour})},
-	"needless input":   {"inputs", "profile field value.arpu", true, of(strategy{manifest: arpu})},
-	"needless column":  {"inputs", "candidate column value", true, of(strategy{columns: `"propensity","value"`})},
-	"needless setting": {"inputs", "parameter reach", true, of(strategy{manifest: reach})},
-	"needless offer":   {"inputs", "offer attribute kind", true, of(strategy{manifest: kind})},
+	"a text file":       {"binary", "malformed", false, func() []byte { return []byte("(module)\n") }},
+	"cut short":         {"binary", "malformed", false, func() []byte { b := Good(); return b[:len(b)*2/3] }},
+	"too large":         {"binary", "too_large", false, func() []byte { return make([]byte, 17<<20) }},
+	"a huge function":   {"binary", "limit", false, of(strategy{before: strings.Repeat("local.get 1 drop ", 50_000)})},
+	"of the host's":     {"binary", "reserved", false, of(strategy{edit: func(m *wasmgen.Module) { m.Exports[1].Name = "__rapport_fuel" }})},
+	"missing export":    {"interface", "no function rapport_rank", false, of(strategy{edit: func(m *wasmgen.Module) { m.Exports = m.Exports[:5] }})},
+	"unknown import":    {"interface", "unknown import env.abort", false, of(strategy{edit: func(m *wasmgen.Module) { m.Imports = []wasmgen.Import{{Module: "env", Name: "abort", Func: ":"}} }})},
+	"start section":     {"state", "start section", false, of(strategy{edit: func(m *wasmgen.Module) { m.Start = new(uint32) }})},
+	"remembers":         {"state", "table.set", false, of(strategy{before: "i32.const 0  ref.null r  table.set 0", edit: func(m *wasmgen.Module) { m.Tables = []wasmgen.Table{{Type: 'r', Min: 1}} }})},
+	"bad manifest":      {"manifest", "profle", false, of(strategy{manifest: `,"profle":[]`})},
+	"no such group":     {"manifest", "customer.arpu", false, of(strategy{manifest: `,"profile":[{"name":"customer.arpu","type":"number"}]`})},
+	"value as a text":   {"manifest", "offer attribute value", false, of(strategy{manifest: `,"offer":[{"name":"value","type":"text"}]`})},
+	"no large start":    {"start", "a scenario of 1000 candidates: rapport_configure answers status 1", false, of(strategy{configure: bigScenario})},
+	"no start":          {"start", "status 7", false, of(strategy{configure: "i32.const 7"})},
+	"no 64":             {"sizes", "64 of 64 candidates: trap", false, of(strategy{before: "local.get 2  i32.const 64  i32.eq" + when})},
+	"miscounts":         {"sizes", "127 of 127 candidates: count", false, of(strategy{after: "local.get 2  i32.const 127  i32.eq  if i32.const 3 local.set 2 end"})},
+	"traps":             {"sizes", "1 of 1 candidates: trap", false, of(strategy{before: "unreachable"})},
+	"needs the arpu":    {"profiles", "profile field value.arpu is unknown: trap", false, of(strategy{manifest: arpu, before: known + " i32.eqz" + when, score: addArpu})},
+	"great arpu":        {"values", "profile field value.arpu is 1e+308: trap", false, of(strategy{manifest: arpu, before: cell + " f64.load f64.const 1e300 f64.gt" + when, score: addArpu})},
+	"long city":         {"values", "profile field general.city is a text of 1024 times", false, of(strategy{manifest: city, before: cell + " i32.load offset=4 i32.const 1000 i32.gt_u" + when, score: cell + " i32.load offset=4 f64.convert_i32_u f64.add"})},
+	"no long kind":      {"values", "offer attribute kind is a text of 4096 times", false, of(strategy{manifest: kind, before: longKind, score: addKind})},
+	"least reach":       {"parameters", "parameter reach at its least, 0: trap", false, of(strategy{manifest: reach, before: parameter + " f64.const 0 f64.eq" + when, score: parameter + " f64.add"})},
+	"refuses reach":     {"parameters", "parameter reach at its greatest, 10: rapport_configure answers status 1", false, of(strategy{manifest: reach, configure: parameter + " f64.const 10 f64.eq", score: parameter + " f64.add"})},
+	"no chance":         {"columns", "propensity of all candidates is 0: trap", false, of(strategy{before: first + " f64.const 0 f64.eq" + when})},
+	"great seeds":       {"random", "random decision", false, of(strategy{before: "local.get 1 i64.load offset=40 i64.const 0 i64.lt_s" + when})},
+	"NaN":               {"scores", "the score of candidate 0 is NaN", false, of(strategy{score: "drop f64.const 0 f64.const 0 f64.div"})},
+	"divides by arpu":   {"scores", "profile field value.arpu is 0: score: the score of candidate 0 is +Inf", false, of(strategy{manifest: arpu, score: "f64.const 1 " + known + " if :F " + cell + " f64.load else f64.const 1 end f64.div f64.add"})},
+	"skips the last":    {"scores", "or was not given", false, of(strategy{before: "local.get 2 i32.const 1 i32.sub local.set 2", after: "local.get 2 i32.const 1 i32.add local.set 2"})},
+	"squares the arpu":  {"scores", "profile field value.arpu is 1e+308", true, of(strategy{manifest: arpu, score: known + " if :F " + cell + " f64.load " + cell + " f64.load f64.mul else f64.const 0 end f64.add"})},
+	"reason 9":          {"codes", "the reason of candidate", false, of(strategy{after: fmt.Sprintf(output, 80) + "i32.const 9 i32.store"})},
+	"vetoes nobody":     {"codes", "beyond the", false, of(strategy{after: "local.get 2 i32.const 63 i32.and if " + fmt.Sprintf(output, 84) + "local.get 2 i32.const 6 i32.shr_u i32.const 8 i32.mul i32.add i64.const -1 i64.store end"})},
+	"chance of 2":       {"codes", "the probability of candidate", false, of(strategy{manifest: says, after: fmt.Sprintf(output, 88) + "f64.const 2 f64.store"})},
+	"no chance at all":  {"codes", "the probability of candidate", false, of(strategy{manifest: says, after: fmt.Sprintf(output, 88) + "f64.const nan f64.store"})},
+	"needs what it has": {"profiles", "profile field marketing.owned is unknown: trap", false, of(strategy{manifest: owned, before: known + " i32.eqz" + when, score: addLength})},
+	"a thousand things": {"values", "profile field marketing.owned is a set of 256 texts: trap", false, of(strategy{manifest: owned, before: cell + " i32.load offset=4 i32.const 1000 i32.gt_u" + when, score: addLength})},
+	"needs the role":    {"profiles", "profile field context.role is unknown: trap", false, of(strategy{manifest: role, before: known + " i32.eqz" + when, score: addLength})},
+	"was never refused": {"columns", "times.rejected.30d of all candidates is 1e+09: trap", false, of(strategy{columns: history, before: first + " f64.const 1000 f64.gt" + when})},
+	"never accepted":    {"columns", "days_since.accepted of all candidates is 40000: trap", false, of(strategy{columns: accepted, before: first + " f64.const 1000 f64.gt" + when})},
+	"needless past":     {"inputs", "candidate column times.contact", true, of(strategy{columns: contacts})},
+	"into the guard":    {"bounds", "behind its output", false, of(strategy{after: fmt.Sprintf(output, 12) + "i32.const 0 i32.store"})},
+	"into the block":    {"bounds", "the static block", false, of(strategy{after: "i32.const 65536 i32.const 0 i32.store"})},
+	"endless loop":      {"budget", "it used all of its", false, of(strategy{before: "loop br 0 end"})},
+	"quadratic":         {"budget", "10000 of 10000 candidates: fuel", false, of(strategy{before: quadratic})},
+	"recursion":         {"budget", "nested too deep", false, of(strategy{before: "call 5", edit: func(m *wasmgen.Module) { addFunc(m, ":", "call 5 call 5") }})},
+	"near the limit":    {"budget", "% of the fuel that it may use", true, of(strategy{manifest: `,"fuel":{"base":100,"per_candidate":60}`})},
+	"grows":             {"memory", "a scenario of 1 candidates: the memory grew", false, of(strategy{before: "i32.const 1 memory.grow drop"})},
+	"talks":             {"logs", "1.0 lines a call", true, of(strategy{log: true, before: "i32.const 0 i32.const 1024 i32.const 9 call 0"})},
+	"shouts":            {"logs", "33.0 lines a call", true, of(strategy{log: true, before: strings.Repeat("i32.const 8 i32.const 1024 i32.const 1 call 0 ", 40)})},
+	"needless reason":   {"reasons", "RED", true, of(strategy{manifest: colour})},
+	"needless input":    {"inputs", "profile field value.arpu", true, of(strategy{manifest: arpu})},
+	"needless column":   {"inputs", "candidate column value", true, of(strategy{columns: `"propensity","value"`})},
+	"needless setting":  {"inputs", "parameter reach", true, of(strategy{manifest: reach})},
+	"needless offer":    {"inputs", "offer attribute kind", true, of(strategy{manifest: kind})},
 }
 
 // quadratic runs 150 million times through a loop for 10,000 candidates.
