@@ -106,12 +106,48 @@ func (f SetField) Known(d *Decision) bool { return abi.Bit(d.presence, f.place) 
 // Has reports whether an element is in the customer's set; it is not in one that is
 // unknown.
 func (f SetField) Has(d *Decision, element string) bool {
-	for e := range f.All(d) {
-		if e == element {
+	if !f.Known(d) {
+		return false
+	}
+	all, _ := abi.TextAt(d.strings, d.cells[f.place])
+	return find(all, element)
+}
+
+// find reports whether an element is among those of a set, which are in ascending order:
+// it looks in the middle until little is left, and then through that.
+func find(all, element string) bool {
+	low, high := 0, len(all)
+	for low+64 < high {
+		at := low + (high-low)/2
+		for at > low && all[at-1] != abi.SetSeparator {
+			at--
+		}
+		end := endOfElement(all, at)
+		switch middle := all[at:end]; {
+		case middle == element:
 			return true
+		case middle > element:
+			high = at
+		default:
+			low = end + 1
 		}
 	}
+	for low < high {
+		end := endOfElement(all, low)
+		if all[low:end] == element {
+			return true
+		}
+		low = end + 1
+	}
 	return false
+}
+
+// endOfElement returns where the element of a set ends that begins at a place.
+func endOfElement(all string, at int) int {
+	for at < len(all) && all[at] != abi.SetSeparator {
+		at++
+	}
+	return at
 }
 
 // Len returns how many elements the customer's set has, 0 if it is unknown.
@@ -132,13 +168,7 @@ func (f SetField) All(d *Decision) iter.Seq[string] {
 		}
 		text, _ := abi.TextAt(d.strings, d.cells[f.place])
 		for text != "" {
-			e := text
-			for i := range len(text) {
-				if text[i] == abi.SetSeparator {
-					e = text[:i]
-					break
-				}
-			}
+			e := text[:endOfElement(text, 0)]
 			if !yield(e) {
 				return
 			}

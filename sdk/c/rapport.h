@@ -242,12 +242,32 @@ RAPPORT_INLINE int rapport_next(struct rapport_text *rest, struct rapport_text *
   return 1;
 }
 
-/* Whether an element is in a set; it is not in one that is unknown. */
-RAPPORT_INLINE int rapport_has(const struct rapport_decision *d, struct rapport_field_set f, struct rapport_text element) {
-  struct rapport_text all = rapport_all(d, f), e;
-  while (rapport_next(&all, &e))
+/* Whether an element is among those of a set, which are in ascending order: looks in the
+ * middle until little is left, and then through that. */
+static __attribute__((noinline, unused)) int rapport_find(struct rapport_text all, struct rapport_text element) {
+  rapport_u32 low = 0, high = all.size;
+  while (low + 64 < high) {
+    rapport_u32 at = low + (high - low) / 2, i = 0;
+    while (at > low && all.data[at - 1] != ';') at--;
+    while (i < element.size && at + i < all.size && all.data[at + i] != ';' && all.data[at + i] == element.data[i]) i++;
+    int over = at + i == all.size || all.data[at + i] == ';';
+    if (i == element.size && over) return 1;
+    if (i == element.size || (!over && (unsigned char)all.data[at + i] > (unsigned char)element.data[i])) {
+      high = at;
+      continue;
+    }
+    for (low = at + i; low < all.size && all.data[low] != ';';) low++;
+    low++;
+  }
+  struct rapport_text rest = {all.data + low, low < high ? high - low : 0}, e;
+  while (rapport_next(&rest, &e))
     if (rapport_equal(e, element)) return 1;
   return 0;
+}
+
+/* Whether an element is in a set; it is not in one that is unknown. */
+RAPPORT_INLINE int rapport_has(const struct rapport_decision *d, struct rapport_field_set f, struct rapport_text element) {
+  return rapport_find(rapport_all(d, f), element);
 }
 
 /* How many elements a set has, 0 if it is unknown. */

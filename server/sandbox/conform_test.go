@@ -13,12 +13,20 @@ import (
 // Every strategy that ships, or that tests an SDK, meets every requirement. What
 // each is warned about is known.
 func TestStrategiesConform(t *testing.T) {
-	for name, c := range map[string]struct {
+	type strategy struct {
 		wasm    func(t testing.TB) []byte
 		cached  bool // compiled code, as it takes long to make
 		options abitest.Options
 		warned  []abitest.Requirement
-	}{
+	}
+	golden := func(language string, warned ...abitest.Requirement) strategy {
+		return strategy{
+			wasm:    func(t testing.TB) []byte { return committed(t, goldenModules[language]) },
+			options: abitest.Options{Candidates: 1000, Texts: []string{"Büro", "agent", "warm", "plan_a", "none"}},
+			warned:  warned,
+		}
+	}
+	for name, c := range map[string]strategy{
 		"pvcl":          {wasm: func(testing.TB) []byte { return plugins.PVCL() }},
 		"upsell, in Go": {wasm: goWasm(upsell), cached: true, options: abitest.Options{Texts: []string{"business"}}},
 		"tricky, in Go": {wasm: goWasm(tricky), cached: true, warned: []abitest.Requirement{abitest.Inputs}},
@@ -28,6 +36,9 @@ func TestStrategiesConform(t *testing.T) {
 		"remembers, in C": {wasm: func(t testing.TB) []byte { return committed(t, rememberC) }, options: abitest.Options{Candidates: 1000}},
 		// It allocates for each candidate, and the SDK readies 1 MB.
 		"remembers, in AssemblyScript": {wasm: func(t testing.TB) []byte { return committed(t, rememberAS) }, options: abitest.Options{Candidates: 1000}},
+		"golden, in C":                 golden("C"),
+		"golden, in AssemblyScript":    golden("AssemblyScript", abitest.Budget), // it makes strings of texts
+		"golden, in Rust":              golden("Rust"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			wasm := c.wasm(t)

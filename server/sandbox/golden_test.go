@@ -106,7 +106,11 @@ func newGoldenWorld(t testing.TB) *goldenWorld {
 		a := map[string]profilestore.Value{"value": profilestore.Number(float64(i))}
 		maybe(a, "price", profilestore.Number(100*random.Float64()))
 		maybe(a, "data", profilestore.Flag(random.IntN(2) == 0))
-		maybe(a, "product", profilestore.Text(goldenProducts[random.IntN(len(goldenProducts))]))
+		product := goldenProducts[random.IntN(len(goldenProducts))]
+		if random.IntN(3) == 0 {
+			product = fmt.Sprint("thing_", random.IntN(62))
+		}
+		maybe(a, "product", profilestore.Text(product))
 		w.compiled.Offers = append(w.compiled.Offers, catalog.Offer{ID: fmt.Sprint("offer", i), Attributes: a})
 		for k := range 2 {
 			w.scenario.Candidates = append(w.scenario.Candidates, catalog.Candidate{Offer: i, Channel: (i + k) % 3})
@@ -141,6 +145,11 @@ func (w *goldenWorld) draw(random *rand.Rand, fields []profilestore.Field) {
 	var owned []string
 	for range random.IntN(5) {
 		owned = append(owned, pick(goldenProducts))
+	}
+	if random.IntN(3) == 0 { // many, among which SDKs look in another way
+		for range random.IntN(90) {
+			owned = append(owned, fmt.Sprint("thing_", random.IntN(60)))
+		}
 	}
 	q.Profile = profile{
 		known(numberOf(100 * random.Float64())), known(profilestore.Flag(random.IntN(2) == 0)), known(textOf(pick(goldenTypes))),
@@ -368,6 +377,9 @@ func TestGoldenDecisionsTryEverything(t *testing.T) {
 		if len(d.Profile) == 8 {
 			counts["all known"]++
 		}
+		if owned, _ := d.Profile["marketing.owned"].([]string); len(owned) > 20 {
+			counts["many owned"]++
+		}
 		for name := range d.Profile {
 			counts[name]++
 		}
@@ -391,7 +403,7 @@ func TestGoldenDecisionsTryEverything(t *testing.T) {
 	}
 	t.Log(counts)
 	for _, name := range []string{
-		"all known", "value.arpu", "tag.high_traffic", "general.customer_type", "general.customer_since", "marketing.owned", "usage.calls",
+		"all known", "many owned", "value.arpu", "tag.high_traffic", "general.customer_type", "general.customer_since", "marketing.owned", "usage.calls",
 		"context.willingness", "context.role", "times.contact", "times.rejected.30d", "days_since.accepted",
 		"an attribute is unknown", "STEP_UP", "TIRED", "OWNED",
 	} {

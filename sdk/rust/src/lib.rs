@@ -254,7 +254,7 @@ impl SetField {
 
     /// Whether an element is in the set; it is not in one that is unknown.
     pub fn has(self, d: &Decision, element: &str) -> bool {
-        self.all(d).any(|e| e == element)
+        find(text_at(d.strings, d.cells[self.0]).as_bytes(), element.as_bytes())
     }
 
     /// How many elements the set has, 0 if it is unknown.
@@ -276,6 +276,47 @@ impl SetField {
             Some(unsafe { core::str::from_utf8_unchecked(element) }) // it was cut at a ;
         })
     }
+}
+
+/// Whether an element is among those of a set, which are in ascending order: looks in the
+/// middle until little is left, and then through that.
+fn find(all: &[u8], element: &[u8]) -> bool {
+    let end = |at: usize| at == all.len() || all[at] == b';';
+    let (mut low, mut high) = (0, all.len());
+    while low + 64 < high {
+        let mut at = low + (high - low) / 2;
+        while at > low && all[at - 1] != b';' {
+            at -= 1;
+        }
+        let mut i = 0;
+        while i < element.len() && !end(at + i) && all[at + i] == element[i] {
+            i += 1;
+        }
+        let over = end(at + i);
+        if i == element.len() && over {
+            return true;
+        }
+        if i == element.len() || !over && all[at + i] > element[i] {
+            high = at;
+            continue;
+        }
+        low = at + i;
+        while !end(low) {
+            low += 1;
+        }
+        low += 1;
+    }
+    while low < high {
+        let at = low;
+        while !end(low) {
+            low += 1;
+        }
+        if low - at == element.len() && all[at..low] == *element {
+            return true;
+        }
+        low += 1;
+    }
+    false
 }
 
 macro_rules! attribute {

@@ -2,7 +2,7 @@
 #define RAPPORT_NAME "golden"
 #define RAPPORT_VERSION "1.0.0"
 #define RAPPORT_DESCRIPTION "Reads \"everything\", in every language."
-#define RAPPORT_BUDGET 200000, 5000
+#define RAPPORT_BUDGET 1000000, 20000
 #define RAPPORT_SAYS_CHANCES 1
 #define RAPPORT_PROFILE(X)                  \
   X(number, arpu, "value.arpu")             \
@@ -45,7 +45,9 @@ static void rank(struct rapport_decision *d) {
   if (rapport_known(d, joined)) base += (double)(d->now - rapport_time_or(d, joined, 0)) / 31536000000000;
   base += rapport_len(d, owned) * 0.25;
   base += rapport_number_or(d, calls, 3) * 0.125;
-  base -= rapport_exp(-rapport_number_or(d, willing, 0.5));
+  double will = rapport_number_or(d, willing, 0.5);
+  if (will < -20) will = -20;
+  base -= rapport_exp(-will);
   if (rapport_equal(rapport_text_or(d, segment, RAPPORT_TEXT("nobody")), RAPPORT_TEXT("Büro"))) base += 0.75;
   int agent = rapport_equal(rapport_text_or(d, role, none), RAPPORT_TEXT("agent"));
   if (agent) base *= 1.5;
@@ -75,8 +77,10 @@ static void rank(struct rapport_decision *d) {
     score -= rapport_channel_number_or(d, cost, i, 0.01);
     if (rapport_channel_flag_or(d, human, i, 0) && agent)
       score += rapport_exp(rapport_equal(rapport_channel_text_or(d, tone, i, none), RAPPORT_TEXT("warm")) ? 0.1 : -0.1);
-    score -= rapport_exp(rapport_of(d, contacts, i) / 4 - 3);
-    if (rapport_of(d, contacts, i) > 3) rapport_because(d, i, TIRED);
+    double shown = rapport_of(d, contacts, i);
+    if (shown > 8) shown = 8;
+    score -= rapport_exp(shown / 4 - 3);
+    if (shown > 3) rapport_because(d, i, TIRED);
     rapport_score(d, i, score);
   }
 }

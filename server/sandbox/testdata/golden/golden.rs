@@ -7,7 +7,7 @@ rapport::strategy! {
     name: "golden",
     version: "1.0.0",
     description: "Reads \"everything\", in every language.",
-    budget: 200000, 5000,
+    budget: 1000000, 20000,
     says_chances: true,
     profile {
         number ARPU = "value.arpu";
@@ -58,7 +58,11 @@ fn rank(d: &Decision) {
     }
     base += HAS.len(d) as f64 * 0.25;
     base += CALLS.or(d, 3.0) * 0.125;
-    base -= exp(-WILLING.or(d, 0.5));
+    let mut will = WILLING.or(d, 0.5);
+    if will < -20.0 {
+        will = -20.0;
+    }
+    base -= exp(-will);
     if SEGMENT.or(d, "nobody") == "Büro" {
         base += 0.75;
     }
@@ -100,8 +104,12 @@ fn rank(d: &Decision) {
         if HUMAN.or(d, i, false) && agent {
             score += exp(if TONE.or(d, i, "") == "warm" { 0.1 } else { -0.1 });
         }
-        score -= exp(CONTACTS.of(d, i) / 4.0 - 3.0);
-        if CONTACTS.of(d, i) > 3.0 {
+        let mut shown = CONTACTS.of(d, i);
+        if shown > 8.0 {
+            shown = 8.0;
+        }
+        score -= exp(shown / 4.0 - 3.0);
+        if shown > 3.0 {
             d.because(i, TIRED);
         }
         d.score(i, score);

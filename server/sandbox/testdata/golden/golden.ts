@@ -8,7 +8,7 @@ export {
 } from "../../../../sdk/assemblyscript/assembly/rapport";
 
 name("golden", "1.0.0", 'Reads "everything", in every language.');
-budget(200_000, 5_000);
+budget(1_000_000, 20_000);
 saysChances();
 
 const arpu = number("value.arpu");
@@ -47,7 +47,9 @@ rank((d: Decision): void => {
   if (joined.known(d)) base += <f64>(d.now - joined.or(d, 0)) / 31_536_000_000_000;
   base += <f64>owned.len(d) * 0.25;
   base += calls.or(d, 3) * 0.125;
-  base -= exp(-willing.or(d, 0.5));
+  let will = willing.or(d, 0.5);
+  if (will < -20) will = -20;
+  base -= exp(-will);
   if (segment.or(d, "nobody") == "Büro") base += 0.75;
   const agent = role.or(d, "") == "agent";
   if (agent) base *= 1.5;
@@ -77,8 +79,10 @@ rank((d: Decision): void => {
     if (data.or(d, i, false) && isHeavy) score *= 1.25;
     score -= cost.or(d, i, 0.01);
     if (human.or(d, i, false) && agent) score += exp(tone.or(d, i, "") == "warm" ? 0.1 : -0.1);
-    score -= exp(contacts.of(d, i) / 4 - 3);
-    if (contacts.of(d, i) > 3) d.because(i, TIRED);
+    let shown = contacts.of(d, i);
+    if (shown > 8) shown = 8;
+    score -= exp(shown / 4 - 3);
+    if (shown > 3) d.because(i, TIRED);
     d.score(i, score);
   }
 });

@@ -44,7 +44,7 @@ var (
 
 func init() {
 	rapport.Name("golden", "1.0.0", `Reads "everything", in every language.`)
-	rapport.Budget(200_000, 5_000)
+	rapport.Budget(1_000_000, 20_000)
 	rapport.SaysChances()
 	rapport.Rank(rank)
 }
@@ -65,7 +65,11 @@ func rank(d *rapport.Decision) {
 	}
 	base += float64(float64(owned.Len(d)) * 0.25)
 	base += float64(calls.Or(d, 3) * 0.125)
-	base -= rapport.Exp(-willing.Or(d, 0.5))
+	will := willing.Or(d, 0.5)
+	if will < -20 {
+		will = -20
+	}
+	base -= rapport.Exp(-will)
 	if segment.Or(d, "nobody") == "Büro" {
 		base += 0.75
 	}
@@ -115,8 +119,12 @@ func rank(d *rapport.Decision) {
 			}
 			score += rapport.Exp(warmth)
 		}
-		score -= rapport.Exp(contacts.Of(c)/4 - 3)
-		if contacts.Of(c) > 3 {
+		shown := contacts.Of(c)
+		if shown > 8 {
+			shown = 8
+		}
+		score -= rapport.Exp(shown/4 - 3)
+		if shown > 3 {
 			c.Because(tired)
 		}
 		c.Score(score)
