@@ -47,6 +47,7 @@ func TestCommittedGuestsHaveTheirChecksums(t *testing.T) {
 	for folder, paths := range map[string][]string{
 		rememberFolder: {rememberC, rememberAS},
 		goldenFolder:   slices.Collect(maps.Values(goldenModules)),
+		exampleFolder:  slices.Collect(maps.Values(exampleModules)),
 	} {
 		sums := string(committed(t, folder+"/SHA256SUMS"))
 		for _, path := range paths {

@@ -10,6 +10,15 @@ import (
 	"rapport/server/sandbox/abitest"
 )
 
+// The examples of the SDKs, which are one strategy.
+const exampleFolder = "testdata/examples"
+
+var exampleModules = map[string]string{
+	"C":              exampleFolder + "/spenders_c.wasm",
+	"AssemblyScript": exampleFolder + "/spenders_as.wasm",
+	"Rust":           exampleFolder + "/spenders_rs.wasm",
+}
+
 // Every strategy that ships, or that tests an SDK, meets every requirement. What
 // each is warned about is known.
 func TestStrategiesConform(t *testing.T) {
@@ -26,6 +35,13 @@ func TestStrategiesConform(t *testing.T) {
 			warned:  warned,
 		}
 	}
+	example := func(language string, warned ...abitest.Requirement) strategy {
+		return strategy{
+			wasm:    func(t testing.TB) []byte { return committed(t, exampleModules[language]) },
+			options: abitest.Options{Candidates: 1000, Texts: []string{"plan_a"}},
+			warned:  warned,
+		}
+	}
 	for name, c := range map[string]strategy{
 		"pvcl":          {wasm: func(testing.TB) []byte { return plugins.PVCL() }},
 		"upsell, in Go": {wasm: goWasm(upsell), cached: true, options: abitest.Options{Texts: []string{"business"}}},
@@ -39,6 +55,9 @@ func TestStrategiesConform(t *testing.T) {
 		"golden, in C":                 golden("C"),
 		"golden, in AssemblyScript":    golden("AssemblyScript", abitest.Budget), // it makes strings of texts
 		"golden, in Rust":              golden("Rust"),
+		"example, in C":                example("C"),
+		"example, in AssemblyScript":   example("AssemblyScript", abitest.Budget), // likewise, of 4 KiB
+		"example, in Rust":             example("Rust"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			wasm := c.wasm(t)

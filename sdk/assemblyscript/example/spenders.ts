@@ -3,12 +3,11 @@
  * one of most things.
  */
 import {
-  Decision, budget, exp, name, number, offerNumber, offerText, parameter, propensity, rank, reason, set, times,
+  Decision, exp, name, number, offerNumber, offerText, parameter, propensity, rank, reason, set, times,
 } from "../assembly/rapport";
 export { rapport_abi_1, rapport_arena, rapport_configure, rapport_describe, rapport_rank } from "../assembly/rapport";
 
 name("spenders", "1.0.0", "Dear offers to those who spend.");
-budget(20_000, 1_000);
 
 const arpu = number("value.arpu");
 const owned = set("marketing.owned");
@@ -29,7 +28,7 @@ rank((d: Decision): void => {
     }
     let score = chance.of(d, i) * price.or(d, i, 0);
     const times = refused.of(d, i);
-    if (spend > 100) {
+    if (spend > 50) {
       score *= 1 + reach.of(d);
       d.because(i, SPENDER);
     }

@@ -16,7 +16,6 @@
   X(refused, "times.rejected.30d")
 #define RAPPORT_PARAMETERS(X) X(reach, 0.5, 0, 5)
 #define RAPPORT_REASONS(X) X(SPENDER) X(OWNED) X(REFUSED)
-#define RAPPORT_BUDGET 20000, 1000
 #include "../rapport.h"
 
 static void rank(struct rapport_decision *d) {
@@ -29,7 +28,7 @@ static void rank(struct rapport_decision *d) {
     }
     double score = rapport_of(d, propensity, i) * rapport_offer_number_or(d, price, i, 0);
     double times = rapport_of(d, refused, i);
-    if (spend > 100) {
+    if (spend > 50) {
       score *= 1 + rapport_parameter(d, reach);
       rapport_because(d, i, SPENDER);
     }

@@ -8,7 +8,6 @@ rapport::strategy! {
     name: "spenders",
     version: "1.0.0",
     description: "Dear offers to those who spend.",
-    budget: 20000, 1000,
     profile {
         number ARPU = "value.arpu";
         set OWNED_PRODUCTS = "marketing.owned";
@@ -38,7 +37,7 @@ fn rank(d: &Decision) {
         }
         let mut score = CHANCE.of(d, i) * PRICE.or(d, i, 0.0);
         let times = TIMES_REFUSED.of(d, i);
-        if spend > 100.0 {
+        if spend > 50.0 {
             score *= 1.0 + REACH.of(d);
             d.because(i, SPENDER);
         }

@@ -30,13 +30,16 @@ const (
 )
 
 // guests are the modules, by the folder of testdata that they are in: what builds each,
-// and of which source.
+// and of which source, from there.
 var guests = []struct{ folder, module, language, source string }{
 	{"remembers", "remembers_c.wasm", "c", "remembers.c"},
 	{"remembers", "remembers_as.wasm", "assemblyscript", "remembers.ts"},
 	{"golden", "golden_c.wasm", "c", "golden.c"},
 	{"golden", "golden_as.wasm", "assemblyscript", "golden.ts"},
 	{"golden", "golden_rs.wasm", "rust", "golden.rs"},
+	{"examples", "spenders_c.wasm", "c", "../../../../sdk/c/example/spenders.c"},
+	{"examples", "spenders_as.wasm", "assemblyscript", "../../../../sdk/assemblyscript/example/spenders.ts"},
+	{"examples", "spenders_rs.wasm", "rust", "../../../../sdk/rust/example/spenders.rs"},
 }
 
 // toolchain builds modules of a language: its commands run in root, with the source and
