@@ -52,10 +52,16 @@ fields:
   - {name: preference.sms, type: flag, events: {on: 'event.type == "consent"', set: event.yes}}
   - {name: preference.quiet, type: flag, events: {on: 'event.type == "quiet"', set: event.yes}}
   - {name: general.zone, type: text, batch: crm}
+  - {name: value.arpu, type: number, events: {on: 'event.type == "balance"', set: event.amount}}
+  - {name: tag.high_traffic, type: flag, events: {on: 'event.type == "quiet"', set: event.yes}}
+  - {name: general.customer_type, type: text, events: {on: 'event.type == "order"', set: event.product}}
+  - {name: general.customer_since, type: time, batch: crm}
+  - {name: usage.calls, type: counter, events: {on: 'event.type == "data_session"', add: event.mb}}
 `
 
 // replayCatalog returns a catalogue of which the numbers are drawn. Its inbound scenario
-// is ranked by the live version of pvcl, the side by one that traps, the shop by nobody.
+// is ranked by the live version of pvcl, the side by one that traps, the desk by one that
+// reads everything and draws, the shop by nobody.
 func replayCatalog(r *rand.Rand) string {
 	n := r.IntN
 	yes := func() bool { return n(2) == 0 }
@@ -66,10 +72,11 @@ context:
   - {name: willing, type: flag, default: true}
   - {name: role, type: text}
   - {name: minutes, type: number, default: %d}
+  - {name: willingness, type: number}
 channels:
   - {id: web, direction: inbound, hold: 1m}
   - {id: app, direction: inbound, cost: 0.01, hold: 5m}
-  - {id: agent, direction: inbound, cost: 2, pressure: {above: 0.8, weight: 0.%d}}
+  - {id: agent, direction: inbound, cost: 2, attributes: {human: true, tone: warm}, pressure: {above: 0.8, weight: 0.%d}}
   - {id: sms, direction: outbound, cost: 0.05, consent: preference.sms, do_not_disturb: preference.quiet, quiet_hours: {from: "21:00", until: "0%d:00"}}
   - {id: call, direction: outbound, cost: 1, do_not_disturb: preference.quiet, contact_hours: [{id: evening, when: profile.tag.vip, hours: {from: "1%d:00", until: "21:00"}}]}
 touchpoints:
@@ -82,7 +89,7 @@ touchpoints:
 offers:
   - {id: top_up, group: notices, class: service, value: 5, propensity: {start: 0.9}, eligible: profile.value.balance < %d.0, treatments: [{channel: web, content: "Your balance is {{profile.value.balance}}"}, {channel: app, content: x}, {channel: sms, content: "Top up, {{profile.value.balance}}"}]}
   - {id: data_10g, group: data, class: marketing, value: %d, boost: %d, exclusive: pack, propensity: {field: value.score, start: 0.1}, eligible: profile.usage.data_mb > %d.0, owned: '"data_10g" in profile.marketing.owned', treatments: [{channel: web, content: 10 GB more}, {channel: sms, content: 10 GB}, {channel: app, content: x}, {channel: call, content: x}]}
-  - {id: data_20g, group: data, class: marketing, value: 40, exclusive: pack, propensity: {start: 0.05}, eligible: profile.usage.week_mb > %d.0 || table.plan == "big", treatments: [{channel: web, content: x}, {channel: app, content: x}, {channel: agent, content: x, script: Say x}]}
+  - {id: data_20g, group: data, class: marketing, value: 40, attributes: {price: 30, data: true, product: data_10g}, exclusive: pack, propensity: {start: 0.05}, eligible: profile.usage.week_mb > %d.0 || table.plan == "big", treatments: [{channel: web, content: x}, {channel: app, content: x}, {channel: agent, content: x, script: Say x}]}
   - {id: vip_line, group: care, class: care, value: 1, propensity: {start: 0.5}, eligible: profile.tag.vip && context.willing, treatments: [{channel: web, content: Your own line}, {channel: sms, content: x}, {channel: call, content: x}, {channel: agent, content: x}]}
   - {id: thanks, group: care, class: care, value: 1, propensity: {start: 0.2}, eligible: 'now - profile.marketing.joined > duration("%dh")', treatments: [{channel: web, content: x}, {channel: app, content: x}]}
   - {id: magazine, group: extra, class: marketing, value: 2, propensity: {start: 0.2}, prerequisite: '"data_10g" in profile.marketing.owned', treatments: [{channel: web, content: Read on}, {channel: sms, content: x}]}
@@ -98,7 +105,7 @@ scenarios:
   - {id: inbound, touchpoints: [web.home, app.home], groups: [notices, data, care, extra, twins], strategy: {name: pvcl, parameters: {value_weight: 0.%d}}, fallback: help, class_order: %v, minimum_score: 0.05, weights: [{group: twins, weight: 1.%d}]}
   - {id: side, touchpoints: [web.side], groups: [data, care, extra], strategy: {name: traps}, fallback: help}
   - {id: outbound, touchpoints: [sms.push, call.out], groups: [notices, data, care, extra, twins], channel_choice: {preferred: preference.channel, persona: preference.persona, personas: [{persona: screen, channels: [sms]}, {persona: talker, channels: [call, sms]}], otherwise: cheapest}}
-  - {id: desk, touchpoints: [agent.desk], groups: [data, care], strategy: {name: pvcl, version: "1.0.0"}}
+  - {id: desk, touchpoints: [agent.desk], groups: [data, care], strategy: {name: golden}}
 contact_policies:
   - {id: rest, per: offer, count: rejected, max: 1, within: 3d, suppress: 5d}
   - {id: flood, count: contact, max: %d, within: 1h}
@@ -178,15 +185,15 @@ func replayClass(offer string) string {
 func (x *replayRun) load(t *testing.T, r *rand.Rand, customers int) {
 	var bi, crm strings.Builder
 	bi.WriteString("customer,value.balance,value.score,usage.data_mb\n")
-	crm.WriteString("customer,tag.vip,marketing.owned,marketing.joined,preference.channel,preference.persona,general.zone\n")
+	crm.WriteString("customer,tag.vip,marketing.owned,marketing.joined,preference.channel,preference.persona,general.zone,general.customer_since\n")
 	pick := func(list ...string) string { return list[r.IntN(len(list))] }
 	for i := range customers {
 		if r.IntN(10) > 0 {
 			fmt.Fprintf(&bi, "%d,%s,%s,%d\n", i, pick("", "3.5", "50", "9.25"), pick("", "0.3", "0.05"), r.IntN(9000))
 		}
 		if r.IntN(10) > 0 {
-			fmt.Fprintf(&crm, "%d,%s,%s,%s,%s,%s,%s\n", i, pick("yes", "no", ""), pick("", "data_10g", "film;data_10g"),
-				pick("", "2024-05-01T00:00:00Z"), pick("", "sms", "call"), pick("", "screen", "talker", "other"), pick("", "Europe/Paris", "America/Lima", "nowhere"))
+			fmt.Fprintf(&crm, "%d,%s,%s,%s,%s,%s,%s,%s\n", i, pick("yes", "no", ""), pick("", "data_10g", "film;data_10g"),
+				pick("", "2024-05-01T00:00:00Z"), pick("", "sms", "call"), pick("", "screen", "talker", "other"), pick("", "Europe/Paris", "America/Lima", "nowhere"), pick("", "2019-02-01T00:00:00Z"))
 		}
 	}
 	load(t, x.h.dir, "bi", bi.String())
@@ -228,6 +235,10 @@ func (x *replayRun) ask(t *testing.T, r *rand.Rand, customers int) {
 	}
 	if r.IntN(5) == 0 {
 		given["minutes"] = 0
+	}
+	if r.IntN(2) == 0 {
+		given["role"] = []string{"agent", "store"}[r.IntN(2)]
+		given["willingness"] = 4 * r.Float64()
 	}
 	places := []string{"web.home", "web.side", "app.home", "agent.desk", "sms.push", "call.out"}
 	var slates []*rapportv1.Placement
@@ -361,6 +372,7 @@ func TestReplays(t *testing.T) {
 		local.get 2  i32.const 1  i32.and  i32.eqz  if unreachable end
 		local.get 1  local.get 1  i32.load offset=84  i32.add  i64.const 1  i64.store`} // it vetoes the first
 	x.h.upload(t, trap.bytes(t), nil)
+	x.golden(t)
 	x.h.release(t, trap.name, trap.version)
 	x.h.upload(t, module(t, "1.0.1", equalValues), nil)
 	x.h.upload(t, module(t, "1.0.2", infinite), nil)
@@ -405,6 +417,17 @@ func TestReplays(t *testing.T) {
 	}
 }
 
+// golden uploads the strategy that reads everything: sets, context and history too.
+func (x *replayRun) golden(t *testing.T) {
+	t.Helper()
+	wasm, err := os.ReadFile("sandbox/testdata/golden/golden_c.wasm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.h.upload(t, wasm, nil)
+	x.h.release(t, "golden", "1.0.0")
+}
+
 func (x *replayRun) count() int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -428,6 +451,9 @@ func (x *replayRun) checkCoverage(t *testing.T) {
 			t.Errorf("no offer of class %s was made", class)
 		}
 	}
+	if x.rankers["golden 1.0.0"] == 0 {
+		t.Error("the strategy that reads everything did not rank")
+	}
 	if len(x.misc) < 7 || len(x.shapes) < 3 || len(x.catalogs) < 2 || len(x.snapshots) < 3 {
 		t.Errorf("inputs %v, questions %v, catalogues %v, snapshots %v", x.misc, x.shapes, x.catalogs, x.snapshots)
 	}
@@ -441,6 +467,7 @@ func TestReplayWith(t *testing.T) {
 	r := rand.New(rand.NewPCG(*replaySeed, 1))
 	trap := hostile{name: "traps", version: "1"}
 	x.h.upload(t, trap.bytes(t), nil)
+	x.golden(t)
 	x.h.release(t, trap.name, trap.version)
 	yaml, _, _ := strings.Cut(replayCatalog(r), "contact_policies:")                            // the second time everything is as it was the first
 	yaml = regexp.MustCompile(`, parameters: {value_weight: 0\.\d}`).ReplaceAllString(yaml, "") // the constant is the module's
