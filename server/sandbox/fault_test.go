@@ -48,33 +48,38 @@ func TestFaults(t *testing.T) {
 		want     string // in the message
 		replaced uint64
 	}{
-		"trap":           {guest{before: unreachable}, sandbox.FaultTrap, "unreachable", 1},
-		"out of bounds":  {guest{before: cat(i32(-8), i32load(0), drop)}, sandbox.FaultTrap, "out of bounds memory access", 1},
-		"exit":           {guest{imports: exit, before: cat(i32(3), call(0))}, sandbox.FaultExit, "exit status 3", 1},
-		"exit with 0":    {guest{imports: exit, before: cat(i32(0), call(0))}, sandbox.FaultExit, "exit status 0", 1},
-		"status":         {guest{status: i64(5 | 9<<32)}, sandbox.FaultStatus, "status 5, detail 9", 0},
-		"too few":        {guest{status: i64(9 << 32)}, sandbox.FaultCount, "ranked 9 candidates of 10", 0},
-		"far too many":   {guest{status: i64(-1 << 32)}, sandbox.FaultCount, "4294967295", 0},
-		"NaN":            {guest{score: f64(math.NaN())}, sandbox.FaultScore, "candidate 0 is NaN", 0},
-		"infinite":       {guest{after: cat(at(scoreAtField), f64(math.Inf(-1)), f64store(72))}, sandbox.FaultScore, "candidate 9 is -Inf", 0},
-		"unscored":       {guest{before: cat(i32(1), set(localI))}, sandbox.FaultScore, "candidate 0 is NaN, or was not given", 0},
-		"reason":         {guest{after: cat(at(reasonAtField), i32(3), i32store(4))}, sandbox.FaultReason, "candidate 1 is 3; it declares 2", 0},
-		"huge reason":    {guest{after: cat(at(reasonAtField), i32(-1), i32store(36))}, sandbox.FaultReason, "candidate 9 is 4294967295", 0},
-		"veto beyond":    {guest{after: cat(at(vetoAtField), i64(1<<10), i64store(0))}, sandbox.FaultVeto, "beyond the 10", 0},
-		"behind output":  {guest{after: cat(at(sizeField), i32(0), i32store(0))}, sandbox.FaultOverwrite, "behind its output", 0},
-		"end of guard":   {guest{after: cat(at(sizeField), i32(0), i32store(60))}, sandbox.FaultOverwrite, "behind its output", 0},
-		"the time":       {guest{after: cat(get(localFrame), i64(0), i64store(nowField))}, sandbox.FaultOverwrite, "the input of the call", 0},
-		"the index":      {guest{after: cat(at(60), i32(1), i32store(0))}, sandbox.FaultOverwrite, "the input of the call", 0},
-		"the columns":    {guest{after: cat(at(64), f64(2), f64store(72))}, sandbox.FaultOverwrite, "the input of the call", 0},
-		"static header":  {guest{after: cat(i32(arenaAt), i32(0), i32store(0))}, sandbox.FaultOverwrite, "the static block", 0},
-		"static padding": {guest{after: cat(i32(arenaAt), i32(1), i32store(124))}, sandbox.FaultOverwrite, "the static block", 0},
+		"trap":            {guest{before: unreachable}, sandbox.FaultTrap, "unreachable", 1},
+		"out of bounds":   {guest{before: cat(i32(-8), i32load(0), drop)}, sandbox.FaultTrap, "out of bounds memory access", 1},
+		"exit":            {guest{imports: exit, before: cat(i32(3), call(0))}, sandbox.FaultExit, "exit status 3", 1},
+		"exit with 0":     {guest{imports: exit, before: cat(i32(0), call(0))}, sandbox.FaultExit, "exit status 0", 1},
+		"status":          {guest{status: i64(5 | 9<<32)}, sandbox.FaultStatus, "status 5, detail 9", 0},
+		"too few":         {guest{status: i64(9 << 32)}, sandbox.FaultCount, "ranked 9 candidates of 10", 0},
+		"far too many":    {guest{status: i64(-1 << 32)}, sandbox.FaultCount, "4294967295", 0},
+		"NaN":             {guest{score: f64(math.NaN())}, sandbox.FaultScore, "candidate 0 is NaN", 0},
+		"infinite":        {guest{after: cat(at(scoreAtField), f64(math.Inf(-1)), f64store(72))}, sandbox.FaultScore, "candidate 9 is -Inf", 0},
+		"unscored":        {guest{before: cat(i32(1), set(localI))}, sandbox.FaultScore, "candidate 0 is NaN, or was not given", 0},
+		"reason":          {guest{after: cat(at(reasonAtField), i32(3), i32store(4))}, sandbox.FaultReason, "candidate 1 is 3; it declares 2", 0},
+		"huge reason":     {guest{after: cat(at(reasonAtField), i32(-1), i32store(36))}, sandbox.FaultReason, "candidate 9 is 4294967295", 0},
+		"veto beyond":     {guest{after: cat(at(vetoAtField), i64(1<<10), i64store(0))}, sandbox.FaultVeto, "beyond the 10", 0},
+		"chance above 1":  {guest{manifest: chancyManifest, after: cat(at(chanceAtField), f64(math.Nextafter(1, 2)), f64store(72))}, sandbox.FaultProbability, "the probability of candidate 9 is 1.0000000000000002", 0},
+		"negative chance": {guest{manifest: chancyManifest, after: cat(at(chanceAtField), f64(-0.5), f64store(0))}, sandbox.FaultProbability, "candidate 0 is -0.5", 0},
+		"chance of NaN":   {guest{manifest: chancyManifest, after: cat(at(chanceAtField), f64(math.NaN()), f64store(0))}, sandbox.FaultProbability, "candidate 0 is NaN", 0},
+		"behind output":   {guest{after: cat(at(sizeField), i32(0), i32store(0))}, sandbox.FaultOverwrite, "behind its output", 0},
+		"end of guard":    {guest{after: cat(at(sizeField), i32(0), i32store(60))}, sandbox.FaultOverwrite, "behind its output", 0},
+		"the time":        {guest{after: cat(get(localFrame), i64(0), i64store(nowField))}, sandbox.FaultOverwrite, "the input of the call", 0},
+		"the index":       {guest{after: cat(at(60), i32(1), i32store(0))}, sandbox.FaultOverwrite, "the input of the call", 0},
+		"the columns":     {guest{after: cat(at(64), f64(2), f64store(72))}, sandbox.FaultOverwrite, "the input of the call", 0},
+		"static header":   {guest{after: cat(i32(arenaAt), i32(0), i32store(0))}, sandbox.FaultOverwrite, "the static block", 0},
+		"static padding":  {guest{after: cat(i32(arenaAt), i32(1), i32store(124))}, sandbox.FaultOverwrite, "the static block", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := new(logBuffer)
 			r := newRuntime(t, sandbox.Options{Logger: log.logger()})
 			s := bind(t, r, c.guest.bytes(), 10, sandbox.PoolOptions{Size: 1})
 			for i := range 3 { // the third finds an instance, so the second was kept
-				err := s.Rank(context.Background(), simple(10))
+				q := simple(10)
+				q.Chance = make([]float64, 10)
+				err := s.Rank(context.Background(), q)
 				fault := new(sandbox.FaultError)
 				if !errors.As(err, &fault) || errors.Is(err, decide.ErrBusy) {
 					t.Fatalf("call %d: error %v", i, err)

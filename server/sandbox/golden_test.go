@@ -237,7 +237,7 @@ func line(results []rapporttest.Result) string {
 	h := fnv.New64a()
 	vetoes, reasons := 0, make(map[string]int)
 	for _, r := range results {
-		fmt.Fprintf(h, "%016x %s %v %016x\n", math.Float64bits(r.Score), r.Reason, r.Veto, math.Float64bits(r.Chance))
+		h.Write(fmt.Appendf(nil, "%016x %s %v %016x\n", math.Float64bits(r.Score), r.Reason, r.Veto, math.Float64bits(r.Chance)))
 		reasons[r.Reason]++
 		if r.Veto {
 			vetoes++

@@ -2,6 +2,7 @@ package sandbox_test
 
 import (
 	"fmt"
+	"strings"
 
 	"rapport/sdk/abi"
 )
@@ -31,6 +32,7 @@ const (
 	scoreAtField    = 76
 	reasonAtField   = 80
 	vetoAtField     = 84
+	chanceAtField   = 88
 	sizeField       = 12
 )
 
@@ -53,6 +55,9 @@ type guest struct {
 
 const plainManifest = `{"abi":1,"name":"plain","version":"1","description":"","profile":[],"offer":[],"channel":[],` +
 	`"candidate":["propensity"],"parameters":[],"reasons":["FIRST","SECOND"]}`
+
+// chancyManifest is a plain one that says probabilities.
+var chancyManifest = strings.Replace(plainManifest, `"reasons"`, `"probability":true,"reasons"`, 1)
 
 // or returns the first code that there is.
 func or(code, otherwise []byte) []byte {
