@@ -140,6 +140,9 @@ func (s releases) ReleaseStrategy(ctx context.Context, req *connect.Request[rapp
 	if err != nil {
 		return nil, err
 	}
+	if err := s.fitsSchema(v); err != nil {
+		return nil, err
+	}
 	after, err := releaseOf(req.Msg, before, v.version)
 	if err != nil {
 		return nil, err
@@ -155,6 +158,19 @@ func (s releases) ReleaseStrategy(ctx context.Context, req *connect.Request[rapp
 		res.Live = strategyMessage(live, after)
 	}
 	return connect.NewResponse(res), nil
+}
+
+// fitsSchema returns an error if a version reads what there is not, whether or not some
+// scenario names it: its author hears of it now, and not when the catalogue does.
+func (s releases) fitsSchema(v *strategyVersion) error {
+	l := s.live.Load()
+	if l == nil || v.module == nil {
+		return nil
+	}
+	if problems := v.module.Check(l.compiled, &catalog.Scenario{}); len(problems) > 0 {
+		return &sandbox.UnfitError{Strategy: v.title(), Problems: problems}
+	}
+	return nil
 }
 
 // releaseOf returns what is in service after a version was released as asked.

@@ -77,7 +77,7 @@ func (cmd *pluginPushCmd) Run(ctx context.Context, a *app) error {
 			if file.project != nil {
 				where = "in " + file.project.Language.Source
 			}
-			return fmt.Errorf("%w\nraise the version %s, which is %s, and push again", err, where, manifest.Version)
+			writef(a.err, "raise the version %s, which is %s, and push again\n", where, manifest.Version)
 		}
 		return err
 	}

@@ -126,6 +126,9 @@ func setupScript(e *testscript.Env) error {
 	e.Setenv("SHARED", filepath.Join(repository, "..", "shared"))
 	e.Setenv("TELCO", filepath.Join(repository, "cmd", "rapport", "testdata", "telco-churn"))
 	e.Setenv("PLUGINS", filepath.Join(repository, "plugins"))
+	if program, err := exec.LookPath("rapport"); err == nil { // for a script that empties PATH
+		e.Setenv("RAPPORT", program)
+	}
 	e.Setenv("GOCACHE", goCache()) // the scripts have no home
 	e.Setenv("GOPROXY", "off")
 	e.Setenv("RAPPORT_DEADLINE", "10s") // a test machine may be busy

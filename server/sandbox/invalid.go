@@ -50,10 +50,14 @@ func invalid(reason Reason, format string, args ...any) *InvalidError {
 // a scenario asks of it that it can't do.
 type UnfitError struct {
 	Strategy string // name and version
-	Scenario string
+	Scenario string // empty: no scenario could be made that it fits
 	Problems []string
 }
 
 func (e *UnfitError) Error() string {
-	return fmt.Sprintf("strategy %s does not fit scenario %s: %s", e.Strategy, e.Scenario, strings.Join(e.Problems, "; "))
+	what := "scenario " + e.Scenario
+	if e.Scenario == "" {
+		what = "the schema"
+	}
+	return fmt.Sprintf("strategy %s does not fit %s: %s", e.Strategy, what, strings.Join(e.Problems, "; "))
 }
