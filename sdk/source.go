@@ -7,7 +7,7 @@ import (
 	"io/fs"
 )
 
-//go:embed *.go abi/*.go rapporttest/*.go ABI.md c/rapport.h assemblyscript/assembly/*.ts assemblyscript/*.json template
+//go:embed *.go abi/*.go rapporttest/*.go ABI.md c/rapport.h assemblyscript/assembly/*.ts assemblyscript/*.json rust/Cargo.toml rust/src template
 var source embed.FS
 
 // Source returns the files of the SDKs for all languages, and the templates of

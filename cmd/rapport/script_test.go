@@ -92,10 +92,7 @@ func haveToolchain(t *testing.T, id string) (bool, error) {
 		return false, err
 	}
 	for _, tool := range l.Tools {
-		if tool.InProjects() {
-			continue // the script sees to it
-		}
-		if _, _, err := tool.Find(t.Context(), "."); err != nil {
+		if _, _, err := tool.Find(t.Context(), assemblyScriptFolder); err != nil {
 			if os.Getenv("RAPPORT_REQUIRE_TOOLS") != "" {
 				t.Error(err)
 			}
@@ -104,6 +101,9 @@ func haveToolchain(t *testing.T, id string) (bool, error) {
 	}
 	return true, nil
 }
+
+// assemblyScriptFolder is where the compiler of AssemblyScript is, if it is installed.
+const assemblyScriptFolder = "../../sdk/assemblyscript"
 
 // shared is the folder of real data beside the repository.
 const shared = "../../../shared"
@@ -125,6 +125,7 @@ func setupScript(e *testscript.Env) error {
 	}
 	e.Setenv("SHARED", filepath.Join(repository, "..", "shared"))
 	e.Setenv("TELCO", filepath.Join(repository, "cmd", "rapport", "testdata", "telco-churn"))
+	e.Setenv("ASSEMBLYSCRIPT", filepath.Join(repository, "sdk", "assemblyscript"))
 	e.Setenv("PLUGINS", filepath.Join(repository, "plugins"))
 	if program, err := exec.LookPath("rapport"); err == nil { // for a script that empties PATH
 		e.Setenv("RAPPORT", program)

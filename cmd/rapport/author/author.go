@@ -45,7 +45,7 @@ type Language struct {
 }
 
 // Languages returns all languages, in the order in which they are listed.
-func Languages() []*Language { return []*Language{golang, c, assemblyScript} }
+func Languages() []*Language { return []*Language{golang, assemblyScript, c, rust} }
 
 // IDs returns what --lang may be.
 func IDs() []string {

@@ -2,6 +2,7 @@ package author
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 )
 
@@ -87,5 +88,44 @@ var assemblyScript = &Language{
 			command = append(command, "--debug")
 		}
 		return [][]string{append(command, "-o", b.out)}, nil
+	},
+}
+
+var rust = &Language{
+	ID: "rust", Title: "Rust", Source: "strategy.rs",
+	Marks: []string{"Cargo.toml"},
+	Tools: []*Tool{rustcTool},
+	files: map[string]string{
+		"strategy.rs":    "template/rust/strategy.rs",
+		"README.md":      "template/rust/README.md",
+		"Cargo.toml":     "\n[package]\nname = \"my_strategy\"\nversion = \"0.1.0\"\nedition = \"2021\"\npublish = false\n\n[lib]\npath = \"strategy.rs\"\ncrate-type = [\"cdylib\"]\n\n# The SDK is not published: this is the copy that the project carries.\n[dependencies]\nrapport = { path = \"sdk\" }\n\n[profile.dev]\npanic = \"abort\"\n\n[profile.release]\npanic = \"abort\"\n",
+		"sdk/Cargo.toml": "rust/Cargo.toml",
+		"sdk/src":        "rust/src",
+		"sdk/ABI.md":     "ABI.md",
+		"cases":          "template/cases",
+		".gitignore":     "\n/strategy.wasm\n/target/\n/Cargo.lock\n",
+	},
+	steps: func(b *build) ([][]string, error) {
+		here, err := filepath.Abs(b.project.Dir)
+		if err != nil {
+			return nil, err
+		}
+		rlib := filepath.Join("target", "librapport.rlib")
+		if err := os.MkdirAll(filepath.Join(b.project.Dir, "target"), 0o777); err != nil { //nolint:gosec // a project is for its author to share, by the umask
+			return nil, err
+		}
+		command := func(kind string, more ...string) []string {
+			return append(append(b.tool(rustcTool), "--edition", "2021", "--target", "wasm32-unknown-unknown", "--crate-type", kind,
+				"-C", "opt-level=3", "-C", "panic=abort", "-C", "codegen-units=1",
+				"--remap-path-prefix", here+"=."), more...) // names of files are in messages of panics
+		}
+		strategy := command("cdylib", "--crate-name", "strategy", "-C", "lto", "-C", "link-arg=-zstack-size=65536", "--extern", "rapport="+rlib)
+		if !b.Names {
+			strategy = append(strategy, "-C", "strip=symbols")
+		}
+		return [][]string{
+			command("rlib", "--crate-name", "rapport", "-o", rlib, filepath.Join("sdk", "src", "lib.rs")),
+			append(strategy, "-o", b.out, "strategy.rs"),
+		}, nil
 	},
 }

@@ -266,7 +266,7 @@ func (l *Language) hint(said string) string {
 	case l == golang && has("go.mod requires go >="):
 		return "this Go is older than " + goVersion + ": " + goTool.HowToGet()
 	case l == c && (has("undefined symbol: rank") || has("has internal linkage but is not defined")):
-		return "define `static void rank(const struct rapport_call *c)`, which scores every candidate"
+		return "define `static void rank(struct rapport_decision *d)`, which scores every candidate"
 	case has("undefined symbol: memcpy"), has("undefined symbol: memset"), has("undefined symbol: malloc"):
 		return "there is no C library: see sdk/rapport.h for what there is in place of it"
 	}

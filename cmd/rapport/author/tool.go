@@ -157,3 +157,21 @@ var ascTool = &Tool{
 		return []string{"node", script}, err == nil
 	},
 }
+
+var rustcTool = &Tool{
+	// Debian's may stand behind another in the path, that has the target not.
+	Name: "rustc", names: []string{os.Getenv("RUSTC"), "rustc", "/usr/bin/rustc"}, version: []string{"--version"},
+	also: func(ctx context.Context, path string) error {
+		root, err := output(ctx, "", []string{path, "--print", "sysroot"})
+		if err != nil {
+			return err
+		}
+		if _, err := os.Stat(filepath.Join(strings.TrimSpace(string(root)), "lib", "rustlib", "wasm32-unknown-unknown")); err != nil {
+			return errors.New("this one does not have the target wasm32-unknown-unknown")
+		}
+		return nil
+	},
+	Get: map[string]string{
+		"": "`apt install rustc libstd-rust-dev-wasm32` on Debian and Ubuntu; elsewhere https://rustup.rs and `rustup target add wasm32-unknown-unknown`",
+	},
+}

@@ -3,45 +3,40 @@
  * those wait that the customer has rejected lately, and does not offer what is
  * far above what the customer spends.
  */
-import { Call, manifest, ranked } from "./sdk/rapport";
-export { rapport_abi_1, rapport_arena, rapport_configure } from "./sdk/rapport";
+import {
+  Decision, lever, name, number, offerNumber, parameter, propensity, rank, reason, times, value, weight,
+} from "./sdk/rapport";
+export { rapport_abi_1, rapport_arena, rapport_configure, rapport_describe, rapport_rank } from "./sdk/rapport";
 
-// What the strategy reads, in the order of the manifest. The server brings exactly
-// that, and refuses a strategy that reads what its profile schema or catalogue does
-// not have.
-const ARPU = 0; // profile
-const PRICE = 0; // offer
-const PROPENSITY = 0, VALUE = 1, WEIGHT = 2, LEVER = 3, REJECTED = 4; // candidate
-const REACH = 0; // parameters
-const TOO_DEAR = 1, REJECTED_LATELY = 2; // reasons, from 1
+name("my_strategy", "0.1.0", "Expected value; waits after a rejection, and offers nothing too dear.");
 
-const described = manifest(
-  '{"abi":1,"name":"my_strategy","version":"0.1.0",' +
-  '"description":"Expected value; waits after a rejection, and offers nothing too dear.",' +
-  '"profile":[{"name":"value.arpu","type":"number"}],' +
-  '"offer":[{"name":"price","type":"number"}],' +
-  '"candidate":["propensity","value","weight","lever","times.rejected.30d"],' +
-  '"parameters":[{"name":"reach","default":0.5,"min":0,"max":10}],' +
-  '"reasons":["TOO_DEAR","REJECTED_LATELY"]}',
-);
+// What the strategy reads. The server brings exactly that, and refuses a strategy
+// that reads what its profile schema or catalogue does not have.
+const arpu = number("value.arpu"); // what the customer spends a month
+const price = offerNumber("price"); // an attribute of the offer
+const rejected = times("rejected", 30); // how often the offer was rejected in 30 days
+const chance = propensity(), worth = value(), emphasis = weight(), boost = lever();
 
-export function rapport_describe(): u64 { return described; }
-export function rapport_rank(size: u32): u64 { return ranked(size, rank); }
+// What a scenario may set, with default, least and greatest.
+const reach = parameter("reach", 0.5, 0, 10);
 
-function rank(c: Call): void {
-  const spendKnown = c.known(ARPU);
-  const most = c.number(ARPU) * (1 + c.parameter(REACH));
-  for (let i = 0; i < c.length; i++) {
-    let score = c.column(PROPENSITY, i) * c.column(VALUE, i) * c.column(WEIGHT, i) * c.column(LEVER, i);
-    const rejected = c.column(REJECTED, i);
-    if (rejected > 0) {
-      score /= 1 + rejected;
-      c.because(i, REJECTED_LATELY);
+// Why a candidate has its score.
+const TOO_DEAR = reason("TOO_DEAR"), REJECTED_LATELY = reason("REJECTED_LATELY");
+
+rank((d: Decision): void => {
+  const spendKnown = arpu.known(d);
+  const most = arpu.or(d, 0) * (1 + reach.of(d));
+  for (let i = 0; i < d.length; i++) {
+    let score = chance.of(d, i) * worth.of(d, i) * emphasis.of(d, i) * boost.of(d, i);
+    const n = rejected.of(d, i);
+    if (n > 0) {
+      score /= 1 + n;
+      d.because(i, REJECTED_LATELY);
     }
-    if (spendKnown && c.offerHas(PRICE, i) && c.offerNumber(PRICE, i) > most) {
-      c.because(i, TOO_DEAR);
-      c.veto(i);
+    if (spendKnown && price.known(d, i) && price.or(d, i, 0) > most) {
+      d.because(i, TOO_DEAR);
+      d.veto(i);
     }
-    c.score(i, score);
+    d.score(i, score);
   }
-}
+});
