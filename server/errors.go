@@ -53,6 +53,7 @@ var mappings = []mapping{
 	{sentinel(errNoDecisionOf), connect.CodeNotFound, "DECISION_NOT_FOUND"},
 	{kind[*decisionlog.NotFoundError](), connect.CodeNotFound, "DECISION_NOT_FOUND"},
 	{kind[*decisionlog.InexactError](), connect.CodeFailedPrecondition, "NOT_REPLAYABLE"},
+	{kind[*noCaseError](), connect.CodeFailedPrecondition, "NO_CASE"},
 	{kind[*argumentError](), connect.CodeInvalidArgument, "INVALID_ARGUMENT"},
 	{sentinel(errCountRunning), connect.CodeResourceExhausted, "COUNT_RUNNING"},
 	{sentinel(errSimulationRunning), connect.CodeResourceExhausted, "SIMULATION_RUNNING"},

@@ -46,7 +46,7 @@ func (s *Server) newHandler() http.Handler {
 		switch spec.Procedure {
 		case rapportv1connect.DecisionServiceRecordOutcomesProcedure, rapportv1connect.DecisionServiceDecideStreamProcedure:
 			return []connect.HandlerOption{connect.WithReadMaxBytes(maxRequestBytes)}
-		case rapportv1connect.DecisionServiceSimulateProcedure, rapportv1connect.DecisionServiceReplayDecisionsProcedure: // they may bring a module
+		case rapportv1connect.DecisionServiceSimulateProcedure, rapportv1connect.DecisionServiceReplayDecisionsProcedure, rapportv1connect.DecisionServiceGetDecisionCaseProcedure: // they may bring a module
 			return []connect.HandlerOption{connect.WithReadMaxBytes(maxUploadBytes)}
 		}
 		return nil

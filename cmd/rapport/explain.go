@@ -22,6 +22,7 @@ type explainCmd struct {
 	Limit      int32  `help:"How many offers are named for each cause, and in the ranking; and five times as many causes." default:"10" placeholder:"N"`
 	All        bool   `help:"Name all of them."`
 	Reveal     bool   `help:"Show personal data. The server has to allow it (--reveal-personal), and the audit log has each time."`
+	SaveCase   string `help:"Also write what was ranked to this file, as a case for rapport plugin test." placeholder:"FILE"`
 	HTML       string `name:"html" help:"Write a page that prints well to this file; - is standard output." placeholder:"FILE"`
 }
 
@@ -47,7 +48,8 @@ Examples:
 	rapport explain --customer 7590-VHVEG
 	rapport explain --customer 7590-VHVEG --at 2026-03-01T10:00:00Z --touchpoint web.home
 	rapport explain 01ARZ3NDEKTSV4RRFFQ69G5FAV --offer data_10g
-	rapport explain 01ARZ3NDEKTSV4RRFFQ69G5FAV --all --html decision.html`
+	rapport explain 01ARZ3NDEKTSV4RRFFQ69G5FAV --all --html decision.html
+	rapport explain 01ARZ3NDEKTSV4RRFFQ69G5FAV --touchpoint web.home --save-case cases/web_home.yaml`
 }
 
 // Run explains.
@@ -60,6 +62,12 @@ func (cmd *explainCmd) Run(ctx context.Context, a *app) error {
 		r, err := c.decisions.ExplainDecision(ctx, connect.NewRequest(request))
 		if err != nil {
 			return err
+		}
+		if cmd.SaveCase != "" {
+			save := &rapportv1.GetDecisionCaseRequest{DecisionId: r.Msg.GetDecisionId(), Touchpoint: cmd.Touchpoint, Reveal: cmd.Reveal}
+			if err := a.saveCase(ctx, c, save, cmd.SaveCase); err != nil {
+				return err
+			}
 		}
 		switch {
 		case cmd.HTML != "":

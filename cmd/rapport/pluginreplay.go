@@ -15,6 +15,7 @@ type pluginReplayCmd struct {
 	Customer  string `help:"The decisions for this customer: NAMESPACE:ID, or ID for customer:ID." placeholder:"ID"`
 	All       bool   `help:"All decisions that are kept."`
 	Limit     int64  `help:"At most so many, the latest; 0: all." default:"0" placeholder:"N"`
+	SaveCase  string `help:"With --id: write what was ranked to this file, as a case with all that this build reads; see rapport plugin test." placeholder:"FILE"`
 	InsteadOf string `help:"Let it rank in the place of the strategy of this name, not of its own; \"builtin\" is the arbitration where a scenario names none." placeholder:"NAME"`
 	Examples  int32  `help:"How many decisions with another answer are shown." default:"5" placeholder:"N"`
 	Signature string `help:"Its signature, for a server that wants one; FILE.sig if there is one." placeholder:"FILE"`
@@ -31,12 +32,13 @@ Examples:
 
 	rapport plugin replay --since 1h
 	rapport plugin replay --all --instead-of pvcl --data DATA
-	rapport plugin replay next_step.wasm --since 7d --examples 20`
+	rapport plugin replay next_step.wasm --since 7d --examples 20
+	rapport plugin replay --id 01ARZ3NDEKTSV4RRFFQ69G5FAV --save-case cases/one.yaml`
 }
 
 // Run replays decisions through a build.
 func (cmd *pluginReplayCmd) Run(ctx context.Context, a *app) error {
-	replay := replayCmd{ID: cmd.ID, Since: cmd.Since, Until: cmd.Until, Customer: cmd.Customer, All: cmd.All, Limit: cmd.Limit, Examples: cmd.Examples}
+	replay := replayCmd{ID: cmd.ID, Since: cmd.Since, Until: cmd.Until, Customer: cmd.Customer, All: cmd.All, Limit: cmd.Limit, Examples: cmd.Examples, SaveCase: cmd.SaveCase}
 	request, err := replay.request(time.Now())
 	if err != nil {
 		return err

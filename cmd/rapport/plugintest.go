@@ -63,9 +63,11 @@ func (cmd *pluginTestCmd) Run(ctx context.Context, a *app) error {
 	for {
 		// What is there when a test begins is what it is of: a change meanwhile is seen.
 		before := cmd.stamp()
-		if err := cmd.test(ctx, a); ctx.Err() != nil {
-			return nil // Ctrl-C is how it ends
-		} else if err != nil && !errors.Is(err, errReported) {
+		err := cmd.test(ctx, a)
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // Ctrl-C is how it ends
+		}
+		if err != nil && !errors.Is(err, errReported) {
 			printError(a.err, err)
 		}
 		if cmd.Update { // of itself it has changed files

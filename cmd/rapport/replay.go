@@ -25,6 +25,7 @@ type replayCmd struct {
 	Catalog  int64  `help:"Decide with this version of the catalogue." placeholder:"N"`
 	Reveal   bool   `help:"Show personal data in examples. The server has to allow it (--reveal-personal), and the audit log has each time."`
 	Examples int32  `help:"How many decisions with another answer are shown." default:"5" placeholder:"N"`
+	SaveCase string `help:"With an id: write what was ranked to this file, as a case for rapport plugin test." placeholder:"FILE"`
 }
 
 // Help is shown by --help.
@@ -43,6 +44,7 @@ With a server it runs beside decisions, which go first; with --data and no serve
 Examples:
 
 	rapport replay 01ARZ3NDEKTSV4RRFFQ69G5FAV
+	rapport replay 01ARZ3NDEKTSV4RRFFQ69G5FAV --save-case cases/one.yaml
 	rapport replay --since 1h
 	rapport replay --since 7d --with pvcl@2 --examples 20
 	rapport replay --customer 7590-VHVEG --all --catalog 12
@@ -64,6 +66,12 @@ func (cmd *replayCmd) Run(ctx context.Context, a *app) error {
 // replay has decisions made again, prints what came of it, and then says more.
 func (cmd *replayCmd) replay(ctx context.Context, a *app, request *rapportv1.ReplayDecisionsRequest, more func(*rapportv1.ReplaySummary)) error {
 	return a.call(ctx, func(c *clients) error {
+		if cmd.SaveCase != "" {
+			save := &rapportv1.GetDecisionCaseRequest{DecisionId: request.GetDecisionId(), Module: request.GetModule(), Signature: request.GetSignature()}
+			if err := a.saveCase(ctx, c, save, cmd.SaveCase); err != nil {
+				return err
+			}
+		}
 		stream, err := c.decisions.ReplayDecisions(ctx, connect.NewRequest(request))
 		if err != nil {
 			return err
@@ -92,6 +100,8 @@ func (cmd *replayCmd) request(now time.Time) (*rapportv1.ReplayDecisionsRequest,
 	switch {
 	case cmd.ID != "" && many:
 		return nil, usagef("give the id of one decision, or which ones by --since, --until, --customer, --limit or --all")
+	case cmd.SaveCase != "" && cmd.ID == "":
+		return nil, usagef("--save-case is of one decision: give its id")
 	case cmd.ID == "" && !many:
 		return nil, usagef("give the id of a decision, as in `rapport replay 01ARZ3NDEKTSV4RRFFQ69G5FAV`, or --since 1h for all of an hour")
 	case cmd.Limit < 0 || cmd.Catalog < 0 || cmd.Examples < 0:

@@ -128,7 +128,7 @@ func checkExports(m *wasm.Module) error {
 		}
 		if _, ok := exports[name]; !ok && strings.HasPrefix(name, abi.ReservedPrefix) {
 			return invalid(ReasonExport, "export %s is unknown, and names that begin with %s are reserved%s",
-				name, abi.ReservedPrefix, nearest(name, slices.Sorted(maps.Keys(exports))))
+				name, abi.ReservedPrefix, Nearest(name, slices.Sorted(maps.Keys(exports))))
 		}
 	}
 	return nil

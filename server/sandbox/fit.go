@@ -28,7 +28,7 @@ func (m *Module) Check(c *catalog.Compiled, s *catalog.Scenario) []string {
 			for i, f := range c.Schema.Fields() {
 				names[i] = f.Name
 			}
-			problem("it reads the profile field %s, which the schema does not have%s", in.Name, nearest(in.Name, names))
+			problem("it reads the profile field %s, which the schema does not have%s", in.Name, Nearest(in.Name, names))
 			continue
 		}
 		if kind := c.Schema.Fields()[slot].Type.Kind(); kind.String() != in.Type {
@@ -48,7 +48,7 @@ func (m *Module) Check(c *catalog.Compiled, s *catalog.Scenario) []string {
 			for i, p := range m.manifest.Parameters {
 				names[i] = p.Name
 			}
-			problem("the scenario sets the parameter %s, which it does not have%s", name, nearest(name, names))
+			problem("the scenario sets the parameter %s, which it does not have%s", name, Nearest(name, names))
 			continue
 		}
 		if p := m.manifest.Parameters[i]; !(v >= p.Min && v <= p.Max) {
@@ -66,7 +66,7 @@ func checkContext(c *catalog.Compiled, in abi.Input, problem func(string, ...any
 		for i := range c.Context {
 			names[i] = abi.ContextGroup + c.Context[i].Name
 		}
-		problem("it reads the context field %s, which the catalogue does not declare%s", in.Name, nearest(in.Name, names))
+		problem("it reads the context field %s, which the catalogue does not declare%s", in.Name, Nearest(in.Name, names))
 	} else if kind := c.Context[i].Kind; kind.String() != in.Type {
 		problem("it reads the context field %s as a %s, and in the catalogue it is a %s", in.Name, in.Type, kind)
 	}
@@ -134,14 +134,14 @@ func (m *Module) checkAttributes(inputs []abi.Input, what string, owners []owner
 			found = true
 		}
 		if !found {
-			problem("it reads the %s attribute %s, which no %s of the scenario has%s", what, in.Name, what, nearest(in.Name, slices.Sorted(maps.Keys(names))))
+			problem("it reads the %s attribute %s, which no %s of the scenario has%s", what, in.Name, what, Nearest(in.Name, slices.Sorted(maps.Keys(names))))
 		}
 	}
 }
 
-// nearest ends a message with the known name that is most like a wrong one, if
+// Nearest ends a message with the known name that is most like a wrong one, if
 // one is like it at all.
-func nearest(name string, known []string) string {
+func Nearest(name string, known []string) string {
 	best, least := "", len(name)/3+2
 	for _, k := range known {
 		if d := distance(name, k); d < least {

@@ -68,6 +68,16 @@ func (s *Strategy) column(in *instance, r *decide.Ranking, i int) []float64 {
 	return in.history[k*n:][:n]
 }
 
+// HistoryCell returns what a column of the history, such as times.rejected.30d, holds for
+// an offer in a ranking; false if there is no such column.
+func HistoryCell(r *decide.Ranking, column, offer string) (cell float64, ok bool) {
+	h, ok := abi.ParseHistoryColumn(column)
+	if !ok {
+		return 0, false
+	}
+	return ask(r, &h, offer), true
+}
+
 const day = 24 * time.Hour
 
 // ask returns what a column of the history says of an offer.

@@ -86,7 +86,7 @@ func parseManifest(b []byte) (*Manifest, error) {
 	for _, c := range m.Candidate {
 		if _, ok := abi.ParseHistoryColumn(c); !ok && !slices.Contains(abi.Columns[:], c) {
 			return nil, invalid(ReasonManifest, "there is no candidate column %q%s; those of the history are %s.OUTCOME, %[3]s.OUTCOME.DAYSd and %[4]s.OUTCOME, of which the outcome may be %[5]s",
-				c, nearest(c, abi.Columns[:]), abi.HistoryTimes, abi.HistoryDays, abi.Contact)
+				c, Nearest(c, abi.Columns[:]), abi.HistoryTimes, abi.HistoryDays, abi.Contact)
 		}
 	}
 	if m.Fuel != nil && !m.Fuel.Valid() {

@@ -25,6 +25,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"rapport/server/sandbox"
 )
 
 // Case is one decision, as its file has it.
@@ -134,7 +136,7 @@ func Read(name string, text []byte) (*Case, error) {
 	case err != nil:
 		return nil, mistakes(name, err)
 	}
-	if d.Decode(new(yaml.Node)) != io.EOF {
+	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s has a second document: write each case into a file of its own", name)
 	}
 	return c, c.check()
@@ -150,7 +152,7 @@ func mistakes(name string, err error) error {
 	for i, e := range bad.Errors {
 		line, what, ok := strings.Cut(strings.TrimPrefix(e, "line "), ": ")
 		if m := unknownKey.FindStringSubmatch(what); m != nil {
-			what = fmt.Sprintf("there is no %s in a case here%s", m[1], Nearest(m[1], keys[m[2]]))
+			what = fmt.Sprintf("there is no %s in a case here%s", m[1], sandbox.Nearest(m[1], keys[m[2]]))
 		}
 		if lines[i] = name + ": " + e; ok {
 			lines[i] = name + ":" + line + ": " + what
@@ -165,8 +167,8 @@ var unknownKey = regexp.MustCompile(`^field (\S+) not found in type trial\.(\w+)
 var keys = func() map[string][]string {
 	all := make(map[string][]string)
 	for _, t := range []reflect.Type{reflect.TypeFor[Case](), reflect.TypeFor[Candidate](), reflect.TypeFor[Expect](), reflect.TypeFor[ExpectCandidate]()} {
-		for i := range t.NumField() {
-			if key, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ","); key != "" {
+		for f := range t.Fields() {
+			if key, _, _ := strings.Cut(f.Tag.Get("yaml"), ","); key != "" {
 				all[t.Name()] = append(all[t.Name()], key)
 			}
 		}
@@ -206,7 +208,7 @@ func (c *Case) check() error {
 	}
 	for _, id := range slices.Concat(expected, slices.Sorted(maps.Keys(c.Expect.Candidates))) {
 		if !ids[id] {
-			return fail("expect names the candidate %s, which the case does not have%s", id, Nearest(id, known))
+			return fail("expect names the candidate %s, which the case does not have%s", id, sandbox.Nearest(id, known))
 		}
 	}
 	if c.Expect.Within < 0 || c.Expect.Within >= 1 {
@@ -217,39 +219,3 @@ func (c *Case) check() error {
 
 // File returns the name of the file.
 func (c *Case) File() string { return c.file }
-
-// Nearest ends a message with the known name that is most like a wrong one, if one is
-// like it at all.
-func Nearest(name string, known []string) string {
-	best, least := "", len(name)/3+2
-	for _, k := range known {
-		if d := distance(name, k); d < least {
-			best, least = k, d
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return "; the nearest is " + best
-}
-
-// distance is Levenshtein's: how many bytes to insert, delete or change.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
-}

@@ -113,7 +113,7 @@ func (w *world) unread(given map[string]Value, what string, declared func(string
 	}
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		if !slices.Contains(known, name) {
-			w.fail(given[name].node.Line, "the strategy does not read the %s %s%s", what, name, Nearest(name, known))
+			w.fail(given[name].node.Line, "the strategy does not read the %s %s%s", what, name, sandbox.Nearest(name, known))
 		}
 	}
 }
@@ -204,7 +204,7 @@ func (w *world) checkAttributes(what string, inputs []abi.Input, of func(*Candid
 		}
 	}
 	for _, in := range inputs {
-		if near := Nearest(in.Name, others); lines[in.Name] == 0 && near != "" {
+		if near := sandbox.Nearest(in.Name, others); lines[in.Name] == 0 && near != "" {
 			w.fail(lines[strings.TrimPrefix(near, "; the nearest is ")], "no candidate has the %s attribute %s, which the strategy reads%s, which it does not read", what, in.Name, near)
 		}
 	}
@@ -218,7 +218,7 @@ func (w *world) checkParameters() {
 	for _, name := range slices.Sorted(maps.Keys(w.c.Parameters)) {
 		i, v := slices.Index(names, name), w.c.Parameters[name]
 		if i < 0 {
-			w.fail(0, "the strategy has no parameter %s%s", name, Nearest(name, names))
+			w.fail(0, "the strategy has no parameter %s%s", name, sandbox.Nearest(name, names))
 		} else if p := w.manifest.Parameters[i]; !(v >= p.Min && v <= p.Max) {
 			w.fail(0, "the parameter %s is %g; it may be %g to %g", name, v, p.Min, p.Max)
 		}
@@ -236,7 +236,7 @@ func (w *world) checkHistory() {
 	for i := range w.c.Candidates {
 		for _, name := range slices.Sorted(maps.Keys(w.c.Candidates[i].History)) {
 			if !slices.Contains(known, name) {
-				w.fail(0, "candidate %s: the strategy does not read the history column %s%s", w.c.Candidates[i].ID, name, Nearest(name, known))
+				w.fail(0, "candidate %s: the strategy does not read the history column %s%s", w.c.Candidates[i].ID, name, sandbox.Nearest(name, known))
 			}
 		}
 	}

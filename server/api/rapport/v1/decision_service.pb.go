@@ -3819,6 +3819,163 @@ func (x *CountedContact) GetPending() bool {
 	return false
 }
 
+// GetDecisionCaseRequest asks for a case.
+type GetDecisionCaseRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The decision, by its id.
+	DecisionId string `protobuf:"bytes,1,opt,name=decision_id,json=decisionId,proto3" json:"decision_id,omitempty"`
+	// What was decided for this touchpoint; the first that has a ranking if it is empty.
+	Touchpoint string `protobuf:"bytes,2,opt,name=touchpoint,proto3" json:"touchpoint,omitempty"`
+	// Show personal data. The server has to allow it, and the audit log has it.
+	Reveal bool `protobuf:"varint,3,opt,name=reveal,proto3" json:"reveal,omitempty"`
+	// A module, for which the case is: it has what this reads, and does not say what is
+	// expected. It is not kept, and accepted from the server's own machine only. Without,
+	// the case is for the strategy that ranked.
+	Module []byte `protobuf:"bytes,4,opt,name=module,proto3" json:"module,omitempty"`
+	// The module's signature: see UploadStrategyRequest.
+	Signature     []byte `protobuf:"bytes,5,opt,name=signature,proto3" json:"signature,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDecisionCaseRequest) Reset() {
+	*x = GetDecisionCaseRequest{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDecisionCaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDecisionCaseRequest) ProtoMessage() {}
+
+func (x *GetDecisionCaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDecisionCaseRequest.ProtoReflect.Descriptor instead.
+func (*GetDecisionCaseRequest) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *GetDecisionCaseRequest) GetDecisionId() string {
+	if x != nil {
+		return x.DecisionId
+	}
+	return ""
+}
+
+func (x *GetDecisionCaseRequest) GetTouchpoint() string {
+	if x != nil {
+		return x.Touchpoint
+	}
+	return ""
+}
+
+func (x *GetDecisionCaseRequest) GetReveal() bool {
+	if x != nil {
+		return x.Reveal
+	}
+	return false
+}
+
+func (x *GetDecisionCaseRequest) GetModule() []byte {
+	if x != nil {
+		return x.Module
+	}
+	return nil
+}
+
+func (x *GetDecisionCaseRequest) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+// GetDecisionCaseResponse has the case.
+type GetDecisionCaseResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The file, in YAML.
+	Content string `protobuf:"bytes,1,opt,name=content,proto3" json:"content,omitempty"`
+	// The touchpoint.
+	Touchpoint string `protobuf:"bytes,2,opt,name=touchpoint,proto3" json:"touchpoint,omitempty"`
+	// Fields whose values are left out since they are personal.
+	Hidden []string `protobuf:"bytes,3,rep,name=hidden,proto3" json:"hidden,omitempty"`
+	// Fields that the strategy reads and the log does not have.
+	Missing       []string `protobuf:"bytes,4,rep,name=missing,proto3" json:"missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDecisionCaseResponse) Reset() {
+	*x = GetDecisionCaseResponse{}
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDecisionCaseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDecisionCaseResponse) ProtoMessage() {}
+
+func (x *GetDecisionCaseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_decision_service_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDecisionCaseResponse.ProtoReflect.Descriptor instead.
+func (*GetDecisionCaseResponse) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_decision_service_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *GetDecisionCaseResponse) GetContent() string {
+	if x != nil {
+		return x.Content
+	}
+	return ""
+}
+
+func (x *GetDecisionCaseResponse) GetTouchpoint() string {
+	if x != nil {
+		return x.Touchpoint
+	}
+	return ""
+}
+
+func (x *GetDecisionCaseResponse) GetHidden() []string {
+	if x != nil {
+		return x.Hidden
+	}
+	return nil
+}
+
+func (x *GetDecisionCaseResponse) GetMissing() []string {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
 var File_rapport_v1_decision_service_proto protoreflect.FileDescriptor
 
 const file_rapport_v1_decision_service_proto_rawDesc = "" +
@@ -4145,7 +4302,24 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"\x06offers\x18\v \x03(\tR\x06offers\"Z\n" +
 	"\x0eCountedContact\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x18\n" +
-	"\apending\x18\x02 \x01(\bR\apending*\x92\x04\n" +
+	"\apending\x18\x02 \x01(\bR\apending\"\xe7\x01\n" +
+	"\x16GetDecisionCaseRequest\x12@\n" +
+	"\vdecision_id\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a2\x18^[0-9A-HJKMNP-TV-Z]{26}$R\n" +
+	"decisionId\x12(\n" +
+	"\n" +
+	"touchpoint\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\n" +
+	"touchpoint\x12\x16\n" +
+	"\x06reveal\x18\x03 \x01(\bR\x06reveal\x12\"\n" +
+	"\x06module\x18\x04 \x01(\fB\n" +
+	"\xbaH\az\x05\x18\x80\x80\x80\bR\x06module\x12%\n" +
+	"\tsignature\x18\x05 \x01(\fB\a\xbaH\x04z\x02\x18@R\tsignature\"\x85\x01\n" +
+	"\x17GetDecisionCaseResponse\x12\x18\n" +
+	"\acontent\x18\x01 \x01(\tR\acontent\x12\x1e\n" +
+	"\n" +
+	"touchpoint\x18\x02 \x01(\tR\n" +
+	"touchpoint\x12\x16\n" +
+	"\x06hidden\x18\x03 \x03(\tR\x06hidden\x12\x18\n" +
+	"\amissing\x18\x04 \x03(\tR\amissing*\x92\x04\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eREASON_OFFERED\x10\x01\x12\x17\n" +
@@ -4178,7 +4352,7 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"#DEGRADATION_KIND_PROFILE_UNREADABLE\x10\x04\x12\x1d\n" +
 	"\x19DEGRADATION_KIND_FALLBACK\x10\x05\x12'\n" +
 	"#DEGRADATION_KIND_STRATEGY_SUSPENDED\x10\x06\x12!\n" +
-	"\x1dDEGRADATION_KIND_NOT_RESERVED\x10\a2\xb7\x06\n" +
+	"\x1dDEGRADATION_KIND_NOT_RESERVED\x10\a2\x93\a\n" +
 	"\x0fDecisionService\x12?\n" +
 	"\x06Decide\x12\x19.rapport.v1.DecideRequest\x1a\x1a.rapport.v1.DecideResponse\x12K\n" +
 	"\n" +
@@ -4186,7 +4360,8 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"\fDecideStream\x12\x1f.rapport.v1.DecideStreamRequest\x1a .rapport.v1.DecideStreamResponse0\x01\x12W\n" +
 	"\x0eRecordOutcomes\x12!.rapport.v1.RecordOutcomesRequest\x1a\".rapport.v1.RecordOutcomesResponse\x12T\n" +
 	"\rListDecisions\x12 .rapport.v1.ListDecisionsRequest\x1a!.rapport.v1.ListDecisionsResponse\x12Z\n" +
-	"\x0fExplainDecision\x12\".rapport.v1.ExplainDecisionRequest\x1a#.rapport.v1.ExplainDecisionResponse\x12N\n" +
+	"\x0fExplainDecision\x12\".rapport.v1.ExplainDecisionRequest\x1a#.rapport.v1.ExplainDecisionResponse\x12Z\n" +
+	"\x0fGetDecisionCase\x12\".rapport.v1.GetDecisionCaseRequest\x1a#.rapport.v1.GetDecisionCaseResponse\x12N\n" +
 	"\vReportLoads\x12\x1e.rapport.v1.ReportLoadsRequest\x1a\x1f.rapport.v1.ReportLoadsResponse\x12\\\n" +
 	"\x0fReplayDecisions\x12\".rapport.v1.ReplayDecisionsRequest\x1a#.rapport.v1.ReplayDecisionsResponse0\x01\x12G\n" +
 	"\bSimulate\x12\x1b.rapport.v1.SimulateRequest\x1a\x1c.rapport.v1.SimulateResponse0\x01\x12?\n" +
@@ -4205,7 +4380,7 @@ func file_rapport_v1_decision_service_proto_rawDescGZIP() []byte {
 }
 
 var file_rapport_v1_decision_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_rapport_v1_decision_service_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_rapport_v1_decision_service_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_rapport_v1_decision_service_proto_goTypes = []any{
 	(Reason)(0),                     // 0: rapport.v1.Reason
 	(DegradationKind)(0),            // 1: rapport.v1.DegradationKind
@@ -4252,64 +4427,66 @@ var file_rapport_v1_decision_service_proto_goTypes = []any{
 	(*ScoreBoost)(nil),              // 42: rapport.v1.ScoreBoost
 	(*ExplainedCause)(nil),          // 43: rapport.v1.ExplainedCause
 	(*CountedContact)(nil),          // 44: rapport.v1.CountedContact
-	nil,                             // 45: rapport.v1.DecideManyRequest.ContextEntry
-	nil,                             // 46: rapport.v1.DecideRequest.ContextEntry
-	(*timestamppb.Timestamp)(nil),   // 47: google.protobuf.Timestamp
-	(*structpb.Value)(nil),          // 48: google.protobuf.Value
-	(*ReplayDecisionsRequest)(nil),  // 49: rapport.v1.ReplayDecisionsRequest
-	(*SimulateRequest)(nil),         // 50: rapport.v1.SimulateRequest
-	(*WhyNotRequest)(nil),           // 51: rapport.v1.WhyNotRequest
-	(*ReplayDecisionsResponse)(nil), // 52: rapport.v1.ReplayDecisionsResponse
-	(*SimulateResponse)(nil),        // 53: rapport.v1.SimulateResponse
-	(*WhyNotResponse)(nil),          // 54: rapport.v1.WhyNotResponse
+	(*GetDecisionCaseRequest)(nil),  // 45: rapport.v1.GetDecisionCaseRequest
+	(*GetDecisionCaseResponse)(nil), // 46: rapport.v1.GetDecisionCaseResponse
+	nil,                             // 47: rapport.v1.DecideManyRequest.ContextEntry
+	nil,                             // 48: rapport.v1.DecideRequest.ContextEntry
+	(*timestamppb.Timestamp)(nil),   // 49: google.protobuf.Timestamp
+	(*structpb.Value)(nil),          // 50: google.protobuf.Value
+	(*ReplayDecisionsRequest)(nil),  // 51: rapport.v1.ReplayDecisionsRequest
+	(*SimulateRequest)(nil),         // 52: rapport.v1.SimulateRequest
+	(*WhyNotRequest)(nil),           // 53: rapport.v1.WhyNotRequest
+	(*ReplayDecisionsResponse)(nil), // 54: rapport.v1.ReplayDecisionsResponse
+	(*SimulateResponse)(nil),        // 55: rapport.v1.SimulateResponse
+	(*WhyNotResponse)(nil),          // 56: rapport.v1.WhyNotResponse
 }
 var file_rapport_v1_decision_service_proto_depIdxs = []int32{
 	3,  // 0: rapport.v1.DecideManyRequest.at:type_name -> rapport.v1.DecideAt
-	45, // 1: rapport.v1.DecideManyRequest.context:type_name -> rapport.v1.DecideManyRequest.ContextEntry
+	47, // 1: rapport.v1.DecideManyRequest.context:type_name -> rapport.v1.DecideManyRequest.ContextEntry
 	17, // 2: rapport.v1.DecideManyRequest.dry_run:type_name -> rapport.v1.DryRun
 	5,  // 3: rapport.v1.DecideManyResponse.decisions:type_name -> rapport.v1.TouchpointDecision
 	25, // 4: rapport.v1.DecideManyResponse.profile:type_name -> rapport.v1.ProfileUse
-	47, // 5: rapport.v1.DecideManyResponse.time:type_name -> google.protobuf.Timestamp
+	49, // 5: rapport.v1.DecideManyResponse.time:type_name -> google.protobuf.Timestamp
 	19, // 6: rapport.v1.TouchpointDecision.slate:type_name -> rapport.v1.Placement
 	22, // 7: rapport.v1.TouchpointDecision.withheld:type_name -> rapport.v1.Withheld
 	24, // 8: rapport.v1.TouchpointDecision.funnel:type_name -> rapport.v1.Funnel
 	27, // 9: rapport.v1.TouchpointDecision.ranked_by:type_name -> rapport.v1.RankedBy
 	28, // 10: rapport.v1.TouchpointDecision.degradations:type_name -> rapport.v1.Degradation
 	15, // 11: rapport.v1.TouchpointDecision.card:type_name -> rapport.v1.CardField
-	47, // 12: rapport.v1.TouchpointDecision.valid_until:type_name -> google.protobuf.Timestamp
+	49, // 12: rapport.v1.TouchpointDecision.valid_until:type_name -> google.protobuf.Timestamp
 	2,  // 13: rapport.v1.DecideStreamRequest.question:type_name -> rapport.v1.DecideManyRequest
 	4,  // 14: rapport.v1.DecideStreamResponse.decision:type_name -> rapport.v1.DecideManyResponse
 	9,  // 15: rapport.v1.RecordOutcomesRequest.reports:type_name -> rapport.v1.OutcomeReport
-	47, // 16: rapport.v1.OutcomeReport.time:type_name -> google.protobuf.Timestamp
+	49, // 16: rapport.v1.OutcomeReport.time:type_name -> google.protobuf.Timestamp
 	11, // 17: rapport.v1.RecordOutcomesResponse.refused:type_name -> rapport.v1.RefusedOutcome
 	13, // 18: rapport.v1.ReportLoadsRequest.loads:type_name -> rapport.v1.ChannelLoad
-	46, // 19: rapport.v1.DecideRequest.context:type_name -> rapport.v1.DecideRequest.ContextEntry
+	48, // 19: rapport.v1.DecideRequest.context:type_name -> rapport.v1.DecideRequest.ContextEntry
 	17, // 20: rapport.v1.DecideRequest.dry_run:type_name -> rapport.v1.DryRun
-	47, // 21: rapport.v1.DryRun.time:type_name -> google.protobuf.Timestamp
+	49, // 21: rapport.v1.DryRun.time:type_name -> google.protobuf.Timestamp
 	19, // 22: rapport.v1.DecideResponse.slate:type_name -> rapport.v1.Placement
 	22, // 23: rapport.v1.DecideResponse.withheld:type_name -> rapport.v1.Withheld
 	24, // 24: rapport.v1.DecideResponse.funnel:type_name -> rapport.v1.Funnel
 	25, // 25: rapport.v1.DecideResponse.profile:type_name -> rapport.v1.ProfileUse
 	27, // 26: rapport.v1.DecideResponse.ranked_by:type_name -> rapport.v1.RankedBy
 	28, // 27: rapport.v1.DecideResponse.degradations:type_name -> rapport.v1.Degradation
-	47, // 28: rapport.v1.DecideResponse.time:type_name -> google.protobuf.Timestamp
+	49, // 28: rapport.v1.DecideResponse.time:type_name -> google.protobuf.Timestamp
 	15, // 29: rapport.v1.DecideResponse.card:type_name -> rapport.v1.CardField
-	47, // 30: rapport.v1.DecideResponse.valid_until:type_name -> google.protobuf.Timestamp
+	49, // 30: rapport.v1.DecideResponse.valid_until:type_name -> google.protobuf.Timestamp
 	20, // 31: rapport.v1.Placement.parts:type_name -> rapport.v1.ScoreParts
 	21, // 32: rapport.v1.ScoreParts.evidence:type_name -> rapport.v1.PropensityEvidence
 	0,  // 33: rapport.v1.Withheld.reason:type_name -> rapport.v1.Reason
 	23, // 34: rapport.v1.Withheld.details:type_name -> rapport.v1.WithheldDetail
-	47, // 35: rapport.v1.WithheldDetail.until:type_name -> google.protobuf.Timestamp
+	49, // 35: rapport.v1.WithheldDetail.until:type_name -> google.protobuf.Timestamp
 	26, // 36: rapport.v1.ProfileUse.snapshots:type_name -> rapport.v1.SnapshotRef
 	1,  // 37: rapport.v1.Degradation.kind:type_name -> rapport.v1.DegradationKind
-	47, // 38: rapport.v1.ListDecisionsRequest.since:type_name -> google.protobuf.Timestamp
-	47, // 39: rapport.v1.ListDecisionsRequest.until:type_name -> google.protobuf.Timestamp
+	49, // 38: rapport.v1.ListDecisionsRequest.since:type_name -> google.protobuf.Timestamp
+	49, // 39: rapport.v1.ListDecisionsRequest.until:type_name -> google.protobuf.Timestamp
 	31, // 40: rapport.v1.ListDecisionsResponse.decisions:type_name -> rapport.v1.DecisionSummary
-	47, // 41: rapport.v1.DecisionSummary.time:type_name -> google.protobuf.Timestamp
+	49, // 41: rapport.v1.DecisionSummary.time:type_name -> google.protobuf.Timestamp
 	32, // 42: rapport.v1.DecisionSummary.at:type_name -> rapport.v1.DecisionSummaryAt
 	1,  // 43: rapport.v1.DecisionSummaryAt.degradations:type_name -> rapport.v1.DegradationKind
-	47, // 44: rapport.v1.ExplainDecisionRequest.time:type_name -> google.protobuf.Timestamp
-	47, // 45: rapport.v1.ExplainDecisionResponse.time:type_name -> google.protobuf.Timestamp
+	49, // 44: rapport.v1.ExplainDecisionRequest.time:type_name -> google.protobuf.Timestamp
+	49, // 45: rapport.v1.ExplainDecisionResponse.time:type_name -> google.protobuf.Timestamp
 	25, // 46: rapport.v1.ExplainDecisionResponse.profile:type_name -> rapport.v1.ProfileUse
 	35, // 47: rapport.v1.ExplainDecisionResponse.tables:type_name -> rapport.v1.TableUse
 	36, // 48: rapport.v1.ExplainDecisionResponse.context:type_name -> rapport.v1.ExplainedValue
@@ -4331,33 +4508,35 @@ var file_rapport_v1_decision_service_proto_depIdxs = []int32{
 	0,  // 64: rapport.v1.RankedCandidate.outcome:type_name -> rapport.v1.Reason
 	0,  // 65: rapport.v1.ExplainedCause.reason:type_name -> rapport.v1.Reason
 	36, // 66: rapport.v1.ExplainedCause.reads:type_name -> rapport.v1.ExplainedValue
-	47, // 67: rapport.v1.ExplainedCause.until:type_name -> google.protobuf.Timestamp
+	49, // 67: rapport.v1.ExplainedCause.until:type_name -> google.protobuf.Timestamp
 	44, // 68: rapport.v1.ExplainedCause.counted:type_name -> rapport.v1.CountedContact
-	47, // 69: rapport.v1.CountedContact.time:type_name -> google.protobuf.Timestamp
-	48, // 70: rapport.v1.DecideManyRequest.ContextEntry.value:type_name -> google.protobuf.Value
-	48, // 71: rapport.v1.DecideRequest.ContextEntry.value:type_name -> google.protobuf.Value
+	49, // 69: rapport.v1.CountedContact.time:type_name -> google.protobuf.Timestamp
+	50, // 70: rapport.v1.DecideManyRequest.ContextEntry.value:type_name -> google.protobuf.Value
+	50, // 71: rapport.v1.DecideRequest.ContextEntry.value:type_name -> google.protobuf.Value
 	16, // 72: rapport.v1.DecisionService.Decide:input_type -> rapport.v1.DecideRequest
 	2,  // 73: rapport.v1.DecisionService.DecideMany:input_type -> rapport.v1.DecideManyRequest
 	6,  // 74: rapport.v1.DecisionService.DecideStream:input_type -> rapport.v1.DecideStreamRequest
 	8,  // 75: rapport.v1.DecisionService.RecordOutcomes:input_type -> rapport.v1.RecordOutcomesRequest
 	29, // 76: rapport.v1.DecisionService.ListDecisions:input_type -> rapport.v1.ListDecisionsRequest
 	33, // 77: rapport.v1.DecisionService.ExplainDecision:input_type -> rapport.v1.ExplainDecisionRequest
-	12, // 78: rapport.v1.DecisionService.ReportLoads:input_type -> rapport.v1.ReportLoadsRequest
-	49, // 79: rapport.v1.DecisionService.ReplayDecisions:input_type -> rapport.v1.ReplayDecisionsRequest
-	50, // 80: rapport.v1.DecisionService.Simulate:input_type -> rapport.v1.SimulateRequest
-	51, // 81: rapport.v1.DecisionService.WhyNot:input_type -> rapport.v1.WhyNotRequest
-	18, // 82: rapport.v1.DecisionService.Decide:output_type -> rapport.v1.DecideResponse
-	4,  // 83: rapport.v1.DecisionService.DecideMany:output_type -> rapport.v1.DecideManyResponse
-	7,  // 84: rapport.v1.DecisionService.DecideStream:output_type -> rapport.v1.DecideStreamResponse
-	10, // 85: rapport.v1.DecisionService.RecordOutcomes:output_type -> rapport.v1.RecordOutcomesResponse
-	30, // 86: rapport.v1.DecisionService.ListDecisions:output_type -> rapport.v1.ListDecisionsResponse
-	34, // 87: rapport.v1.DecisionService.ExplainDecision:output_type -> rapport.v1.ExplainDecisionResponse
-	14, // 88: rapport.v1.DecisionService.ReportLoads:output_type -> rapport.v1.ReportLoadsResponse
-	52, // 89: rapport.v1.DecisionService.ReplayDecisions:output_type -> rapport.v1.ReplayDecisionsResponse
-	53, // 90: rapport.v1.DecisionService.Simulate:output_type -> rapport.v1.SimulateResponse
-	54, // 91: rapport.v1.DecisionService.WhyNot:output_type -> rapport.v1.WhyNotResponse
-	82, // [82:92] is the sub-list for method output_type
-	72, // [72:82] is the sub-list for method input_type
+	45, // 78: rapport.v1.DecisionService.GetDecisionCase:input_type -> rapport.v1.GetDecisionCaseRequest
+	12, // 79: rapport.v1.DecisionService.ReportLoads:input_type -> rapport.v1.ReportLoadsRequest
+	51, // 80: rapport.v1.DecisionService.ReplayDecisions:input_type -> rapport.v1.ReplayDecisionsRequest
+	52, // 81: rapport.v1.DecisionService.Simulate:input_type -> rapport.v1.SimulateRequest
+	53, // 82: rapport.v1.DecisionService.WhyNot:input_type -> rapport.v1.WhyNotRequest
+	18, // 83: rapport.v1.DecisionService.Decide:output_type -> rapport.v1.DecideResponse
+	4,  // 84: rapport.v1.DecisionService.DecideMany:output_type -> rapport.v1.DecideManyResponse
+	7,  // 85: rapport.v1.DecisionService.DecideStream:output_type -> rapport.v1.DecideStreamResponse
+	10, // 86: rapport.v1.DecisionService.RecordOutcomes:output_type -> rapport.v1.RecordOutcomesResponse
+	30, // 87: rapport.v1.DecisionService.ListDecisions:output_type -> rapport.v1.ListDecisionsResponse
+	34, // 88: rapport.v1.DecisionService.ExplainDecision:output_type -> rapport.v1.ExplainDecisionResponse
+	46, // 89: rapport.v1.DecisionService.GetDecisionCase:output_type -> rapport.v1.GetDecisionCaseResponse
+	14, // 90: rapport.v1.DecisionService.ReportLoads:output_type -> rapport.v1.ReportLoadsResponse
+	54, // 91: rapport.v1.DecisionService.ReplayDecisions:output_type -> rapport.v1.ReplayDecisionsResponse
+	55, // 92: rapport.v1.DecisionService.Simulate:output_type -> rapport.v1.SimulateResponse
+	56, // 93: rapport.v1.DecisionService.WhyNot:output_type -> rapport.v1.WhyNotResponse
+	83, // [83:94] is the sub-list for method output_type
+	72, // [72:83] is the sub-list for method input_type
 	72, // [72:72] is the sub-list for extension type_name
 	72, // [72:72] is the sub-list for extension extendee
 	0,  // [0:72] is the sub-list for field type_name
@@ -4377,7 +4556,7 @@ func file_rapport_v1_decision_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rapport_v1_decision_service_proto_rawDesc), len(file_rapport_v1_decision_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   45,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -50,6 +50,9 @@ const (
 	// DecisionServiceExplainDecisionProcedure is the fully-qualified name of the DecisionService's
 	// ExplainDecision RPC.
 	DecisionServiceExplainDecisionProcedure = "/rapport.v1.DecisionService/ExplainDecision"
+	// DecisionServiceGetDecisionCaseProcedure is the fully-qualified name of the DecisionService's
+	// GetDecisionCase RPC.
+	DecisionServiceGetDecisionCaseProcedure = "/rapport.v1.DecisionService/GetDecisionCase"
 	// DecisionServiceReportLoadsProcedure is the fully-qualified name of the DecisionService's
 	// ReportLoads RPC.
 	DecisionServiceReportLoadsProcedure = "/rapport.v1.DecisionService/ReportLoads"
@@ -115,6 +118,15 @@ type DecisionServiceClient interface {
 	// INVALID_ARGUMENT for an id that is none; NO_DECISION_LOG and REVEAL_FORBIDDEN
 	// as for ListDecisions.
 	ExplainDecision(context.Context, *connect.Request[v1.ExplainDecisionRequest]) (*connect.Response[v1.ExplainDecisionResponse], error)
+	// GetDecisionCase writes what a strategy ranked in a decision that is kept as a case,
+	// with which its author can test another. Values of personal fields are left out,
+	// unless they are to be revealed.
+	//
+	// Errors: NOT_FOUND with reason DECISION_NOT_FOUND; FAILED_PRECONDITION with reason
+	// NO_CASE if nothing was ranked there, or the decision can't be made again exactly;
+	// PERMISSION_DENIED with reason REVEAL_FORBIDDEN; those of
+	// StrategyService.UploadStrategy for a module.
+	GetDecisionCase(context.Context, *connect.Request[v1.GetDecisionCaseRequest]) (*connect.Response[v1.GetDecisionCaseResponse], error)
 	// ReportLoads tells how full channels are, as their `pressure` in the catalogue
 	// and strategies take it. A report holds until the next, at most for its time.
 	ReportLoads(context.Context, *connect.Request[v1.ReportLoadsRequest]) (*connect.Response[v1.ReportLoadsResponse], error)
@@ -201,6 +213,12 @@ func NewDecisionServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(decisionServiceMethods.ByName("ExplainDecision")),
 			connect.WithClientOptions(opts...),
 		),
+		getDecisionCase: connect.NewClient[v1.GetDecisionCaseRequest, v1.GetDecisionCaseResponse](
+			httpClient,
+			baseURL+DecisionServiceGetDecisionCaseProcedure,
+			connect.WithSchema(decisionServiceMethods.ByName("GetDecisionCase")),
+			connect.WithClientOptions(opts...),
+		),
 		reportLoads: connect.NewClient[v1.ReportLoadsRequest, v1.ReportLoadsResponse](
 			httpClient,
 			baseURL+DecisionServiceReportLoadsProcedure,
@@ -236,6 +254,7 @@ type decisionServiceClient struct {
 	recordOutcomes  *connect.Client[v1.RecordOutcomesRequest, v1.RecordOutcomesResponse]
 	listDecisions   *connect.Client[v1.ListDecisionsRequest, v1.ListDecisionsResponse]
 	explainDecision *connect.Client[v1.ExplainDecisionRequest, v1.ExplainDecisionResponse]
+	getDecisionCase *connect.Client[v1.GetDecisionCaseRequest, v1.GetDecisionCaseResponse]
 	reportLoads     *connect.Client[v1.ReportLoadsRequest, v1.ReportLoadsResponse]
 	replayDecisions *connect.Client[v1.ReplayDecisionsRequest, v1.ReplayDecisionsResponse]
 	simulate        *connect.Client[v1.SimulateRequest, v1.SimulateResponse]
@@ -270,6 +289,11 @@ func (c *decisionServiceClient) ListDecisions(ctx context.Context, req *connect.
 // ExplainDecision calls rapport.v1.DecisionService.ExplainDecision.
 func (c *decisionServiceClient) ExplainDecision(ctx context.Context, req *connect.Request[v1.ExplainDecisionRequest]) (*connect.Response[v1.ExplainDecisionResponse], error) {
 	return c.explainDecision.CallUnary(ctx, req)
+}
+
+// GetDecisionCase calls rapport.v1.DecisionService.GetDecisionCase.
+func (c *decisionServiceClient) GetDecisionCase(ctx context.Context, req *connect.Request[v1.GetDecisionCaseRequest]) (*connect.Response[v1.GetDecisionCaseResponse], error) {
+	return c.getDecisionCase.CallUnary(ctx, req)
 }
 
 // ReportLoads calls rapport.v1.DecisionService.ReportLoads.
@@ -344,6 +368,15 @@ type DecisionServiceHandler interface {
 	// INVALID_ARGUMENT for an id that is none; NO_DECISION_LOG and REVEAL_FORBIDDEN
 	// as for ListDecisions.
 	ExplainDecision(context.Context, *connect.Request[v1.ExplainDecisionRequest]) (*connect.Response[v1.ExplainDecisionResponse], error)
+	// GetDecisionCase writes what a strategy ranked in a decision that is kept as a case,
+	// with which its author can test another. Values of personal fields are left out,
+	// unless they are to be revealed.
+	//
+	// Errors: NOT_FOUND with reason DECISION_NOT_FOUND; FAILED_PRECONDITION with reason
+	// NO_CASE if nothing was ranked there, or the decision can't be made again exactly;
+	// PERMISSION_DENIED with reason REVEAL_FORBIDDEN; those of
+	// StrategyService.UploadStrategy for a module.
+	GetDecisionCase(context.Context, *connect.Request[v1.GetDecisionCaseRequest]) (*connect.Response[v1.GetDecisionCaseResponse], error)
 	// ReportLoads tells how full channels are, as their `pressure` in the catalogue
 	// and strategies take it. A report holds until the next, at most for its time.
 	ReportLoads(context.Context, *connect.Request[v1.ReportLoadsRequest]) (*connect.Response[v1.ReportLoadsResponse], error)
@@ -426,6 +459,12 @@ func NewDecisionServiceHandler(svc DecisionServiceHandler, opts ...connect.Handl
 		connect.WithSchema(decisionServiceMethods.ByName("ExplainDecision")),
 		connect.WithHandlerOptions(opts...),
 	)
+	decisionServiceGetDecisionCaseHandler := connect.NewUnaryHandler(
+		DecisionServiceGetDecisionCaseProcedure,
+		svc.GetDecisionCase,
+		connect.WithSchema(decisionServiceMethods.ByName("GetDecisionCase")),
+		connect.WithHandlerOptions(opts...),
+	)
 	decisionServiceReportLoadsHandler := connect.NewUnaryHandler(
 		DecisionServiceReportLoadsProcedure,
 		svc.ReportLoads,
@@ -464,6 +503,8 @@ func NewDecisionServiceHandler(svc DecisionServiceHandler, opts ...connect.Handl
 			decisionServiceListDecisionsHandler.ServeHTTP(w, r)
 		case DecisionServiceExplainDecisionProcedure:
 			decisionServiceExplainDecisionHandler.ServeHTTP(w, r)
+		case DecisionServiceGetDecisionCaseProcedure:
+			decisionServiceGetDecisionCaseHandler.ServeHTTP(w, r)
 		case DecisionServiceReportLoadsProcedure:
 			decisionServiceReportLoadsHandler.ServeHTTP(w, r)
 		case DecisionServiceReplayDecisionsProcedure:
@@ -503,6 +544,10 @@ func (UnimplementedDecisionServiceHandler) ListDecisions(context.Context, *conne
 
 func (UnimplementedDecisionServiceHandler) ExplainDecision(context.Context, *connect.Request[v1.ExplainDecisionRequest]) (*connect.Response[v1.ExplainDecisionResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.DecisionService.ExplainDecision is not implemented"))
+}
+
+func (UnimplementedDecisionServiceHandler) GetDecisionCase(context.Context, *connect.Request[v1.GetDecisionCaseRequest]) (*connect.Response[v1.GetDecisionCaseResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.DecisionService.GetDecisionCase is not implemented"))
 }
 
 func (UnimplementedDecisionServiceHandler) ReportLoads(context.Context, *connect.Request[v1.ReportLoadsRequest]) (*connect.Response[v1.ReportLoadsResponse], error) {
