@@ -38,14 +38,18 @@ type Profiler struct {
 	counter api.MutableGlobal // of the instance that is in a call; nil: none is
 	last    int64             // fuel that was left when somebody last looked
 	stack   []uint32          // of the call, by function
-	key     []byte            // of the stack
+	key     []byte            // of the stack: four bytes a function
+	short   []byte            // of the part of it that is kept
 	stacks  map[string]*FuelStack
 	calls   int
 }
 
 // FuelStack is what calls used in one place of the call tree.
 type FuelStack struct {
-	Functions []string // that called each other, the outermost first
+	// Functions called each other, the outermost first: at most maxStack, of which the
+	// last is the one that was called last. Where there were more, those before it are
+	// left out.
+	Functions []string
 	Fuel      int64    // that the last of them used itself
 	Calls     int64    // of the last of them
 }
@@ -144,15 +148,24 @@ func (p *Profiler) charge() {
 	p.last = max(left, 0)
 }
 
+// maxStack bounds the stacks that are told apart: a function that calls itself ten
+// thousand times deep would else be in as many places, each as long to name.
+const maxStack = 64
+
 // here returns the place in the call tree.
 func (p *Profiler) here() *FuelStack {
-	s, ok := p.stacks[string(p.key)]
+	key := p.key
+	if len(p.stack) > maxStack {
+		p.short = append(append(p.short[:0], p.key[:4*(maxStack-1)]...), p.key[len(p.key)-4:]...)
+		key = p.short
+	}
+	s, ok := p.stacks[string(key)]
 	if !ok {
 		s = new(FuelStack)
-		for _, f := range p.stack {
-			s.Functions = append(s.Functions, p.name(f))
+		p.stacks[string(key)] = s
+		for ; len(key) > 0; key = key[4:] {
+			s.Functions = append(s.Functions, p.name(binary.LittleEndian.Uint32(key)))
 		}
-		p.stacks[string(p.key)] = s
 	}
 	return s
 }
