@@ -50,8 +50,8 @@ type FuelStack struct {
 	// last is the one that was called last. Where there were more, those before it are
 	// left out.
 	Functions []string
-	Fuel      int64    // that the last of them used itself
-	Calls     int64    // of the last of them
+	Fuel      int64 // that the last of them used itself
+	Calls     int64 // of the last of them
 }
 
 // FunctionFuel is what calls used in one function, wherever it was called from.

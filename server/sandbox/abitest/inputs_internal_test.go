@@ -15,8 +15,11 @@ func TestWorldHasAllInputs(t *testing.T) {
 	m := &sandbox.Manifest{
 		Name: "all", Version: "1",
 		Profile: []abi.Input{
-			{Name: "context.role", Type: "text"}, {Name: "value.arpu", Type: "number"}, {Name: "context.seen", Type: "set"},
-			{Name: "marketing.owned", Type: "set"}, {Name: "general.since", Type: "time"},
+			{Name: "context.role", Type: "text"},
+			{Name: "value.arpu", Type: "number"},
+			{Name: "context.seen", Type: "set"},
+			{Name: "marketing.owned", Type: "set"},
+			{Name: "general.since", Type: "time"},
 		},
 		Candidate: []string{"times.rejected.30d", "value", "days_since.contact"},
 	}
@@ -44,7 +47,11 @@ func TestWorldHasAllInputs(t *testing.T) {
 			}
 		}
 		cells := make([]float64, len(q.Candidates))
-		q.Profile.(sandbox.HistoryColumns).HistoryColumn("days_since.contact", q.Candidates, cells)
+		history, ok := q.Profile.(sandbox.HistoryColumns)
+		if !ok {
+			t.Fatal("the profile has no history")
+		}
+		history.HistoryColumn("days_since.contact", q.Candidates, cells)
 		if slices.Max(cells) >= 0 {
 			days++
 		}
