@@ -80,6 +80,8 @@ static void rank(struct rapport_decision *d) {
     double shown = rapport_of(d, contacts, i);
     if (shown > 8) shown = 8;
     score -= rapport_exp(shown / 4 - 3);
+    score += 1 / (1 + rapport_exp(v * 30));
+    score += rapport_exp(-700 - noise * 50) * 1e300;
     if (shown > 3) rapport_because(d, i, TIRED);
     rapport_score(d, i, score);
   }

@@ -109,6 +109,8 @@ fn rank(d: &Decision) {
             shown = 8.0;
         }
         score -= exp(shown / 4.0 - 3.0);
+        score += 1.0 / (1.0 + exp(v * 30.0));
+        score += exp(-700.0 - noise * 50.0) * 1e300;
         if shown > 3.0 {
             d.because(i, TIRED);
         }

@@ -82,6 +82,8 @@ rank((d: Decision): void => {
     let shown = contacts.of(d, i);
     if (shown > 8) shown = 8;
     score -= exp(shown / 4 - 3);
+    score += 1 / (1 + exp(v * 30));
+    score += exp(-700 - noise * 50) * 1e300;
     if (shown > 3) d.because(i, TIRED);
     d.score(i, score);
   }

@@ -124,6 +124,8 @@ func rank(d *rapport.Decision) {
 			shown = 8
 		}
 		score -= rapport.Exp(shown/4 - 3)
+		score += 1 / (1 + rapport.Exp(v*30))                          // most are 0 or infinite
+		score += float64(rapport.Exp(-700-float64(noise*50)) * 1e300) // most are subnormal
 		if shown > 3 {
 			c.Because(tired)
 		}
