@@ -202,6 +202,11 @@ func (l *Log) writeSafely(f *frame) (err error) {
 	}()
 	now := l.o.Now()
 	if s := l.store.live; s != nil && l.full(s, f, now) {
+		// Were the last sealed before the next is begun, a process that is killed in between
+		// would leave files of which nothing seems to be missing.
+		if _, err := l.begin(firstOf(f, now), now); err != nil {
+			return err
+		}
 		l.seal(s)
 	}
 	if f.b != nil || l.store.live == nil {
@@ -234,12 +239,8 @@ const overtaken = 1000
 func (l *Log) append(f *frame, now time.Time) error {
 	s := l.store.live
 	if s == nil {
-		first := now.UnixMilli()
-		if f.records > 0 {
-			first = f.ids.from - overtaken
-		}
 		var err error
-		if s, err = l.begin(first, now); err != nil || f.b == nil {
+		if s, err = l.begin(firstOf(f, now), now); err != nil || f.b == nil {
 			return err
 		}
 	}
@@ -270,6 +271,14 @@ func (l *Log) append(f *frame, now time.Time) error {
 	l.counts.WrittenBytes += int64(len(f.b))
 	l.counts.RawBytes += int64(f.raw)
 	return nil
+}
+
+// firstOf returns the time of a segment that begins with a frame.
+func firstOf(f *frame, now time.Time) int64 {
+	if f.records > 0 {
+		return f.ids.from - overtaken
+	}
+	return now.UnixMilli()
 }
 
 // write appends to a file.
@@ -377,10 +386,12 @@ func (l *Log) remove(s *segment) {
 	s.dirty = false
 }
 
-// leave makes the log have no live segment.
+// leave makes a segment the live one no longer.
 func (l *Log) leave(s *segment) {
 	l.mu.Lock()
-	l.store.live = nil
+	if l.store.live == s {
+		l.store.live = nil
+	}
 	l.hold(s, s.contents)
 	l.mu.Unlock()
 	l.sync.do(job{s: s, close: true})
