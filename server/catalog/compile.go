@@ -275,7 +275,7 @@ func (c *compiler) addChannels() {
 			continue
 		}
 		ch := Channel{ID: m.GetId(), Outbound: m.GetDirection() == "outbound", Cost: m.GetCost()}
-		ch.Attributes = c.attributes("channels", i, m.GetAttributes(), "cost", profilestore.Number(m.GetCost()))
+		ch.Attributes = c.attributes("channels", i, m.GetAttributes(), map[string]profilestore.Value{"cost": profilestore.Number(m.GetCost())})
 		c.addContactRules(i, m, &ch)
 		c.channels[ch.ID] = len(c.out.Channels)
 		c.out.Channels = append(c.out.Channels, ch)

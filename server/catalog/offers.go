@@ -41,7 +41,9 @@ func (c *compiler) addOffers() {
 			}
 			o.Exclusive = n
 		}
-		o.Attributes = c.attributes("offers", i, m.GetAttributes(), "value", profilestore.Number(m.GetValue()))
+		o.Attributes = c.attributes("offers", i, m.GetAttributes(), map[string]profilestore.Value{
+			"value": profilestore.Number(m.GetValue()), "class": profilestore.Text(o.Class.String()),
+		})
 		treatments := c.treatmentsOf(i, m)
 		if !c.declare(seen, "offers", i, "id", "offer", m.GetId()) {
 			continue
@@ -146,14 +148,14 @@ func (c *compiler) treatmentsOf(i int, m *rapportv1.Offer) []treatment {
 	return out
 }
 
-// attributes converts facts for strategies. own is the name of a field of the
-// element that is one of them too.
-func (c *compiler) attributes(list string, i int, m map[string]*structpb.Value, own string, value profilestore.Value) map[string]profilestore.Value {
-	out := map[string]profilestore.Value{own: value}
+// attributes converts facts for strategies. own are fields of the element that are such
+// facts too, by their names.
+func (c *compiler) attributes(list string, i int, m map[string]*structpb.Value, own map[string]profilestore.Value) map[string]profilestore.Value {
+	out := maps.Clone(own)
 	for _, name := range slices.Sorted(maps.Keys(m)) {
 		below := fmt.Sprintf("attributes[%q]", name)
-		if name == own {
-			c.fail(list, i, below, "%s is a field of its own: an attribute can't have the same name", own)
+		if _, ok := own[name]; ok {
+			c.fail(list, i, below, "%s is a field of its own: an attribute can't have the same name", name)
 			continue
 		}
 		switch v := m[name].GetKind().(type) {
