@@ -44,6 +44,15 @@ func TestStrategiesConform(t *testing.T) {
 	}
 	for name, c := range map[string]strategy{
 		"pvcl":          {wasm: func(testing.TB) []byte { return plugins.PVCL() }},
+		"care": {
+			wasm:    func(t testing.TB) []byte { return committed(t, dist+"care.wasm") },
+			options: abitest.Options{Texts: []string{"service", "care", "marketing"}}, warned: []abitest.Requirement{abitest.Inputs},
+		},
+		"epsilon": {wasm: func(t testing.TB) []byte { return committed(t, dist+"epsilon.wasm") }},
+		"scorecard": {
+			wasm:    func(t testing.TB) []byte { return committed(t, dist+"scorecard.wasm") },
+			options: abitest.Options{Texts: []string{"service", "care", "marketing"}}, warned: []abitest.Requirement{abitest.Inputs},
+		},
 		"upsell, in Go": {wasm: goWasm(upsell), cached: true, options: abitest.Options{Texts: []string{"business"}}},
 		"tricky, in Go": {wasm: goWasm(tricky), cached: true, warned: []abitest.Requirement{abitest.Inputs}},
 		"reads, in C":   {wasm: readsWasm, warned: []abitest.Requirement{abitest.Logs}},
