@@ -43,7 +43,7 @@ func TestStrategiesConform(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]strategy{
-		"pvcl":          {wasm: func(testing.TB) []byte { return plugins.PVCL() }},
+		"pvcl": {wasm: func(testing.TB) []byte { return plugins.PVCL() }},
 		"care": {
 			wasm:    func(t testing.TB) []byte { return committed(t, dist+"care.wasm") },
 			options: abitest.Options{Texts: []string{"service", "care", "marketing"}}, warned: []abitest.Requirement{abitest.Inputs},
