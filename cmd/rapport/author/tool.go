@@ -3,6 +3,7 @@ package author
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -26,7 +27,7 @@ type Tool struct {
 	// also looks at what else it needs, and says what is wrong.
 	also func(ctx context.Context, path string) error
 	// inProject finds it in a project's folder, where it is not on the PATH.
-	inProject func(dir string) (command []string, ok bool)
+	inProject func(dir string) (command []string, version string, ok bool)
 }
 
 // MissingError says that a tool is not there, or not fit, and how to get it.
@@ -60,11 +61,11 @@ func (t *Tool) InProjects() bool { return t.inProject != nil }
 // the project's folder, if there is one. The error is a [*MissingError].
 func (t *Tool) Find(ctx context.Context, dir string) (command []string, version string, err error) {
 	if t.inProject != nil {
-		command, ok := t.inProject(dir)
+		command, version, ok := t.inProject(dir)
 		if !ok {
 			return nil, "", &MissingError{Tool: t}
 		}
-		return command, "", nil
+		return command, version, nil
 	}
 	for _, name := range t.names {
 		path, lookErr := exec.LookPath(name)
@@ -151,10 +152,14 @@ var nodeTool = &Tool{
 var ascTool = &Tool{
 	Name: "asc",
 	Get:  map[string]string{"": "run `npm ci` in the project's folder: once, with network; builds need none then"},
-	inProject: func(dir string) ([]string, bool) {
-		script := filepath.Join("node_modules", "assemblyscript", "bin", "asc.js")
-		_, err := os.Stat(filepath.Join(dir, script))
-		return []string{"node", script}, err == nil
+	inProject: func(dir string) (command []string, version string, ok bool) {
+		folder := filepath.Join("node_modules", "assemblyscript")
+		text, err := os.ReadFile(filepath.Join(dir, folder, "package.json"))
+		var about struct{ Version string }
+		if err != nil || json.Unmarshal(text, &about) != nil {
+			return nil, "", false
+		}
+		return []string{"node", filepath.Join(folder, "bin", "asc.js")}, "asc " + about.Version, true
 	},
 }
 

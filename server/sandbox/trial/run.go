@@ -57,11 +57,16 @@ type Bound struct {
 // Bind makes a strategy ready to decide a case. An error says that the two don't fit, or
 // that the strategy can't be made ready.
 func Bind(ctx context.Context, m *sandbox.Module, c *Case) (*Bound, error) {
+	return BindPool(ctx, m, c, 1)
+}
+
+// BindPool is Bind with so many instances, of which calls use any.
+func BindPool(ctx context.Context, m *sandbox.Module, c *Case, instances int) (*Bound, error) {
 	w, err := newWorld(m.Manifest(), c)
 	if err != nil {
 		return nil, err
 	}
-	s, err := m.Bind(ctx, w.catalog, w.scenario, sandbox.PoolOptions{Size: 1, Aside: true})
+	s, err := m.Bind(ctx, w.catalog, w.scenario, sandbox.PoolOptions{Size: instances, Aside: true})
 	if err != nil {
 		return nil, err
 	}
