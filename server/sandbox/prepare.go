@@ -9,7 +9,7 @@ import (
 // preparation is the version of what prepare does: raise it when prepare gives
 // other bytes or facts for the same module, as it does when package wasm meters in
 // another way. What an older one made is not taken from the cache then.
-const preparation = 6
+const preparation = 7
 
 // policy is what a server asks of modules beside the ABI. It is part of the key of
 // the cache.

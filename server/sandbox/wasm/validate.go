@@ -93,10 +93,11 @@ const (
 	siteBytes                    // an instruction that writes so many bytes as the operand on top says
 	siteItems                    // … so many entries
 	sitePages                    // … so many pages
+	siteSelect                   // a choice between floats or vectors, of type n
 )
 
 // site is a place in a function's code: just before the instruction at `at`,
-// which ends at `to` if it is a call.
+// which ends at `to` if it is a call or a choice.
 type site struct {
 	at, to int
 	n      uint32
@@ -728,6 +729,7 @@ func (v *validator) choose(at int, o Op) {
 		v.expect(at, t)
 		v.expect(at, t)
 		v.value(t)
+		v.chosen(at, t)
 		return
 	}
 	v.expect(at, I32)
@@ -743,6 +745,19 @@ func (v *validator) choose(at int, o Op) {
 		one = other
 	}
 	v.value(one)
+	v.chosen(at, one)
+}
+
+// chosenValues is how many slots what is written in place of a select makes, beside the
+// result: see choose.
+const chosenValues = 6
+
+// chosen notes a choice between values that processors keep apart from integers.
+func (v *validator) chosen(at int, t ValType) {
+	if t == F32 || t == F64 || t == V128 {
+		v.note(site{at: at, to: v.r.at, kind: siteSelect, n: uint32(t)})
+		v.weight.values += chosenValues
+	}
 }
 
 func (v *validator) local(at int, o Op) {
