@@ -67,8 +67,11 @@ func TestScript(t *testing.T) {
 		UpdateScripts:       *update,
 		Setup:               setupScript,
 		Condition: func(name string) (bool, error) {
-			if name == "shared" {
+			switch name {
+			case "shared":
 				return haveShared(t), nil
+			case "race":
+				return underRace, nil
 			}
 			if id, ok := strings.CutPrefix(name, "lang:"); ok {
 				return haveToolchain(t, id)
