@@ -171,8 +171,15 @@ var rustcTool = &Tool{
 		if err != nil {
 			return err
 		}
-		if _, err := os.Stat(filepath.Join(strings.TrimSpace(string(root)), "lib", "rustlib", "wasm32-unknown-unknown")); err != nil {
+		lib := filepath.Join(strings.TrimSpace(string(root)), "lib", "rustlib")
+		if _, err := os.Stat(filepath.Join(lib, "wasm32-unknown-unknown")); err != nil {
 			return errors.New("this one does not have the target wasm32-unknown-unknown")
+		}
+		if _, err := exec.LookPath("rust-lld"); err == nil {
+			return nil
+		}
+		if own, err := filepath.Glob(filepath.Join(lib, "*", "bin", "rust-lld")); err != nil || len(own) == 0 {
+			return errors.New("this one has no linker: rust-lld is neither beside it nor in the path")
 		}
 		return nil
 	},
