@@ -136,7 +136,7 @@ func setupScript(e *testscript.Env) error {
 	e.Setenv("GOCACHE", goCache()) // the scripts have no home
 	e.Setenv("GOPROXY", "off")
 	e.Setenv("GORACE", "atexit_sleep_ms=10") // or each of a thousand processes sleeps a second at its end
-	e.Setenv("RAPPORT_DEADLINE", "10s") // a test machine may be busy
+	e.Setenv("RAPPORT_DEADLINE", "10s")      // a test machine may be busy
 	e.Values[processesKey{}] = make(processes)
 	return os.CopyFS(filepath.Join(e.WorkDir, "small"), os.DirFS("testdata/small"))
 }
