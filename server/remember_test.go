@@ -11,6 +11,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"rapport/profilestore/durable"
 	"rapport/server"
 	rapportv1 "rapport/server/api/rapport/v1"
 	"rapport/server/decisionlog"
@@ -19,7 +20,6 @@ import (
 // logDisk is where a decision log writes: full, or not done with a write before it is
 // told.
 type logDisk struct {
-	decisionlog.FS
 	full  atomic.Bool
 	stuck atomic.Pointer[chan struct{}]
 }
@@ -34,12 +34,15 @@ func (d *logDisk) Create(path string) (decisionlog.File, error) {
 	if d.full.Load() {
 		return nil, &os.PathError{Op: "open", Path: path, Err: syscall.ENOSPC}
 	}
-	f, err := d.FS.Create(path)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	return logFile{f, d}, nil
 }
+
+func (*logDisk) Remove(path string) error { return os.Remove(path) }
+func (*logDisk) SyncDir(dir string) error { return durable.SyncDir(dir) }
 
 // Write writes, late or never.
 func (f logFile) Write(b []byte) (int, error) {
@@ -53,7 +56,7 @@ func (f logFile) Write(b []byte) (int, error) {
 // TestLogInTrouble: decisions go on while the disk of the log is full, or stuck; what is
 // not kept is counted, and what is kept is readable.
 func TestLogInTrouble(t *testing.T) {
-	disk := &logDisk{FS: decisionlog.OS()}
+	disk := new(logDisk)
 	dir := newData(t)
 	decided := make(map[ulid.ULID]bool)
 	h := open(t, dir, func(c *server.Config) {

@@ -17,16 +17,6 @@ import (
 // ErrNoSchema means that a data folder has no profile schema yet.
 var ErrNoSchema = errors.New("no profile schema is installed: install one with rapport schema apply FILE")
 
-// InitData makes a data folder, or checks that one is there that this version can
-// read.
-func InitData(dir string) error {
-	d, err := openDataFolder(dir)
-	if err != nil {
-		return err
-	}
-	return d.close()
-}
-
 // InstallSchema installs a schema file in a data folder as ApplySchema does, with a
 // default configuration. It returns the schema's id, and false if it was installed
 // already.

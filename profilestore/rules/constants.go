@@ -43,9 +43,6 @@ func (t *Table) Constants(i int) Constants {
 	return c
 }
 
-// Rule returns a rule that is one atomic condition of the table.
-func (t *Table) Rule(i int32) Rule { return Rule{atoms: []int32{i}} }
-
 // constants returns the values that are written in a part of a checked tree.
 func (l *language) constants(tree *ast.AST, part ast.Expr) Constants {
 	x := examiner{lang: l, tree: tree}

@@ -57,7 +57,7 @@ func TestConstants(t *testing.T) {
 		// A rule of one condition is that condition.
 		if len(r.Conditions()) == 1 {
 			e := table.NewEvaluation()
-			if e.Evaluate(r) != e.Evaluate(table.Rule(r.Conditions()[0])) {
+			if e.Evaluate(r) != e.Evaluate(table.Alone(int(r.Conditions()[0]))) {
 				t.Errorf("%s: the condition by itself has another outcome", rule)
 			}
 		}

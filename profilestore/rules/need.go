@@ -16,9 +16,6 @@ import (
 	"rapport/profilestore"
 )
 
-// Alone returns the rule that is one atomic condition of the table.
-func (t *Table) Alone(i int) Rule { return Rule{atoms: []int32{int32(i)}} }
-
 // Need is what a condition asks for, in words for people. It is one of three: of one
 // value (Of and Words), any or all of several, or where there are no words for it the
 // condition itself (Text).

@@ -78,6 +78,9 @@ func (t *Table) Label(i int) string { return t.atoms[i].label }
 // made of, by their places. Do not modify.
 func (t *Table) Labels(i int) []int32 { return t.atoms[i].labels }
 
+// Alone returns the rule that is one atomic condition of the table.
+func (t *Table) Alone(i int) Rule { return Rule{atoms: []int32{int32(i)}} }
+
 // Conditions returns the atomic conditions of a rule by their places in the
 // table, in the order in which they stand in it. Do not modify.
 func (r Rule) Conditions() []int32 { return r.atoms }

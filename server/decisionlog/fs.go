@@ -28,9 +28,6 @@ type File interface {
 
 type osFS struct{}
 
-// OS returns the operating system's files.
-func OS() FS { return osFS{} }
-
 func (osFS) Create(path string) (File, error) {
 	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
 }

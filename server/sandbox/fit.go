@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"rapport/profilestore"
+	"rapport/profilestore/rules"
 	"rapport/sdk/abi"
 	"rapport/server/catalog"
 )
@@ -142,35 +143,9 @@ func (m *Module) checkAttributes(inputs []abi.Input, what string, owners []owner
 // Nearest ends a message with the known name that is most like a wrong one, if
 // one is like it at all.
 func Nearest(name string, known []string) string {
-	best, least := "", len(name)/3+2
-	for _, k := range known {
-		if d := distance(name, k); d < least {
-			best, least = k, d
-		}
-	}
+	best := rules.Nearest(name, known)
 	if best == "" {
 		return ""
 	}
 	return "; the nearest is " + best
-}
-
-// distance is Levenshtein's: how many bytes to insert, delete or change.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }

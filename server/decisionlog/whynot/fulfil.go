@@ -40,7 +40,7 @@ func (d *demand) readsPlace(p subject) bool {
 
 // condition is the demand that a condition holds.
 func (s *search) condition(w *world, atom int32) demand {
-	rule := s.c.Rules.Rule(atom)
+	rule := s.c.Rules.Alone(int(atom))
 	return demand{
 		met:   func() bool { return s.evaluate(w, rule) == rules.True },
 		reads: []rules.Reads{s.c.Rules.Reads(int(atom))}, also: s.c.Rules.Constants(int(atom)), text: s.c.Rules.Condition(int(atom)),

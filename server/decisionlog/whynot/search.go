@@ -64,9 +64,6 @@ type Result struct {
 	Obstacles []string
 }
 
-// Reached reports whether the offer is where it is wanted without any change.
-func (r *Result) Reached(first bool) bool { return r.Position == 0 || r.Position > 0 && !first }
-
 // Set is a set of changes that brings the offer in.
 type Set struct {
 	Changes  []Change // in the order of kinds
