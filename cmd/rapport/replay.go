@@ -125,12 +125,12 @@ func parseSince(s string, now time.Time) (*timestamppb.Timestamp, error) {
 	if s == "" {
 		return nil, nil //nolint:nilnil // nothing is asked
 	}
-	days, isDays := strings.CutSuffix(s, "d")
-	if d, err := time.ParseDuration(map[bool]string{true: days + "h", false: s}[isDays]); err == nil && d >= 0 {
-		if isDays {
-			d *= 24
-		}
-		return timestamppb.New(now.Add(-d)), nil
+	span, unit := s, time.Duration(1)
+	if days, ok := strings.CutSuffix(s, "d"); ok { // which time.ParseDuration does not know
+		span, unit = days+"h", 24
+	}
+	if d, err := time.ParseDuration(span); err == nil && d >= 0 {
+		return timestamppb.New(now.Add(-d * unit)), nil
 	}
 	t, err := parseTime(s)
 	if err != nil {

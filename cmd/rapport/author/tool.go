@@ -141,7 +141,7 @@ var llvm = map[string]string{
 }
 
 var nodeTool = &Tool{
-	Name: "node", names: []string{"node"}, version: []string{"--version"},
+	Name: "node", names: []string{"node"}, version: []string{"-p", "'node ' + process.version"},
 	Get: map[string]string{
 		"darwin": "`brew install node`",
 		"":       "https://nodejs.org, or `apt install nodejs npm` where that is version 20 or later",
