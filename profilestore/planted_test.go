@@ -41,7 +41,7 @@ var mistakes = []mistake{
 		"(c.logged+1)*cellMicros <= ingestCut",
 	},
 	{"short id ring", "delta.go", "int64(IDHorizon / time.Microsecond)", "int64(time.Hour / time.Microsecond)"},
-	{"checkpoint ahead of the records", "replay.go", "s.journal.Replay(ctx, state.Applied+1,", "s.journal.Replay(ctx, state.Applied+2,"},
+	{"checkpoint ahead of the records", "replay.go", "from := state.Applied + 1\n", "from := state.Applied + 2\n"},
 	{"the load of one source clears the others", "snapshots.go", "slices.Clone(old.snapshots)}", "make([]*Snapshot, len(old.snapshots))}"},
 	{"the horizon is not durable", "prune.go", "err := folder.writeHorizon(next); err != nil", "err := error(nil); err != nil"},
 	{"elements pruned by the ingest cut", "prune.go", "e.time < h.sources[source].AsOf", "e.time < h.sources[source].IngestCut"},
