@@ -125,12 +125,13 @@ func parseSince(s string, now time.Time) (*timestamppb.Timestamp, error) {
 	if s == "" {
 		return nil, nil //nolint:nilnil // nothing is asked
 	}
-	span, unit := s, time.Duration(1)
+	d, err := time.ParseDuration(s)
 	if days, ok := strings.CutSuffix(s, "d"); ok { // which time.ParseDuration does not know
-		span, unit = days+"h", 24
+		d, err = time.ParseDuration(days + "h")
+		d *= 24
 	}
-	if d, err := time.ParseDuration(span); err == nil && d >= 0 {
-		return timestamppb.New(now.Add(-d * unit)), nil
+	if err == nil && d >= 0 {
+		return timestamppb.New(now.Add(-d)), nil
 	}
 	t, err := parseTime(s)
 	if err != nil {

@@ -432,7 +432,7 @@ func TestTrue(t *testing.T) {
 		if res.GaveUp != "" {
 			gaveUp++
 		}
-		if (res.Position == 0 || res.Position > 0 && !q.First) {
+		if res.Position == 0 || res.Position > 0 && !q.First {
 			in++
 			if len(res.Sets) > 0 {
 				fail("it is in, and changes are proposed")
