@@ -1,0 +1,157 @@
+package traffic
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// What latencies can be, and how finely they are told apart.
+const (
+	leastLatency  = 1      // nanosecond
+	mostLatency   = 60_000 // milliseconds
+	latencyDigits = 3
+)
+
+// Result is what came of some traffic. All of it is of counted requests, those due after
+// the warm-up, but CPU.
+type Result struct {
+	Stretch
+	Stretches []Stretch     // by Plan.Interval, if there was one
+	CPU       time.Duration // processor time of this process, warm-up and draining included
+	Closed    bool          // by Saturate: latencies are from sending, and say nothing of customers
+	Errors    []string      // of failed requests, the first few different ones
+}
+
+// Stretch is a stretch of time.
+type Stretch struct {
+	Seconds float64
+	Offered int64 // requests that were due
+	Good    int64 // answered
+	Refused int64
+	Failed  int64
+	Dropped int64 // not sent, because all workers were waiting for answers
+	// Latency is of good answers, from when the request was due; in nanoseconds, as are all.
+	Latency *hdrhistogram.Histogram
+	// Refusal is of refused ones, also from when they were due.
+	Refusal *hdrhistogram.Histogram
+	// Lateness is from when a request was due until it was sent: what the generator added,
+	// and the time for which all workers were waiting for answers.
+	Lateness *hdrhistogram.Histogram
+}
+
+func newStretch() Stretch {
+	return Stretch{Latency: newHistogram(), Refusal: newHistogram(), Lateness: newHistogram()}
+}
+
+func newHistogram() *hdrhistogram.Histogram {
+	return hdrhistogram.New(leastLatency, mostLatency*int64(time.Millisecond), latencyDigits)
+}
+
+// Rate is how many requests were answered well in a second.
+func (s *Stretch) Rate() float64 { return float64(s.Good) / s.Seconds }
+
+// OfferedRate is how many were due.
+func (s *Stretch) OfferedRate() float64 { return float64(s.Offered) / s.Seconds }
+
+// Quantile returns a latency of good answers, for 0 ≤ q ≤ 1; 0 if there is none.
+func (s *Stretch) Quantile(q float64) time.Duration { return quantile(s.Latency, q) }
+
+func quantile(h *hdrhistogram.Histogram, q float64) time.Duration {
+	return time.Duration(h.ValueAtQuantile(100 * q))
+}
+
+// add counts a request.
+func (s *Stretch) add(j job, sent, now time.Time, err error) {
+	s.Offered++
+	record(s.Lateness, sent.Sub(j.due))
+	switch {
+	case err == nil:
+		s.Good++
+		record(s.Latency, now.Sub(j.due))
+	case errors.Is(err, ErrRefused):
+		s.Refused++
+		record(s.Refusal, now.Sub(j.due))
+	default:
+		s.Failed++
+	}
+}
+
+func record(h *hdrhistogram.Histogram, d time.Duration) {
+	_ = h.RecordValue(min(max(int64(d), leastLatency), mostLatency*int64(time.Millisecond))) // within its bounds
+}
+
+// collector gathers what workers report.
+type collector struct {
+	plan   Plan
+	closed bool
+
+	mu        sync.Mutex
+	start     time.Time // of what is counted
+	all       Stretch
+	stretches []Stretch
+	errors    []string
+}
+
+// maxErrors bounds the different errors that are kept.
+const maxErrors = 5
+
+func newCollector(p Plan) *collector {
+	c := &collector{plan: p, all: newStretch()}
+	if p.Interval > 0 {
+		for at := time.Duration(0); at < p.Duration; at += p.Interval {
+			s := newStretch()
+			s.Seconds = min(p.Interval, p.Duration-at).Seconds()
+			c.stretches = append(c.stretches, s)
+		}
+	}
+	return c
+}
+
+func (c *collector) begin(t time.Time) { c.start = t }
+
+// stretch returns the stretch that a request belongs to, nil if there are none.
+func (c *collector) stretch(j job) *Stretch {
+	if len(c.stretches) == 0 {
+		return nil
+	}
+	i := int(j.due.Sub(c.start) / c.plan.Interval)
+	return &c.stretches[min(max(i, 0), len(c.stretches)-1)]
+}
+
+func (c *collector) answered(j job, sent, now time.Time, err error) {
+	if !j.counted {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all.add(j, sent, now, err)
+	if s := c.stretch(j); s != nil {
+		s.add(j, sent, now, err)
+	}
+	if err != nil && !errors.Is(err, ErrRefused) && len(c.errors) < maxErrors && !slices.Contains(c.errors, err.Error()) {
+		c.errors = append(c.errors, err.Error())
+	}
+}
+
+func (c *collector) drop(j job) {
+	if !j.counted {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range []*Stretch{&c.all, c.stretch(j)} {
+		if s != nil {
+			s.Offered++
+			s.Dropped++
+		}
+	}
+}
+
+func (c *collector) result(cpu time.Duration) *Result {
+	c.all.Seconds = c.plan.Duration.Seconds()
+	return &Result{Stretch: c.all, Stretches: c.stretches, CPU: cpu, Closed: c.closed, Errors: c.errors}
+}
