@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -58,6 +57,7 @@ type Figures struct {
 // median of the rounds' ratios with 95% confidence.
 type Ratio struct {
 	Median, Low, High float64
+	Rounds            int
 }
 
 // Comparison is the outcome of Compare.
@@ -199,18 +199,15 @@ func (r *run) figures() Figures {
 	return f
 }
 
-// ratio returns the median of a/b round by round, with the interval that order
-// statistics give it: the ranks n/2 ± 0.98·√n hold the median with 95%
-// confidence, whatever the distribution.
+// ratio returns the median of a/b round by round, with its interval.
 func ratio(a, b []float64) Ratio {
 	q := make([]float64, len(a))
 	for i := range a {
 		q[i] = a[i] / b[i]
 	}
-	slices.Sort(q)
-	n := len(q)
-	half := int(math.Ceil(0.98 * math.Sqrt(float64(n))))
-	return Ratio{Median: q[n/2], Low: q[max(0, n/2-half)], High: q[min(n-1, n/2+half)]}
+	r := Ratio{Rounds: len(q)}
+	r.Median, r.Low, r.High = median(q)
+	return r
 }
 
 // difference returns the median of a − b round by round.
