@@ -202,18 +202,20 @@ func (b *Budget) matches(r *Record) bool {
 	return ok
 }
 
+// bound says the bound in words.
+func (b *Budget) bound() string {
+	if b.AtMost != nil {
+		return "at most " + b.AtMost.String()
+	}
+	return "at least " + b.AtLeast.String()
+}
+
 // String says the bound and the figure, as in "1.31 x (1.28–1.35), at most 2".
 func (j *Judgement) String() string {
 	if j.Verdict == NotMeasured {
 		return "not measured"
 	}
-	var bound string
-	if j.Budget.AtMost != nil {
-		bound = "at most " + j.Budget.AtMost.String()
-	} else {
-		bound = "at least " + j.Budget.AtLeast.String()
-	}
-	s := j.Figure.String() + ", " + bound
+	s := j.Figure.String() + ", " + j.Budget.bound()
 	if j.Verdict == Refused {
 		s += fmt.Sprintf("; the same work measured twice differs by up to %.0f%%", 100*j.Noise)
 	}

@@ -66,11 +66,13 @@ type Config struct {
 	Logger  *slog.Logger // slog.Default() if nil
 	Version string       // of the program, for people
 
-	// For tests: the clock of decisions, events and circuit breakers; what stands
-	// between the store and its engine; how the ledger writes; who sees the decisions.
-	// Nil: nothing else.
+	// WrapEngine, if set, is given the embedded engine of the profile store and returns what
+	// the store uses: something that measures or delays it, or another engine in its place.
+	WrapEngine func(profilestore.Engine) profilestore.Engine
+
+	// For tests: the clock of decisions, events and circuit breakers; how the ledger
+	// writes; who sees the decisions. Nil: nothing else.
 	now      func() time.Time
-	engine   func(profilestore.Engine) profilestore.Engine
 	ledgerFS ledger.FS
 	decided  func(*decisionlog.Record)
 

@@ -152,7 +152,7 @@ func newFaulty(t testing.TB, change func(*server.Config)) (*house, *faults) {
 	f := &faults{writing: make(chan struct{}, 1)}
 	h := open(t, newDataOf(t, consentSchemaYAML), func(c *server.Config) {
 		c.Deadline = 30 * time.Second // a busy machine is no reason to degrade
-		c.SetEngine(func(e profilestore.Engine) profilestore.Engine { return faultyEngine{e, f} })
+		c.WrapEngine = func(e profilestore.Engine) profilestore.Engine { return faultyEngine{e, f} }
 		c.SetLedgerFS(faultyFS{f})
 		if change != nil {
 			change(c)
@@ -305,7 +305,7 @@ func TestDegradesReadAgain(t *testing.T) {
 	seen := new(atomic.Int64)
 	h, _ = newFaulty(t, func(c *server.Config) {
 		c.CacheEntries = -1
-		c.SetEngine(func(e profilestore.Engine) profilestore.Engine { return everySecond{e, seen} })
+		c.WrapEngine = func(e profilestore.Engine) profilestore.Engine { return everySecond{e, seen} }
 	})
 	seen.Store(1)
 	r := h.want(t, "1", "web.home", "low news ", notReservedStep)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"rapport/profilestore"
 	"rapport/server/decisionlog"
 	"rapport/server/explain"
 	"rapport/server/ledger"
@@ -12,9 +11,6 @@ import (
 
 // SetClock sets the clock of decisions, events and circuit breakers.
 func (c *Config) SetClock(now func() time.Time) { c.now = now }
-
-// SetEngine puts something between the store and its engine.
-func (c *Config) SetEngine(wrap func(profilestore.Engine) profilestore.Engine) { c.engine = wrap }
 
 // SetDecided sets who sees each decision as it is kept.
 func (c *Config) SetDecided(f func(*decisionlog.Record)) { c.decided = f }

@@ -355,7 +355,7 @@ func newReplayRun(t *testing.T) *replayRun {
 		c.Deadline = 200 * time.Millisecond
 		c.SetDecided(x.saw)
 		c.SetClock(x.clock.now)
-		c.SetEngine(func(e profilestore.Engine) profilestore.Engine { return faultyEngine{e, x.faults} })
+		c.WrapEngine = func(e profilestore.Engine) profilestore.Engine { return faultyEngine{e, x.faults} }
 		c.SetLedgerFS(faultyFS{x.faults})
 	})
 	x.client = rapportv1connect.NewDecisionServiceClient(direct{x.h.server.Handler()}, "http://in.process")

@@ -169,8 +169,8 @@ func (s *Server) openStore(ctx context.Context) error {
 	if engine, err = badger.Open(s.folder.path("deltas"), badger.Options{Logger: s.log}); err != nil {
 		return err
 	}
-	if s.config.engine != nil {
-		engine = s.config.engine(engine)
+	if s.config.WrapEngine != nil {
+		engine = s.config.WrapEngine(engine)
 	}
 	s.store, err = profilestore.OpenStore(ctx, profilestore.Options{
 		Dir: s.config.Data, Schema: schema, Mapper: mapper, Engine: engine, TableSet: s.tables.Set,
