@@ -18,6 +18,9 @@ import (
 var full = flag.Bool("full", false, "benchmarks measure for minutes")
 
 func TestMain(m *testing.M) {
+	if bench.IsProcess() {
+		os.Exit(bench.ProcessMain(context.Background(), os.Stdin, os.Stdout, os.Stderr))
+	}
 	compilertest.Main(func() int {
 		status := m.Run()
 		if err := shared.close(); err != nil {

@@ -20,7 +20,8 @@ const (
 // the warm-up, but CPU.
 type Result struct {
 	Stretch
-	Stretches []Stretch     // by Plan.Interval, if there was one
+	Kinds     []Stretch     // by Plan.Shares, if there were any
+	Stretches []Stretch     // of kind 0, by Plan.Interval, if there was one
 	CPU       time.Duration // processor time of this process, warm-up and draining included
 	Closed    bool          // by Saturate: latencies are from sending, and say nothing of customers
 	Errors    []string      // of failed requests, the first few different ones
@@ -92,6 +93,7 @@ type collector struct {
 	mu        sync.Mutex
 	start     time.Time // of what is counted
 	all       Stretch
+	kinds     []Stretch
 	stretches []Stretch
 	errors    []string
 }
@@ -101,6 +103,11 @@ const maxErrors = 5
 
 func newCollector(p Plan) *collector {
 	c := &collector{plan: p, all: newStretch()}
+	for range p.Shares {
+		s := newStretch()
+		s.Seconds = p.Duration.Seconds()
+		c.kinds = append(c.kinds, s)
+	}
 	if p.Interval > 0 {
 		for at := time.Duration(0); at < p.Duration; at += p.Interval {
 			s := newStretch()
@@ -113,13 +120,16 @@ func newCollector(p Plan) *collector {
 
 func (c *collector) begin(t time.Time) { c.start = t }
 
-// stretch returns the stretch that a request belongs to, nil if there are none.
-func (c *collector) stretch(j job) *Stretch {
-	if len(c.stretches) == 0 {
-		return nil
+// each calls fn for all stretches that a request belongs to.
+func (c *collector) each(j job, fn func(*Stretch)) {
+	fn(&c.all)
+	if j.kind < len(c.kinds) {
+		fn(&c.kinds[j.kind])
 	}
-	i := int(j.due.Sub(c.start) / c.plan.Interval)
-	return &c.stretches[min(max(i, 0), len(c.stretches)-1)]
+	if len(c.stretches) > 0 && j.kind == 0 {
+		i := int(j.due.Sub(c.start) / c.plan.Interval)
+		fn(&c.stretches[min(max(i, 0), len(c.stretches)-1)])
+	}
 }
 
 func (c *collector) answered(j job, sent, now time.Time, err error) {
@@ -128,10 +138,7 @@ func (c *collector) answered(j job, sent, now time.Time, err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.all.add(j, sent, now, err)
-	if s := c.stretch(j); s != nil {
-		s.add(j, sent, now, err)
-	}
+	c.each(j, func(s *Stretch) { s.add(j, sent, now, err) })
 	if err != nil && !errors.Is(err, ErrRefused) && len(c.errors) < maxErrors && !slices.Contains(c.errors, err.Error()) {
 		c.errors = append(c.errors, err.Error())
 	}
@@ -143,15 +150,13 @@ func (c *collector) drop(j job) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, s := range []*Stretch{&c.all, c.stretch(j)} {
-		if s != nil {
-			s.Offered++
-			s.Dropped++
-		}
-	}
+	c.each(j, func(s *Stretch) {
+		s.Offered++
+		s.Dropped++
+	})
 }
 
 func (c *collector) result(cpu time.Duration) *Result {
 	c.all.Seconds = c.plan.Duration.Seconds()
-	return &Result{Stretch: c.all, Stretches: c.stretches, CPU: cpu, Closed: c.closed, Errors: c.errors}
+	return &Result{Stretch: c.all, Kinds: c.kinds, Stretches: c.stretches, CPU: cpu, Closed: c.closed, Errors: c.errors}
 }

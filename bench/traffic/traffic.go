@@ -14,6 +14,7 @@ import (
 type Request struct {
 	Number int // from 0, in the order in which they are due
 	Worker int // of Plan.Workers, from 0: who sends it; never two at a time
+	Kind   int // of Plan.Shares, from 0
 }
 
 // Call sends one request and returns when it is answered. An error that wraps
@@ -39,7 +40,11 @@ type Plan struct {
 	// many independent customers are (a Poisson process).
 	Even bool
 	Seed uint64
-	// Interval, if not zero, divides Duration into stretches that are also told one by one.
+	// Shares, if not empty, are the shares of several kinds of requests. Which of them a
+	// request is, is drawn.
+	Shares []float64
+	// Interval, if not zero, divides Duration into stretches; what came of requests of kind 0
+	// is told for each.
 	Interval time.Duration
 	// Drain is how long answers are waited for after the last request was due; 5 s if 0.
 	Drain time.Duration
@@ -81,7 +86,7 @@ func Offer(ctx context.Context, p Plan, call Call) (*Result, error) {
 		workers.Go(func() {
 			for j := range jobs {
 				sent := time.Now()
-				err := call(answering, Request{Number: j.number, Worker: i})
+				err := call(answering, Request{Number: j.number, Worker: i, Kind: j.kind})
 				c.answered(j, sent, time.Now(), err)
 			}
 		})
@@ -105,6 +110,7 @@ func Offer(ctx context.Context, p Plan, call Call) (*Result, error) {
 // job is a request on its way to a worker.
 type job struct {
 	number  int
+	kind    int
 	due     time.Time
 	counted bool
 }
@@ -128,7 +134,7 @@ func (p *Plan) run(ctx context.Context, c *collector, jobs chan<- job) (last tim
 		if after >= end || ctx.Err() != nil {
 			return begin.Add(min(after, end))
 		}
-		j := job{number: number, due: begin.Add(after), counted: after >= p.Warmup}
+		j := job{number: number, kind: p.kind(random), due: begin.Add(after), counted: after >= p.Warmup}
 		clock.until(j.due)
 		select {
 		case jobs <- j:
@@ -136,6 +142,24 @@ func (p *Plan) run(ctx context.Context, c *collector, jobs chan<- job) (last tim
 			c.drop(j)
 		}
 	}
+}
+
+// kind draws what a request is.
+func (p *Plan) kind(random *rand.Rand) int {
+	if len(p.Shares) == 0 {
+		return 0
+	}
+	sum := 0.0
+	for _, s := range p.Shares {
+		sum += s
+	}
+	at := sum * random.Float64()
+	for i, s := range p.Shares {
+		if at -= s; at < 0 {
+			return i
+		}
+	}
+	return len(p.Shares) - 1
 }
 
 // Saturate has so many workers call one after the other for a time, after a warm-up, and
@@ -157,14 +181,16 @@ func Saturate(ctx context.Context, p Plan, call Call) (*Result, error) {
 	var workers sync.WaitGroup
 	for i := range p.Workers {
 		workers.Go(func() {
+			random := rand.New(rand.NewPCG(p.Seed, uint64(i))) //nolint:gosec // which kinds are drawn is no secret
 			for n := i; ctx.Err() == nil; n += p.Workers {
 				sent := time.Now()
 				if sent.After(end) {
 					return
 				}
-				err := call(ctx, Request{Number: n, Worker: i})
+				kind := p.kind(random)
+				err := call(ctx, Request{Number: n, Worker: i, Kind: kind})
 				now := time.Now()
-				c.answered(job{number: n, due: sent, counted: !sent.Before(counted) && now.Before(end)}, sent, now, err)
+				c.answered(job{number: n, kind: kind, due: sent, counted: !sent.Before(counted) && now.Before(end)}, sent, now, err)
 			}
 		})
 	}

@@ -90,6 +90,26 @@ func TestCounts(t *testing.T) {
 	}
 }
 
+// Requests of several kinds are drawn by their shares, and told apart.
+func TestKinds(t *testing.T) {
+	var calls [2]atomic.Int64
+	r, err := traffic.Offer(t.Context(), traffic.Plan{Rate: 10_000, Duration: 200 * time.Millisecond, Workers: 100, Shares: []float64{3, 1}, Interval: 50 * time.Millisecond},
+		func(_ context.Context, r traffic.Request) error {
+			calls[r.Kind].Add(1)
+			return nil
+		})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sum int64
+	for _, s := range r.Stretches {
+		sum += s.Offered
+	}
+	if a, b := r.Kinds[0].Good, r.Kinds[1].Good; a != calls[0].Load() || b != calls[1].Load() || a < 2*b || b < a/5 || sum != r.Kinds[0].Offered {
+		t.Errorf("%d and %d of two kinds, %d in stretches", a, b, sum)
+	}
+}
+
 // The same seed makes the same schedule; the warm-up is not counted.
 func TestSchedule(t *testing.T) {
 	p := traffic.Plan{Rate: 5000, Warmup: 50 * time.Millisecond, Duration: 50 * time.Millisecond, Workers: 64, Seed: 7}

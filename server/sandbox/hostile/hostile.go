@@ -52,6 +52,16 @@ func Corpus() []Attack {
 	return list
 }
 
+// Stalling returns a strategy that scores as a good one does, but in one call of so many
+// (a power of two), by the decision's seed, goes round a loop for so many turns first. It
+// is no attack as long as it has the fuel, some six units a turn: one that is only slow.
+func Stalling(one, turns int) ([]byte, error) {
+	return strategy{before: fmt.Sprintf(`block
+		local.get 1 i64.load offset=40 i64.const %d i64.and i64.const 0 i64.ne br_if 0
+		loop local.get 4 i32.const 1 i32.add local.tee 4 i32.const %d i32.lt_u br_if 0 end
+	end`, one-1, turns)}.encode()
+}
+
 // refused is an attack that ends when it is uploaded.
 func refused(name string, reason sandbox.Reason, s strategy) Attack {
 	return Attack{Name: name, Refused: reason, build: s.encode}

@@ -1,0 +1,107 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"rapport/bench/traffic"
+	rapportv1 "rapport/server/api/rapport/v1"
+	"rapport/server/api/rapport/v1/rapportv1connect"
+)
+
+// transport is how a generator reaches a server.
+type transport struct{ *http.Transport }
+
+// newTransport keeps so many connections, over HTTP/2 just those it needs.
+func newTransport(connections int, h2c bool) transport {
+	t := &http.Transport{MaxIdleConns: connections, MaxIdleConnsPerHost: connections, DisableCompression: true, Protocols: new(http.Protocols)}
+	t.Protocols.SetHTTP1(!h2c)
+	t.Protocols.SetUnencryptedHTTP2(h2c)
+	return transport{t}
+}
+
+func (t transport) client() *http.Client { return &http.Client{Transport: t.Transport} }
+
+// protocol is one of those that are measured.
+type protocol struct {
+	name    string
+	h2c     bool
+	options []connect.ClientOption
+}
+
+func protocols() []protocol {
+	return []protocol{
+		{"connect, HTTP/1.1", false, nil},
+		{"connect, HTTP/2", true, nil},
+		{"gRPC", true, []connect.ClientOption{connect.WithGRPC()}},
+	}
+}
+
+// caller asks for decisions.
+type caller struct {
+	client    rapportv1connect.DecisionServiceClient
+	transport transport
+	customers int
+	timeout   time.Duration
+	zipf      []*rand.Zipf // one for each worker, or none: who comes is then even
+	degraded  atomic.Int64 // answers that had to do without something
+}
+
+func newCaller(url string, p protocol, workers, customers int) *caller {
+	t := newTransport(workers, p.h2c)
+	return &caller{
+		client: rapportv1connect.NewDecisionServiceClient(t.client(), url, p.options...), transport: t, customers: customers,
+		timeout: 5 * time.Second,
+	}
+}
+
+// skew has some customers come far more often than others.
+func (c *caller) skew(workers int, seed uint64) {
+	for i := range workers {
+		random := rand.New(rand.NewPCG(seed, uint64(i))) //nolint:gosec // who comes is no secret
+		c.zipf = append(c.zipf, rand.NewZipf(random, 1.1, 100, uint64(c.customers-1)))
+	}
+}
+
+// customer returns whom a request is about.
+func (c *caller) customer(r traffic.Request) string {
+	if len(c.zipf) == 0 {
+		return strconv.Itoa(r.Number * 7919 % c.customers)
+	}
+	// The most frequent ones are not neighbours in the store.
+	return strconv.FormatUint(c.zipf[r.Worker].Uint64()*7919%uint64(c.customers), 10)
+}
+
+// decide is a traffic.Call.
+func (c *caller) decide(ctx context.Context, r traffic.Request) error {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	res, err := c.client.Decide(ctx, connect.NewRequest(&rapportv1.DecideRequest{Customer: c.customer(r), Touchpoint: "web.home"}))
+	if err != nil {
+		return refusal(err)
+	}
+	switch {
+	case len(res.Msg.GetDegradations()) > 0:
+		c.degraded.Add(1)
+	case len(res.Msg.GetSlate()) == 0:
+		return errors.New("a decision without an offer")
+	}
+	return nil
+}
+
+// refusal marks errors by which a server says that it has too much to do.
+func refusal(err error) error {
+	if connect.CodeOf(err) == connect.CodeResourceExhausted {
+		return errors.Join(traffic.ErrRefused, err)
+	}
+	return err
+}
+
+func (c *caller) close() { c.transport.CloseIdleConnections() }
