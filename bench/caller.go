@@ -91,10 +91,12 @@ func (c *caller) decide(ctx context.Context, r traffic.Request) error {
 	case len(res.Msg.GetDegradations()) > 0:
 		c.degraded.Add(1)
 	case len(res.Msg.GetSlate()) == 0:
-		return errors.New("a decision without an offer")
+		return errNoOffer
 	}
 	return nil
 }
+
+var errNoOffer = errors.New("a decision without an offer")
 
 // refusal marks errors by which a server says that it has too much to do.
 func refusal(err error) error {

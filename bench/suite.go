@@ -51,7 +51,9 @@ func Layers() []Layer {
 		{"profile", "a customer's profile against the raw gets, or the map, that it needs", (*Suite).profile},
 		{"log", "a decision that is remembered against one that is not", (*Suite).remembering},
 		{"events", "events, durable and visible, against a raw journal with the same bytes and syncs", (*Suite).events},
+		{"generator", "the generator of load against a server that answers at once: what it can't measure", (*Suite).generator},
 		{"rpc", "decisions by RPC against empty answers of the same size, in a closed loop: what goes through", (*Suite).rpc},
+		{"tail", "the latest answers of a server against those of an empty echo, at half of the server's capacity", (*Suite).tails},
 		{"server", "a whole server at half of its capacity, in an open loop, while snapshot and strategy are swapped", (*Suite).half},
 		{"overload", "a server that is offered more than it can answer", (*Suite).overload},
 	}

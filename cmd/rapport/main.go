@@ -22,6 +22,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"rapport/bench"
 	"rapport/cmd/rapport/author"
 	"rapport/sdk/abi"
 	"rapport/server"
@@ -31,6 +32,9 @@ import (
 func main() {
 	if sandbox.IsCompiler() { // a server has started this process: see sandbox.CompilerCommand
 		os.Exit(sandbox.CompilerMain(os.Stdin, os.Stdout, os.Stderr))
+	}
+	if bench.IsProcess() { // rapport bench has: a server or an echo to be measured
+		os.Exit(bench.ProcessMain(context.Background(), os.Stdin, os.Stdout, os.Stderr))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal ends the process at once, whatever it is doing.
@@ -72,6 +76,7 @@ type cli struct {
 	Channel    channelCmd    `cmd:"" group:"decide" help:"Say how full channels are."`
 	Capacity   capacityCmd   `cmd:"" group:"decide" help:"List what capacities have left."`
 	Propensity propensityCmd `cmd:"" group:"decide" help:"List what offers have learned from outcomes."`
+	Bench      benchCmd      `cmd:"" group:"self" help:"Measure each layer against a limit, and check the budgets."`
 	Audit      auditCmd      `cmd:"" group:"self" help:"Show who has changed what decisions are made from."`
 	Settings   configCmd     `cmd:"" name:"config" group:"self" help:"Show each setting and where it comes from."`
 	Version    versionCmd    `cmd:"" group:"self" help:"Show the version."`
