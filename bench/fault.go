@@ -7,6 +7,7 @@ import (
 
 	"rapport/profilestore"
 	"rapport/server"
+	"rapport/server/sandbox/hostile"
 )
 
 const serverHeaderTimeout = time.Second
@@ -17,12 +18,43 @@ type Fault struct {
 	// StoreDelay is added to one in StoreEvery gets of delta records.
 	StoreDelay time.Duration `json:"storeDelay,omitempty"`
 	StoreEvery int           `json:"storeEvery,omitempty"`
-	// Locked holds one lock across each of these gets, so that others wait too.
+	// Locked holds one lock across every get, so that others wait too.
 	Locked bool `json:"locked,omitempty"`
+	// Stalls has one in so many calls of the strategy, a power of two, loop for some
+	// milliseconds.
+	Stalls int `json:"stalls,omitempty"`
+}
+
+// stallTurns of a strategy that stalls take some milliseconds, and stallFuel is enough for
+// them.
+const (
+	stallTurns = 5_000_000
+	stallFuel  = 10 * stallTurns
+)
+
+// faultDeadline is one that a fault does not meet: decisions wait for it, and do not step
+// down.
+const faultDeadline = 10 * time.Second
+
+// strategy returns the name of the strategy that the world is to use, and its module if it
+// has to be uploaded.
+func (f Fault) strategy() (name string, module []byte, err error) {
+	if f.Stalls == 0 {
+		return "pvcl", nil, nil
+	}
+	module, err = hostile.Stalling(f.Stalls, stallTurns)
+	return "hostile", module, err
 }
 
 // apply puts the fault into a server.
 func (f Fault) apply(c *server.Config) {
+	if f == (Fault{}) {
+		return
+	}
+	c.Deadline = faultDeadline
+	if f.Stalls > 0 {
+		c.StrategyFuel.Base = stallFuel
+	}
 	if f.StoreEvery == 0 {
 		return
 	}

@@ -110,13 +110,13 @@ func (r *Report) WriteBenchstat(w io.Writer) error {
 	for i := range r.Records {
 		rec := &r.Records[i]
 		var b strings.Builder
-		name := "Benchmark" + strings.ToUpper(rec.Layer[:1]) + rec.Layer[1:]
+		b.WriteString("Benchmark" + strings.ToUpper(rec.Layer[:1]) + rec.Layer[1:])
 		for _, part := range []string{rec.Case.String(), "is=" + rec.Name} {
 			if part != "" {
-				name += "/" + strings.NewReplacer(" ", "_", ",", "").Replace(part)
+				b.WriteString("/" + strings.NewReplacer(" ", "_", ",", "").Replace(part))
 			}
 		}
-		fmt.Fprintf(&b, "%s-%d 1", name, e.Processors)
+		fmt.Fprintf(&b, "-%d 1", e.Processors)
 		for _, f := range rec.Figures {
 			fmt.Fprintf(&b, " %g %s", f.Value, f.benchstatUnit())
 		}
@@ -145,10 +145,24 @@ func (f *Figure) benchstatUnit() string {
 func (r *Report) Write(w io.Writer) error {
 	_, err := fmt.Fprintf(w, "%s\nRapport %s, %s, %.0f s\n", r.Environment.String(), cmp.Or(r.Environment.Revision, "of an unknown revision"), kind(r.Quick), r.Seconds)
 	errs := []error{err}
+	errs = append(errs, WriteRecords(w, r.Records))
+	return errors.Join(append(errs, r.writeJudgements(w))...)
+}
+
+func kind(quick bool) string {
+	if quick {
+		return "a quick run"
+	}
+	return "a full run"
+}
+
+// WriteRecords prints records for people, with a table for each layer.
+func WriteRecords(w io.Writer, records []Record) error {
 	layers := Layers()
-	for i := 0; i < len(r.Records); {
-		layer, n := r.Records[i].Layer, 1
-		for i+n < len(r.Records) && r.Records[i+n].Layer == layer {
+	var errs []error
+	for i := 0; i < len(records); {
+		layer, n := records[i].Layer, 1
+		for i+n < len(records) && records[i+n].Layer == layer {
 			n++
 		}
 		says := ""
@@ -158,17 +172,10 @@ func (r *Report) Write(w io.Writer) error {
 			}
 		}
 		_, err := fmt.Fprintf(w, "\n%s%s\n", layer, says)
-		errs = append(errs, err, writeRecords(w, r.Records[i:i+n]))
+		errs = append(errs, err, writeRecords(w, records[i:i+n]))
 		i += n
 	}
-	return errors.Join(append(errs, r.writeJudgements(w))...)
-}
-
-func kind(quick bool) string {
-	if quick {
-		return "a quick run"
-	}
-	return "a full run"
+	return errors.Join(errs...)
 }
 
 // writeRecords prints the records of a layer, with a column for each figure.

@@ -111,7 +111,7 @@ func (p *pair) throughput(ctx context.Context, of protocol, rounds int, slice ti
 	for k := range sides {
 		x := &sides[k]
 		x.caller = newCaller(x.process.URL, of, rpcCallers, p.world.customers)
-		defer x.caller.close() //nolint:revive // two of them
+		defer x.caller.close()
 		plan := traffic.Plan{Duration: 2 * slice, Workers: rpcCallers}
 		if _, err := saturate(ctx, plan, x.caller.decide); err != nil { // to warm up: caches, connections
 			return nil, err

@@ -35,7 +35,11 @@ type Suite struct {
 	// Profiles, if not empty, is a folder for profiles and traces of each layer.
 	Profiles string
 
+	// Fault makes the server under load slow on purpose.
+	Fault Fault
+
 	guests *Guests
+	scale  *loadScale // of tests
 }
 
 // Layers returns all layers, in the order in which they are measured.
@@ -273,7 +277,7 @@ func (s *Suite) survivors(ctx context.Context) (_ []Record, err error) {
 		if err != nil {
 			return nil, err
 		}
-		defer func() { err = errors.Join(err, d.Close()) }() //nolint:revive // two of them
+		defer func() { err = errors.Join(err, d.Close()) }()
 		_, wasm := d.Subjects(ctx)
 		wasm.Name, wasm.Goal = fmt.Sprintf("%d%% survive", percent), Goal{}
 		subjects = append(subjects, wasm)

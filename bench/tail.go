@@ -26,7 +26,7 @@ func (s *Suite) tails(ctx context.Context) (_ []Record, err error) {
 	var rate float64 // of the server, which is measured last
 	for k, process := range processes {
 		callers[k] = newCaller(process.URL, protocols()[0], loadWorkers, p.world.customers)
-		defer callers[k].close() //nolint:revive // two of them
+		defer callers[k].close()
 		r, err := saturate(ctx, traffic.Plan{Warmup: slice, Duration: slice, Workers: rpcCallers}, callers[k].decide)
 		if err != nil {
 			return nil, err

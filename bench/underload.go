@@ -35,6 +35,9 @@ type loadScale struct {
 }
 
 func (s *Suite) loadScale() loadScale {
+	if s.scale != nil {
+		return *s.scale
+	}
 	if s.Quick {
 		return loadScale{customers: 20_000, warm: time.Second, measured: 6 * time.Second}
 	}
@@ -138,7 +141,7 @@ func (r *loadRun) record(layer string, in Case, kind int) Record {
 // half measures a server at half of its capacity, while snapshot and strategy are swapped.
 func (s *Suite) half(ctx context.Context) (records []Record, err error) {
 	scale := s.loadScale()
-	u, err := newUnderLoad(ctx, s, scale, processConfig{})
+	u, err := newUnderLoad(ctx, s, scale, processConfig{Fault: s.Fault})
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +213,7 @@ func (s *Suite) overload(ctx context.Context) (records []Record, err error) {
 	if !s.Quick {
 		scale.measured = 20 * time.Second
 	}
-	u, err := newUnderLoad(ctx, s, scale, processConfig{})
+	u, err := newUnderLoad(ctx, s, scale, processConfig{Fault: s.Fault})
 	if err != nil {
 		return nil, err
 	}

@@ -61,7 +61,7 @@ func (w *world) data() string { return filepath.Join(w.dir, "data") }
 
 // write writes a batch file. No two customers are alike, and those of another day differ.
 func (w *world) write(file string, day int) (err error) {
-	f, err := os.Create(file) //nolint:gosec // in a folder of our own
+	f, err := os.Create(file)
 	if err != nil {
 		return err
 	}
@@ -109,9 +109,24 @@ func (w *world) serve(ctx context.Context, s *Suite, c processConfig) (_ *proces
 	}()
 	t := newTransport(1, false)
 	defer t.CloseIdleConnections()
+	strategy, module, err := c.Fault.strategy()
+	if err != nil {
+		return nil, err
+	}
+	if module != nil {
+		strategies := rapportv1connect.NewStrategyServiceClient(t.client(), p.URL)
+		res, err := strategies.UploadStrategy(ctx, connect.NewRequest(&rapportv1.UploadStrategyRequest{Module: module}))
+		if err != nil {
+			return nil, err
+		}
+		_, err = strategies.ReleaseStrategy(ctx, connect.NewRequest(&rapportv1.ReleaseStrategyRequest{Name: strategy, Version: res.Msg.GetStrategy().GetVersion()}))
+		if err != nil {
+			return nil, err
+		}
+	}
 	catalogs := rapportv1connect.NewCatalogServiceClient(t.client(), p.URL)
 	_, err = catalogs.PublishCatalog(ctx, connect.NewRequest(&rapportv1.PublishCatalogRequest{
-		Files: []*rapportv1.CatalogFile{{Name: "catalog.yaml", Content: sceneCatalog("pvcl", w.candidates, w.percent)}},
+		Files: []*rapportv1.CatalogFile{{Name: "catalog.yaml", Content: sceneCatalog(strategy, w.candidates, w.percent)}},
 	}))
 	if err != nil {
 		return nil, err

@@ -19,6 +19,7 @@ type benchCmd struct {
 	Run     benchRunCmd     `cmd:"" default:"withargs" help:"Measure, and say which budgets are kept."`
 	Layers  benchLayersCmd  `cmd:"" help:"List the layers that can be measured."`
 	Compare benchCompareCmd `cmd:"" help:"Compare two reports of the same machine."`
+	Versus  benchVersusCmd  `cmd:"" help:"Measure this program and another one in turns."`
 }
 
 // Help is shown by --help.
@@ -35,7 +36,8 @@ Examples:
 	rapport bench --quick
 	rapport bench --check --out report
 	rapport bench --layer decision --layer rpc --profile profiles
-	rapport bench compare before/report.ndjson after/report.ndjson`
+	rapport bench compare before/report.ndjson after/report.ndjson
+	rapport bench versus ./rapport-of-yesterday --layer decision`
 }
 
 type benchRunCmd struct {
@@ -135,6 +137,47 @@ func (benchLayersCmd) Run(a *app) error {
 		t.add(l.Name, l.Says)
 	}
 	return t.write(a.out)
+}
+
+type benchVersusCmd struct {
+	Before string   `arg:"" help:"The other program: a rapport of another commit, say." type:"existingfile"`
+	Layer  []string `help:"Measure only this layer; may be given again." placeholder:"NAME"`
+	Rounds int      `help:"How often each is run." default:"9" placeholder:"N"`
+	Full   bool     `help:"Measure as long as rapport bench does without --quick."`
+}
+
+// Help is shown by --help.
+func (benchVersusCmd) Help() string {
+	return `Both are run, again and again, each time in another order. A figure is that of this program over that of
+the other; the interval in brackets holds it with 95% confidence, so a change is real if 1 is outside.`
+}
+
+// Run measures both.
+func (cmd *benchVersusCmd) Run(ctx context.Context, a *app) error {
+	if cmd.Rounds < 1 {
+		return usagef("--rounds %d: use 1 or more", cmd.Rounds)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	arguments := []string{"bench", "--json"}
+	if !cmd.Full {
+		arguments = append(arguments, "--quick")
+	}
+	for _, l := range cmd.Layer {
+		arguments = append(arguments, "--layer", l)
+	}
+	records, err := bench.Versus(ctx, cmd.Before, self, arguments, cmd.Rounds, func(round int) {
+		writef(a.err, "round %d of %d\n", round+1, cmd.Rounds)
+	})
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(records)
+	}
+	return bench.WriteRecords(a.out, records)
 }
 
 type benchCompareCmd struct {
