@@ -17,6 +17,9 @@ type Record struct {
 	Limit string `json:"limit,omitempty"` // what it was measured against, empty for the limit itself
 	// Figures come in an order for people.
 	Figures []Figure `json:"figures"`
+	// HDR is the histogram of latencies in nanoseconds, where there is one: HdrHistogram's
+	// compressed form V2, in base64.
+	HDR string `json:"hdr,omitempty"`
 }
 
 // Figure is one number of a record.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -178,25 +179,21 @@ func WriteRecords(w io.Writer, records []Record) error {
 	return errors.Join(errs...)
 }
 
+// isLimit reports whether others are held against a record.
+func isLimit(records []Record, rec *Record) bool {
+	return slices.ContainsFunc(records, func(r Record) bool { return r.Limit == rec.Name && r.Case.String() == rec.Case.String() })
+}
+
 // writeRecords prints the records of a layer, with a column for each figure.
 func writeRecords(w io.Writer, records []Record) error {
-	var columns []string
-	have := make(map[string]bool)
-	for i := range records {
-		for _, f := range records[i].Figures {
-			if !have[f.Name] {
-				have[f.Name] = true
-				columns = append(columns, f.Name)
-			}
-		}
-	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	var errs []error
 	row := func(cells ...string) {
 		_, err := fmt.Fprintln(t, strings.Join(cells, "\t")+"\t")
 		errs = append(errs, err)
 	}
-	row(append([]string{"case", ""}, columns...)...)
+	figures := columns(records)
+	row(append([]string{"case", ""}, figures...)...)
 	last := "\x00"
 	for i := range records {
 		rec := &records[i]
@@ -207,11 +204,11 @@ func writeRecords(w io.Writer, records []Record) error {
 			last = of
 		}
 		name := rec.Name
-		if rec.Limit == "" {
+		if isLimit(records, rec) {
 			name += " (limit)"
 		}
 		cells := []string{of, name}
-		for _, c := range columns {
+		for _, c := range figures {
 			cell := ""
 			if f, ok := rec.Figure(c); ok {
 				cell = f.String()

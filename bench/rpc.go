@@ -158,6 +158,9 @@ func (p *pair) throughput(ctx context.Context, of protocol, rounds int, slice ti
 			r.Limit = "empty echo"
 			r.Figures = append([]Figure{{Name: FigureRatio, Value: q.Median, Unit: UnitRatio, Low: q.Low, High: q.High, Samples: q.Rounds}}, r.Figures...)
 		}
+		if err := r.keep(x.all.Latency); err != nil {
+			return nil, err
+		}
 		records = append(records, r)
 	}
 	return records, nil

@@ -59,6 +59,7 @@ func Layers() []Layer {
 		{"rpc", "decisions by RPC against empty answers of the same size, in a closed loop: what goes through", (*Suite).rpc},
 		{"tail", "the latest answers of a server against those of an empty echo, at half of the server's capacity", (*Suite).tails},
 		{"server", "a whole server at half of its capacity, in an open loop, while snapshot and strategy are swapped", (*Suite).half},
+		{"sweep", "latency over load", (*Suite).sweep},
 		{"overload", "a server that is offered more than it can answer", (*Suite).overload},
 	}
 }

@@ -61,5 +61,5 @@ func (s *Suite) tails(ctx context.Context) (_ []Record, err error) {
 		{Name: "p99.9-x-limit", Value: q.Median, Unit: UnitRatio, Low: q.Low, High: q.High, Samples: q.Rounds},
 	}, latencies(&all[1])...)}
 	decisions.Figures = append(decisions.Figures, Figure{Name: "refused", Value: float64(all[1].Refused)}, Figure{Name: "degraded", Value: float64(callers[1].degraded.Load())})
-	return []Record{echo, decisions}, nil
+	return []Record{echo, decisions}, errors.Join(echo.keep(all[0].Latency), decisions.keep(all[1].Latency))
 }

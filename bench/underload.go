@@ -124,7 +124,7 @@ func (u *underLoad) offer(ctx context.Context, rate float64, scale loadScale, in
 }
 
 // record returns what came of one kind of requests.
-func (r *loadRun) record(layer string, in Case, kind int) Record {
+func (r *loadRun) record(layer string, in Case, kind int) (Record, error) {
 	s := &r.Kinds[kind]
 	out := Record{Layer: layer, Case: in, Name: mixNames[kind], Figures: latencies(s)}
 	if kind == mixDecide {
@@ -135,7 +135,7 @@ func (r *loadRun) record(layer string, in Case, kind int) Record {
 	out.Figures = append(out.Figures,
 		Figure{Name: "offered", Value: s.OfferedRate(), Unit: UnitPerSecond}, Figure{Name: FigureRate, Value: s.Rate(), Unit: UnitPerSecond},
 		Figure{Name: "refused", Value: float64(s.Refused)}, Figure{Name: "failed", Value: float64(s.Failed)}, Figure{Name: "dropped", Value: float64(s.Dropped)})
-	return out
+	return out, out.keep(s.Latency)
 }
 
 // half measures a server at half of its capacity, while snapshot and strategy are swapped.
@@ -159,7 +159,11 @@ func (s *Suite) half(ctx context.Context) (records []Record, err error) {
 	}
 	in := Case{}.Of("load", "half").Of("customers", scale.customers).Of("candidates", u.world.candidates)
 	for kind := range mixNames {
-		records = append(records, r.record("server", in, kind))
+		rec, err := r.record("server", in, kind)
+		if err != nil {
+			return records, err
+		}
+		records = append(records, rec)
 	}
 	records = append(records, Record{Layer: "server", Case: in, Name: "capacity, in a closed loop", Figures: []Figure{{Name: FigureRate, Value: u.capacity, Unit: UnitPerSecond}}})
 	if r.Failed > 0 {
@@ -224,7 +228,11 @@ func (s *Suite) overload(ctx context.Context) (records []Record, err error) {
 		return nil, err
 	}
 	in := Case{}.Of("customers", scale.customers)
-	records = append(records, peak.record("overload", in.Of("offered", "0.9x"), mixDecide))
+	limit, err := peak.record("overload", in.Of("offered", "0.9x"), mixDecide)
+	if err != nil {
+		return nil, err
+	}
+	records = append(records, limit)
 	times := []float64{2, 10}
 	if s.Quick {
 		times = times[1:]
@@ -238,7 +246,10 @@ func (s *Suite) overload(ctx context.Context) (records []Record, err error) {
 		if err != nil {
 			return records, err
 		}
-		rec := r.record("overload", in.Of("offered", fmt.Sprintf("%gx", x)), mixDecide)
+		rec, err := r.record("overload", in.Of("offered", fmt.Sprintf("%gx", x)), mixDecide)
+		if err != nil {
+			return records, err
+		}
 		rec.Limit = "decisions at 0.9x"
 		d, p := &r.Kinds[mixDecide], &peak.Kinds[mixDecide]
 		rec.Figures = append([]Figure{
@@ -247,6 +258,32 @@ func (s *Suite) overload(ctx context.Context) (records []Record, err error) {
 			{Name: "refused-p99", Value: float64(d.Refusal.ValueAtQuantile(99)), Unit: UnitNanos},
 			{Name: "recovery", Value: float64(recovery), Unit: UnitNanos},
 		}, rec.Figures...)
+		records = append(records, rec)
+	}
+	return records, nil
+}
+
+// sweep offers a server ever more, beyond what it can answer.
+func (s *Suite) sweep(ctx context.Context) (records []Record, err error) {
+	scale := s.loadScale()
+	shares := []float64{0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 1, 1.2}
+	if scale.warm, scale.measured = time.Second, 15*time.Second; s.Quick {
+		shares, scale.measured = []float64{0.25, 0.75}, 2*time.Second
+	}
+	u, err := newUnderLoad(ctx, s, scale, processConfig{Fault: s.Fault})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, u.close()) }()
+	for _, share := range shares {
+		r, err := u.offer(ctx, share*u.capacity, scale, 0)
+		if err != nil {
+			return records, err
+		}
+		rec, err := r.record("sweep", Case{}.Of("load", fmt.Sprintf("%gx", share)).Of("customers", scale.customers), mixDecide)
+		if err != nil {
+			return records, err
+		}
 		records = append(records, rec)
 	}
 	return records, nil

@@ -111,7 +111,7 @@ func (cmd *benchRunCmd) print(a *app, r *bench.Report) error {
 		return err
 	}
 	for name, write := range map[string]func(io.Writer) error{
-		"report.txt": r.Write, "report.ndjson": r.WriteNDJSON, "benchstat.txt": r.WriteBenchstat,
+		"report.txt": r.Write, "report.ndjson": r.WriteNDJSON, "benchstat.txt": r.WriteBenchstat, "report.html": r.WritePage, "latencies.hlog": r.WriteHDR,
 	} {
 		if err := writeReportFile(filepath.Join(cmd.Out, name), write); err != nil {
 			return err
