@@ -14,6 +14,8 @@ import (
 type Layer struct {
 	Name string
 	Says string // what is measured, against what
+	// Asked: it takes so long that it is only measured if it is named.
+	Asked bool
 	// measure returns the layer's records.
 	measure func(s *Suite, ctx context.Context) ([]Record, error)
 }
@@ -45,22 +47,23 @@ type Suite struct {
 // Layers returns all layers, in the order in which they are measured.
 func Layers() []Layer {
 	return []Layer{
-		{NoiseLayer, "a decision against the same decision: what can't be told apart here", (*Suite).noise},
-		{"guest", "a call of a strategy in the sandbox against the same computation natively in Go", (*Suite).rank},
-		{"restore", "the sandbox against a bare call of the same code", (*Suite).restore},
-		{"metering", "code that counts its fuel against the same code that does not", (*Suite).metering},
-		{"rules", "cel-go against rules as Rapport compiles them", (*Suite).rules},
-		{"decision", "a decision in process against the same with its strategy native in Go", (*Suite).decision},
-		{"survivors", "a decision in which few candidates survive against one in which all do", (*Suite).survivors},
-		{"profile", "a customer's profile against the raw gets, or the map, that it needs", (*Suite).profile},
-		{"log", "a decision that is remembered against one that is not", (*Suite).remembering},
-		{"events", "events, durable and visible, against a raw journal with the same bytes and syncs", (*Suite).events},
-		{"generator", "the generator of load against a server that answers at once: what it can't measure", (*Suite).generator},
-		{"rpc", "decisions by RPC against empty answers of the same size, in a closed loop: what goes through", (*Suite).rpc},
-		{"tail", "the latest answers of a server against those of an empty echo, at half of the server's capacity", (*Suite).tails},
-		{"server", "a whole server at half of its capacity, in an open loop, while snapshot and strategy are swapped", (*Suite).half},
-		{"sweep", "latency over load", (*Suite).sweep},
-		{"overload", "a server that is offered more than it can answer", (*Suite).overload},
+		{NoiseLayer, "a decision against the same decision: what can't be told apart here", false, (*Suite).noise},
+		{"guest", "a call of a strategy in the sandbox against the same computation natively in Go", false, (*Suite).rank},
+		{"restore", "the sandbox against a bare call of the same code", false, (*Suite).restore},
+		{"metering", "code that counts its fuel against the same code that does not", false, (*Suite).metering},
+		{"rules", "cel-go against rules as Rapport compiles them", false, (*Suite).rules},
+		{"decision", "a decision in process against the same with its strategy native in Go", false, (*Suite).decision},
+		{"survivors", "a decision in which few candidates survive against one in which all do", false, (*Suite).survivors},
+		{"profile", "a customer's profile against the raw gets, or the map, that it needs", false, (*Suite).profile},
+		{"log", "a decision that is remembered against one that is not", false, (*Suite).remembering},
+		{"events", "events, durable and visible, against a raw journal with the same bytes and syncs", false, (*Suite).events},
+		{"generator", "the generator of load against a server that answers at once: what it can't measure", false, (*Suite).generator},
+		{"rpc", "decisions by RPC against empty answers of the same size, in a closed loop: what goes through", false, (*Suite).rpc},
+		{"tail", "the latest answers of a server against those of an empty echo, at half of the server's capacity", false, (*Suite).tails},
+		{"server", "a whole server at half of its capacity, in an open loop, while snapshot and strategy are swapped", false, (*Suite).half},
+		{"sweep", "latency over load", false, (*Suite).sweep},
+		{"overload", "a server that is offered more than it can answer", false, (*Suite).overload},
+		{"endurance", "a server at half of its capacity for ten minutes, with a swap each minute", true, (*Suite).endurance},
 	}
 }
 
@@ -68,7 +71,7 @@ func Layers() []Layer {
 func (s *Suite) layers() ([]Layer, error) {
 	all := Layers()
 	if len(s.Only) == 0 {
-		return all, nil
+		return slices.DeleteFunc(all, func(l Layer) bool { return l.Asked }), nil
 	}
 	var out []Layer
 	for _, name := range s.Only {

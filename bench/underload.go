@@ -95,7 +95,6 @@ type loadRun struct {
 
 // offer offers the mix at a rate.
 func (u *underLoad) offer(ctx context.Context, rate float64, scale loadScale, interval time.Duration) (*loadRun, error) {
-	plan := traffic.Plan{Rate: rate, Warmup: scale.warm, Duration: scale.measured, Workers: loadWorkers, Shares: mixShares, Seed: 1, Interval: interval}
 	metrics, err := scrape(ctx, u.server.URL)
 	if err != nil {
 		return nil, err
@@ -105,7 +104,7 @@ func (u *underLoad) offer(ctx context.Context, rate float64, scale loadScale, in
 		return nil, err
 	}
 	degraded, began := u.mix.degraded.Load(), time.Now()
-	r, err := traffic.Offer(ctx, plan, u.mix.call)
+	r, err := u.generate(ctx, rate, scale, interval)
 	if err != nil {
 		return nil, err
 	}
@@ -121,6 +120,12 @@ func (u *underLoad) offer(ctx context.Context, rate float64, scale loadScale, in
 		Result: r, server: now.quantile("rapport_decision_seconds", metrics, 0.99),
 		cpu: float64(after.CPU-before.CPU) / float64(time.Since(began)), degraded: u.mix.degraded.Load() - degraded,
 	}, nil
+}
+
+func (u *underLoad) generate(ctx context.Context, rate float64, scale loadScale, interval time.Duration) (*traffic.Result, error) {
+	return traffic.Offer(ctx, traffic.Plan{
+		Rate: rate, Warmup: scale.warm, Duration: scale.measured, Workers: loadWorkers, Shares: mixShares, Seed: 1, Interval: interval,
+	}, u.mix.call)
 }
 
 // record returns what came of one kind of requests.
@@ -190,13 +195,21 @@ func (u *underLoad) swap(ctx context.Context, after, between time.Duration) erro
 	if !pause(ctx, between) {
 		return nil
 	}
+	return u.release(ctx, t, "1.0.1", true)
+}
+
+// release makes a version of the strategy live, and uploads it before if it is new: the
+// one that ships, by another name.
+func (u *underLoad) release(ctx context.Context, t transport, version string, upload bool) error {
 	strategies := rapportv1connect.NewStrategyServiceClient(t.client(), u.server.URL)
-	other := bytes.Replace(plugins.PVCL(), []byte(`"version":"1.0.0"`), []byte(`"version":"1.0.1"`), 1)
-	if _, err := strategies.UploadStrategy(ctx, connect.NewRequest(&rapportv1.UploadStrategyRequest{Module: other})); err != nil {
-		return err
+	if upload {
+		other := bytes.Replace(plugins.PVCL(), []byte(`"version":"1.0.0"`), []byte(`"version":"`+version+`"`), 1)
+		if _, err := strategies.UploadStrategy(ctx, connect.NewRequest(&rapportv1.UploadStrategyRequest{Module: other})); err != nil {
+			return err
+		}
 	}
 	_, err := strategies.ReleaseStrategy(ctx, connect.NewRequest(&rapportv1.ReleaseStrategyRequest{
-		Name: "pvcl", Version: "1.0.1", Stage: rapportv1.StrategyStage_STRATEGY_STAGE_LIVE,
+		Name: "pvcl", Version: version, Stage: rapportv1.StrategyStage_STRATEGY_STAGE_LIVE,
 	}))
 	return err
 }

@@ -134,7 +134,11 @@ type benchLayersCmd struct{}
 func (benchLayersCmd) Run(a *app) error {
 	t := newTable("LAYER", "MEASURES")
 	for _, l := range bench.Layers() {
-		t.add(l.Name, l.Says)
+		says := l.Says
+		if l.Asked {
+			says += "; only if it is named"
+		}
+		t.add(l.Name, says)
 	}
 	return t.write(a.out)
 }
