@@ -34,6 +34,8 @@ type Goal struct {
 	Ratio float64       // time, over that of the limit
 	Over  time.Duration // time, less that of the limit
 	P50   time.Duration
+	// AtLeast is of a rival: how many times as long as the limit it is to take.
+	AtLeast float64
 }
 
 // Options say how much is measured. The zero value is a quick run.
@@ -250,6 +252,9 @@ func (c *Comparison) verdict(i int) string {
 	}
 	if g.P50 > 0 {
 		say(fmt.Sprintf("p50 ≤ %v", g.P50), c.Subjects[i].P50 <= g.P50)
+	}
+	if g.AtLeast > 0 {
+		say(fmt.Sprintf("≥ %g ×", g.AtLeast), c.Ratios[i].Median >= g.AtLeast)
 	}
 	return strings.Join(out, ", ")
 }
