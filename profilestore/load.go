@@ -35,7 +35,8 @@ type LoadOptions struct {
 	MaxBadRows float64
 	AllowEmpty bool // take a file without rows
 	// Retain is how many snapshots of the source may remain, the new one included:
-	// at least 2; 0 for what the schema says of the source. The active one and the one before it always do.
+	// at least 2; 0 for what the schema says of the source. The active one and the one before it always do,
+	// and all of them while a backup is under way: the next load removes them.
 	Retain int
 
 	// Progress, if not nil, is called now and then with the rows read and what is

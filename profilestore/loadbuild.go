@@ -14,6 +14,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"rapport/profilestore/backuplock"
 	"rapport/profilestore/durable"
 )
 
@@ -309,7 +310,8 @@ func (l *loader) seal(ctx context.Context, m *manifest, temp string) (removed []
 	return removed, nil
 }
 
-// removeOld removes the oldest snapshots until retain remain. It never removes
+// removeOld removes the oldest snapshots until retain remain, or none while a backup
+// copies them: the next load does it then. It never removes
 // the newest, the active one, and the one that a rollback would activate. The
 // lock of CURRENT.json is held.
 func (s sourceFolder) removeOld(c current, newest int64, retain int) (removed []int64, err error) {
@@ -318,14 +320,21 @@ func (s sourceFolder) removeOld(c current, newest int64, retain int) (removed []
 		return nil, err
 	}
 	before, _ := c.before(s.exists)
-	remain := len(numbers)
+	var old []int64
 	for _, n := range slices.Backward(numbers) {
-		if remain <= retain {
-			break
+		if len(numbers)-len(old) > retain && n != newest && n != c.Active && n != before {
+			old = append(old, n)
 		}
-		if n == newest || n == c.Active || n == before {
-			continue
-		}
+	}
+	if len(old) == 0 {
+		return nil, nil
+	}
+	release, err := backuplock.Removal(s.data())
+	if release == nil || err != nil {
+		return nil, err
+	}
+	defer release()
+	for _, n := range old {
 		// Renamed, it is gone for everybody, and a removal that is interrupted is
 		// completed by the next load. Readers keep the files they have open.
 		temp := s.generation(n) + tempSuffix
@@ -336,10 +345,6 @@ func (s sourceFolder) removeOld(c current, newest int64, retain int) (removed []
 			return removed, err
 		}
 		removed = append(removed, n)
-		remain--
-	}
-	if len(removed) == 0 {
-		return nil, nil
 	}
 	return removed, durable.SyncDir(s.dir)
 }

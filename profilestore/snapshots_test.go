@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"rapport/profilestore"
+	"rapport/profilestore/backuplock"
 )
 
 // mustLoad loads a file with one customer whose balance is given.
@@ -237,8 +238,19 @@ func TestRetention(t *testing.T) {
 	}
 	mustLoad(t, dir, 8, func(o *profilestore.LoadOptions) { o.Retain = 2 })
 	activate(t, s, 8, 5)
-	report, err := loadFile(t, dir, loadHeader+"1,9,,,,\n", func(o *profilestore.LoadOptions) { o.Retain = 2 })
-	if err != nil || !slices.Equal(report.Removed, []int64{2}) {
+	backup, err := backuplock.Hold(t.Context(), filepath.Dir(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := loadFile(t, dir, loadHeader+"1,8.5,,,,\n", func(o *profilestore.LoadOptions) { o.Retain = 2 })
+	if err != nil || report.Removed != nil {
+		t.Errorf("removed %v while a backup copies them, %v", report.Removed, err)
+	}
+	if err := backup.Release(); err != nil {
+		t.Fatal(err)
+	}
+	report, err = loadFile(t, dir, loadHeader+"1,9,,,,\n", func(o *profilestore.LoadOptions) { o.Retain = 2 })
+	if err != nil || !slices.Equal(report.Removed, []int64{2, 9}) {
 		t.Errorf("removed %v, %v", report.Removed, err)
 	}
 	// The removed one is still read by whoever holds it.
@@ -246,12 +258,12 @@ func TestRetention(t *testing.T) {
 		t.Errorf("balance %v in a set whose folder is gone", v)
 	}
 	// A number is never used again, whatever became of its snapshot.
-	for _, n := range []int{9, 8, 5} {
+	for _, n := range []int{10, 8, 5} {
 		if err := os.RemoveAll(filepath.Join(dir, "bi", fmt.Sprintf("gen-%d", n))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if info := mustLoad(t, dir, 10, nil); info.Generation != 10 {
+	if info := mustLoad(t, dir, 10, nil); info.Generation != 11 {
 		t.Errorf("after all were removed the next has number %d", info.Generation)
 	}
 }

@@ -37,6 +37,9 @@ func (s sourceFolder) generation(n int64) string {
 	return filepath.Join(s.dir, "gen-"+strconv.FormatInt(n, 10))
 }
 
+// data returns the data folder.
+func (s sourceFolder) data() string { return filepath.Dir(filepath.Dir(s.dir)) }
+
 // current is the content of CURRENT.json.
 type current struct {
 	Format int   `json:"format"`

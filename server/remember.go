@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"rapport/profilestore/backuplock"
 	"rapport/profilestore/reftable"
 	"rapport/server/catalog"
 	"rapport/server/decide"
@@ -19,6 +20,7 @@ func (s *Server) openDecisionLog() (err error) {
 	}
 	s.decisionLog, err = decisionlog.Open(decisionlog.Options{
 		Dir: s.folder.path("decisions"), Keep: s.config.KeepDecisions, MaxBytes: s.config.DecisionLogBytes, Logger: s.log, FS: s.config.decisionFS,
+		Removal: func() (release func(), err error) { return backuplock.Removal(s.config.Data) },
 	})
 	return err
 }

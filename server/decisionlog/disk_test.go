@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -514,6 +515,15 @@ func TestOtherVersion(t *testing.T) {
 func TestRetention(t *testing.T) {
 	c := newClock()
 	o := decisionlog.Options{Dir: t.TempDir(), FS: lazyFS{}, Now: c.now, Keep: 24 * time.Hour, SegmentAge: time.Hour}
+	var held atomic.Bool
+	var released atomic.Int64
+	held.Store(true)
+	o.Removal = func() (release func(), err error) {
+		if held.Load() {
+			return nil, nil
+		}
+		return func() { released.Add(1) }, nil
+	}
 	l := open(t, o)
 	var all naive
 	for range 40 {
@@ -530,7 +540,15 @@ func TestRetention(t *testing.T) {
 		t.Fatal(got)
 	}
 	l.Retain()
+	if s := l.Stats(); s.Removed != 0 {
+		t.Fatalf("%d removed while a backup copies them", s.Removed)
+	}
+	held.Store(false)
+	l.Retain()
 	s := l.Stats()
+	if released.Load() == 0 {
+		t.Fatal("nobody was told that the files are gone")
+	}
 	if s.Removed < 9 || s.Segments != len(segments(t, o.Dir)) || s.Records > 84 {
 		t.Fatalf("%+v", s)
 	}

@@ -32,6 +32,10 @@ type Options struct {
 	// that with the time that this takes no more than a second is lost with the process
 	// or the power. Negative: only by Flush and Close; for tests.
 	SyncEvery time.Duration
+	// Removal is asked before files are removed that are too old or too many, and told
+	// when they are gone; while it returns nil they stay, however large all are. Default:
+	// they may go at any time.
+	Removal func() (release func(), err error)
 	// Logger is told of damage and failures; default: nobody.
 	Logger *slog.Logger
 	// FS is for tests; default: the operating system.

@@ -529,6 +529,18 @@ func (l *Log) retain() {
 		}
 	}
 	l.mu.Unlock()
+	if len(remove) > 0 && l.o.Removal != nil {
+		release, err := l.o.Removal()
+		if err != nil {
+			l.mu.Lock()
+			l.failed(err)
+			l.mu.Unlock()
+		}
+		if release == nil {
+			return // it is tried again in a minute, or with the next file
+		}
+		defer release()
+	}
 	for _, s := range remove {
 		if err := l.o.FS.Remove(s.path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			l.mu.Lock()
