@@ -108,6 +108,9 @@ func checkFormat(dir string) error {
 		return fmt.Errorf("data folder: %w", err)
 	}
 	for _, e := range entries {
+		if e.Name() == "RESTORING" {
+			return fmt.Errorf("data folder: a backup is being restored to %s, or that was interrupted: let rapport restore end, or begin it again", dir)
+		}
 		if e.Name() != "LOCK" {
 			return fmt.Errorf("data folder: %s has no FORMAT file but is not empty (%s): it is not a data folder of Rapport; name an empty or new one", dir, e.Name())
 		}
