@@ -77,6 +77,8 @@ type cli struct {
 	Capacity   capacityCmd   `cmd:"" group:"decide" help:"List what capacities have left."`
 	Propensity propensityCmd `cmd:"" group:"decide" help:"List what offers have learned from outcomes."`
 	Bench      benchCmd      `cmd:"" group:"self" help:"Measure each layer against a limit, and check the budgets."`
+	Backup     backupCmd     `cmd:"" group:"self" help:"Back up a data folder, also of a running server."`
+	Restore    restoreCmd    `cmd:"" group:"self" help:"Make a data folder of a backup."`
 	Audit      auditCmd      `cmd:"" group:"self" help:"Show who has changed what decisions are made from."`
 	Settings   configCmd     `cmd:"" name:"config" group:"self" help:"Show each setting and where it comes from."`
 	Version    versionCmd    `cmd:"" group:"self" help:"Show the version."`

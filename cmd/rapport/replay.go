@@ -125,11 +125,7 @@ func parseSince(s string, now time.Time) (*timestamppb.Timestamp, error) {
 	if s == "" {
 		return nil, nil //nolint:nilnil // nothing is asked
 	}
-	d, err := time.ParseDuration(s)
-	if days, ok := strings.CutSuffix(s, "d"); ok { // which time.ParseDuration does not know
-		d, err = time.ParseDuration(days + "h")
-		d *= 24
-	}
+	d, err := parseSpan(s)
 	if err == nil && d >= 0 {
 		return timestamppb.New(now.Add(-d)), nil
 	}
@@ -138,6 +134,16 @@ func parseSince(s string, now time.Time) (*timestamppb.Timestamp, error) {
 		return nil, fmt.Errorf("%w; or a span before now, such as 30m, 1h or 7d", err)
 	}
 	return t, nil
+}
+
+// parseSpan reads a duration, also one of days.
+func parseSpan(s string) (time.Duration, error) {
+	days, ok := strings.CutSuffix(s, "d") // which time.ParseDuration does not know
+	if !ok {
+		return time.ParseDuration(s)
+	}
+	d, err := time.ParseDuration(days + "h")
+	return 24 * d, err
 }
 
 // print prints what came of it.
