@@ -125,15 +125,20 @@ func decodeManifest(b []byte) (*Manifest, error) {
 // pieces don't make them up.
 func (m *Manifest) check() error {
 	var names []string
+	format := false
 	for _, f := range m.Folders {
 		names = append(names, f.Path)
 	}
 	for i := range m.Files {
 		f := &m.Files[i]
 		names = append(names, f.Path)
+		format = format || f.Path == "FORMAT" && len(f.Pieces) == 1
 		if want := (f.Bytes + pieceBytes - 1) / pieceBytes; f.Bytes < 0 || int64(len(f.Pieces)) != want {
 			return fmt.Errorf("%w: its manifest has %d pieces for the %d bytes of %s", ErrDamaged, len(f.Pieces), f.Bytes, f.Path)
 		}
+	}
+	if !format {
+		return fmt.Errorf("%w: its manifest has no file FORMAT", ErrDamaged)
 	}
 	for _, name := range names {
 		if !fs.ValidPath(name) || name == "." || path.Clean(name) != name {

@@ -84,7 +84,7 @@ func Restore(ctx context.Context, o RestoreOptions) (_ *Manifest, err error) {
 	if err := r.folders(m); err != nil {
 		return nil, err
 	}
-	if err := durable.WriteFile(filepath.Join(o.Data, "FORMAT"), []byte(m.DataFormat+"\n")); err != nil {
+	if err := durable.WriteFile(filepath.Join(o.Data, "FORMAT"), r.format); err != nil {
 		return nil, err
 	}
 	return m, os.Remove(filepath.Join(o.Data, restoringFile))
@@ -183,9 +183,11 @@ type restorer struct {
 	from  *folder
 	total int64
 	done  int64
+
+	format []byte // the content of FORMAT
 }
 
-// files copies all files but FORMAT.
+// files copies all files but FORMAT, which it reads.
 func (r *restorer) files(ctx context.Context, m *Manifest) error {
 	for _, d := range m.Folders {
 		if err := os.MkdirAll(r.path(d.Path), 0o700); err != nil {
@@ -195,6 +197,10 @@ func (r *restorer) files(ctx context.Context, m *Manifest) error {
 	for i := range m.Files {
 		file := &m.Files[i]
 		if file.Path == "FORMAT" {
+			var err error
+			if r.format, err = r.from.get(file.Pieces[0], file.Bytes); err != nil {
+				return fmt.Errorf("%s: %w", file.Path, err)
+			}
 			continue
 		}
 		if err := r.file(ctx, file); err != nil {

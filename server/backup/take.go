@@ -256,9 +256,6 @@ func (t *taker) step(ctx context.Context, m *Manifest, name string) error {
 
 // entry copies a file or a folder.
 func (t *taker) entry(ctx context.Context, name string, depth int, folders *[]Folder, files *[]File) error {
-	if t.o.Hook != nil {
-		t.o.Hook(name)
-	}
 	full := filepath.Join(t.o.Data, filepath.FromSlash(name))
 	info, err := os.Stat(full) // operators link folders to other disks
 	switch {
@@ -266,6 +263,11 @@ func (t *taker) entry(ctx context.Context, name string, depth int, folders *[]Fo
 		return fmt.Errorf("%s is %w", full, errGone)
 	case err != nil:
 		return err
+	}
+	if t.o.Hook != nil {
+		t.o.Hook(name)
+	}
+	switch {
 	case info.Mode().IsRegular():
 		f, err := t.file(ctx, name, full)
 		if err == nil {
