@@ -32,7 +32,7 @@ import (
 	"rapport/server/sandbox/compilertest"
 )
 
-var backups = flag.Int("backups", 3, "how many backups TestRunningServer makes of a server under load, restores and compares")
+var backups = flag.Int("backups", 2, "how many backups TestRunningServer makes of a server under load, restores and compares")
 
 const worldSchema = `
 tables: [{id: area}]
@@ -48,7 +48,7 @@ fields:
 // three times a day, and there are so many places of k for all.
 const (
 	worldCap    = 3
-	worldPlaces = 200
+	worldPlaces = 80
 	worldPeople = 1000
 
 	worldCatalog = `
@@ -66,7 +66,7 @@ scenarios:
 contact_policies:
   - {id: day, count: contact, max: 3, within: 1d, groups: [a]}
 capacities:
-  - {id: places, max: 200, per: total, offers: [k]}
+  - {id: places, max: 80, per: total, offers: [k]}
 `
 )
 

@@ -107,7 +107,7 @@ func TestKilledMidway(t *testing.T) {
 	data, to := newData(t), tempDir(t)
 	want := copied(t, data)
 	killed := 0
-	for at := 1; ; at += 3 {
+	for at := 1; ; at += 5 {
 		cmd := exec.CommandContext(t.Context(), os.Args[0])
 		cmd.Env = append(os.Environ(), killedEnv+"="+strconv.Itoa(at), "RAPPORT_BACKUP_DATA="+data, "RAPPORT_BACKUP_TO="+to)
 		err := cmd.Run()
@@ -131,7 +131,7 @@ func TestKilledMidway(t *testing.T) {
 		}
 	}
 	t.Logf("killed %d times", killed)
-	if killed < 10 {
+	if killed < 8 {
 		t.Error("too seldom")
 	}
 	same(t, contents(t, restore(t, to)), want)
