@@ -30,13 +30,16 @@ const Name = "backup.lock"
 var ErrUnderWay = errors.New("a backup of this data folder is under way")
 
 // Lock is held during a backup.
-type Lock struct{ file *os.File }
+type Lock struct{ file *os.File } // nil where nothing can be written
 
 // Hold keeps everybody from removing files of a data folder until the lock is released.
 // It waits for removals that are under way until ctx ends. The error wraps ErrUnderWay if
 // another backup has the lock.
 func Hold(ctx context.Context, data string) (*Lock, error) {
 	f, err := open(data)
+	if errors.Is(err, syscall.EROFS) { // a snapshot of a disk, say: nobody removes anything there
+		return &Lock{}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -76,11 +79,16 @@ func Hold(ctx context.Context, data string) (*Lock, error) {
 }
 
 // Release lets files be removed again.
-func (l *Lock) Release() error { return l.file.Close() }
+func (l *Lock) Release() error {
+	if l.file == nil {
+		return nil
+	}
+	return l.file.Close()
+}
 
 // Removal asks whether files of a data folder may be removed. If so, release is to be
-// called when they are gone, which should be soon: a backup waits for it. If not, it is nil, since a
-// backup is under way, and they are to be removed some other time.
+// called when they are gone, which should be soon: a backup waits for it. If not, it is
+// nil, since a backup is under way, and they are to be removed some other time.
 func Removal(data string) (release func(), err error) {
 	f, err := open(data)
 	if err != nil {

@@ -34,8 +34,8 @@
 // together from them must be a state that the server could have found after a crash.
 // Two kinds of relations decide the order:
 //
-//  1. What must not be ahead of another is copied before it. The counts of evidence name a
-//     place in the journal, and the ledger ends a promise when the journal has the contact
+//  1. What must not be ahead of another is copied before it. The counts of evidence and a
+//     base of delta records name a place in the journal, and the ledger ends a promise when the journal has the contact
 //     ("for a moment both count, never neither"): both before the journal. Who was erased
 //     must never be behind: last of all.
 //  2. What names another is copied before what it names, which is then there: it is made
@@ -47,7 +47,7 @@
 //     so it is the last but for erasures.
 //
 // So: files that are not known (they may be views of the journal), the decision log,
-// evidence, ledger, journal, tables, snapshots, catalogues, strategies, schema, keys,
+// evidence, base, ledger, journal, tables, snapshots, catalogues, strategies, schema, keys,
 // audit, format, erasures. Of the journal's last file that much is copied as has whole
 // groups, of the audit log whole lines.
 //

@@ -12,7 +12,7 @@ import (
 // order is the order in which what is in a data folder is copied; see the package. What is
 // not in it comes first.
 var order = []string{
-	"decisions", "evidence", "ledger", "journal", "tables", "snapshots", "catalog", "strategies",
+	"decisions", "evidence", "base", "ledger", "journal", "tables", "snapshots", "catalog", "strategies",
 	"schema", "keys", "audit", "FORMAT", "erasures",
 }
 

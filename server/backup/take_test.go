@@ -44,7 +44,7 @@ func TestRoundTrip(t *testing.T) {
 // The order of the copies is that of the package comment.
 func TestOrder(t *testing.T) {
 	data := newData(t)
-	write(t, data, map[string]string{"decisions/1.log": "d", "tables/SETS.json": "s", "tables/a/v-1": "v", "strategies/x/RELEASE": "r", "strategies/x/1.wasm": "w", "erasures/first.erasures": "e"})
+	write(t, data, map[string]string{"decisions/1.log": "d", "base/1.base": "b", "tables/SETS.json": "s", "tables/a/v-1": "v", "strategies/x/RELEASE": "r", "strategies/x/1.wasm": "w", "erasures/first.erasures": "e"})
 	var order []string
 	for _, f := range take(t, data, tempDir(t)).Files {
 		if strings.HasPrefix(f.Path, "journal/") {
@@ -53,7 +53,7 @@ func TestOrder(t *testing.T) {
 		order = append(order, f.Path)
 	}
 	want := []string{
-		"something/unknown", "decisions/1.log", "evidence", "ledger/00000001.log", "journal",
+		"something/unknown", "decisions/1.log", "evidence", "base/1.base", "ledger/00000001.log", "journal",
 		"tables/SETS.json", "tables/a/v-1", "snapshots/bi/CURRENT.json", "snapshots/bi/gen-1/rows/sst", "catalog/CURRENT", "catalog/v000001.json",
 		"strategies/x/RELEASE", "strategies/x/1.wasm", "schema", "keys/a.key", "audit/000001.ndjson", "FORMAT", "erasures/first.erasures",
 	}

@@ -17,10 +17,7 @@ func TestRealFullDisk(t *testing.T) {
 	data := newData(t)
 	disk := tempDir(t)
 	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=15m"); err != nil {
-		if strings.Contains(os.Getenv("RAPPORT_REQUIRE"), "root") {
-			t.Fatal("RAPPORT_REQUIRE asks for root, who can mount a small disk: ", err)
-		}
-		t.Skip("a small disk can't be mounted, which takes root: ", err)
+		skipWithoutRoot(t, err)
 	}
 	t.Cleanup(func() { check(t, syscall.Unmount(disk, 0)) })
 	to := filepath.Join(disk, "backups")
@@ -58,4 +55,31 @@ func TestRealFullDisk(t *testing.T) {
 	check(t, err)
 	same(t, contents(t, restore(t, to)), copied(t, data))
 	t.Logf("%s, then %s with %d bytes copied", first.ID, second.ID, second.Copied.Bytes)
+}
+
+// A data folder on a disk that can only be read is backed up without a lock.
+func TestReadOnlyDisk(t *testing.T) {
+	data := newData(t)
+	want := copied(t, data)
+	disk := tempDir(t)
+	if err := syscall.Mount(data, disk, "", syscall.MS_BIND, ""); err != nil {
+		skipWithoutRoot(t, err)
+	}
+	t.Cleanup(func() { check(t, syscall.Unmount(disk, 0)) })
+	check(t, syscall.Mount("", disk, "", syscall.MS_BIND|syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
+	to := tempDir(t)
+	take(t, disk, to)
+	same(t, contents(t, restore(t, to)), want)
+	if _, err := os.Stat(filepath.Join(data, "backup.lock")); !errors.Is(err, os.ErrNotExist) {
+		t.Error("the disk was not read-only")
+	}
+}
+
+// skipWithoutRoot skips a test that can't mount a disk.
+func skipWithoutRoot(t *testing.T, err error) {
+	t.Helper()
+	if strings.Contains(os.Getenv("RAPPORT_REQUIRE"), "root") {
+		t.Fatal("RAPPORT_REQUIRE asks for root, who can mount a disk: ", err)
+	}
+	t.Skip("a disk can't be mounted, which takes root: ", err)
 }
