@@ -36,8 +36,8 @@ Whoever was erased stays erased, also in a backup of before: the folder of backu
 newest backup. If the data folder that was lost, or another copy of it, can still be read, name it with --erasures,
 for those that came after.
 
-The first start derives the delta records from the journal, some 10 s for a million events. The audit log says what
-was restored from where.
+The first start derives the delta records from the journal: some 15 s of processor time for a million events. The
+audit log says what was restored from where.
 
 A restored server is the old one: it has the same keys and the same journal. Tokens of both are good at both, and
 what happens after the backup differs. Do not let two take events and decisions for the same customers.
@@ -109,8 +109,8 @@ func (cmd *restoreCmd) Run(ctx context.Context, a *app) error {
 		writef(a.err, "the data folder was damaged when it was backed up: %s\n", printable(p))
 	}
 	if checked != nil {
-		writef(a.out, "checked: it opens (%s in the journal, %.1f s), and %s as sealed\n",
-			plural(describeBackup(m).Entries, "entry"), checked.OpenSeconds, pluralAre(len(checked.Snapshots), "snapshot"))
+		writef(a.out, "checked: it opens (%s in the journal, %.1f s); %s\n",
+			plural(describeBackup(m).Entries, "entry"), checked.OpenSeconds, snapshotsLine(len(checked.Snapshots)))
 		for _, p := range checked.NotReady {
 			writef(a.out, "a server on it is not ready: %s\n", printable(p))
 		}
@@ -118,12 +118,12 @@ func (cmd *restoreCmd) Run(ctx context.Context, a *app) error {
 	return err
 }
 
-// pluralAre is "1 snapshot is", "2 snapshots are".
-func pluralAre(n int, noun string) string {
-	if n == 1 {
-		return plural(n, noun) + " is"
+// snapshotsLine says how many snapshots were verified.
+func snapshotsLine(n int) string {
+	if n == 0 {
+		return "no snapshot is active"
 	}
-	return plural(n, noun) + " are"
+	return plural(n, "active snapshot") + " verified"
 }
 
 // restoredCheck is what was found of a restored folder.
