@@ -136,7 +136,7 @@ func (v *verifier) backup(ctx context.Context, b Listed) error {
 	if b.Err != nil {
 		out.Damage = []error{b.Err}
 		v.out.Backups = append(v.out.Backups, out)
-		return nil
+		return nil //nolint:nilerr // it is what was found
 	}
 	out.Bytes = b.Manifest.Bytes()
 	for i := range b.Manifest.Files {
