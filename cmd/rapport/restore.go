@@ -30,7 +30,7 @@ type restoreCmd struct {
 func (restoreCmd) Help() string {
 	return `The data folder is made, or must be empty; nothing is ever written over. Everything is compared with its hash
 while it is copied: what is damaged is named and not restored. Until all is there no server opens the folder; if
-the command was interrupted, give it again.
+the command was interrupted, give it again. The files belong to who gives the command: be the user who runs the server.
 
 Whoever was erased stays erased, also in a backup of before: the folder of backups knows of all erasures up to its
 newest backup. If the data folder that was lost, or another copy of it, can still be read, name it with --erasures,
