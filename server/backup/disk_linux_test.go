@@ -14,7 +14,7 @@ import (
 // On a disk that is really full a backup and a restore say so, lose nothing, and go on when
 // there is room; a prune makes room.
 func TestRealFullDisk(t *testing.T) {
-	data := newData(t)
+	data := newLargeData(t)
 	disk := tempDir(t)
 	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=15m"); err != nil {
 		skipWithoutRoot(t, err)

@@ -2,8 +2,8 @@
 // them, and puts them back.
 //
 // It knows which files of a data folder there are and in which order they have to be
-// copied; it does not know what is in them, and it does not open stores. Package server and
-// the command import it.
+// copied; it does not know what is in them, and it does not open stores: it imports nothing of
+// package server. The command imports it.
 //
 // # A folder of backups
 //

@@ -109,7 +109,7 @@ func TestDamage(t *testing.T) {
 
 // A restore never writes over anything.
 func TestRestoreRefuses(t *testing.T) {
-	data, to := newData(t), tempDir(t)
+	data, to := newLargeData(t), tempDir(t)
 	m := take(t, data, to)
 	before := contents(t, data)
 	o := backup.RestoreOptions{Folder: to, Data: data}

@@ -19,7 +19,7 @@ import (
 
 // What is restored is what was there, without what follows from it or was half written.
 func TestRoundTrip(t *testing.T) {
-	data, to := newData(t), filepath.Join(tempDir(t), "new", "backups")
+	data, to := newLargeData(t), filepath.Join(tempDir(t), "new", "backups")
 	want := copied(t, data)
 	m := take(t, data, to)
 	if m.Journal != "thisjournal" || m.Next != 301 || len(m.Problems) > 0 || m.Copied.Bytes == 0 || m.Copied.Bytes > m.Bytes() {
@@ -64,7 +64,7 @@ func TestOrder(t *testing.T) {
 
 // A second backup copies what has changed, and does not read what has not.
 func TestIncremental(t *testing.T) {
-	data, to := newData(t), tempDir(t)
+	data, to := newLargeData(t), tempDir(t)
 	first := take(t, data, to)
 	if second := take(t, data, to); second.Copied.Bytes != 0 || second.ID <= first.ID && len(second.ID) <= len(first.ID) {
 		t.Errorf("nothing has changed, and %s after %s copied %+v", second.ID, first.ID, second.Copied)
@@ -104,7 +104,7 @@ func TestIncremental(t *testing.T) {
 
 // A backup that is killed leaves none, and its work is not done again.
 func TestKilledMidway(t *testing.T) {
-	data, to := newData(t), tempDir(t)
+	data, to := newLargeData(t), tempDir(t)
 	want := copied(t, data)
 	killed := 0
 	for at := 1; ; at += 5 {
