@@ -55,11 +55,14 @@ If it is killed, or the disk is full, there is no new backup, the earlier ones a
 copied is not copied again. The exit code is 1 also if the backup was made and something in the data folder is
 damaged: it is copied as it is, and the earlier backups have it as it was.
 
+A line of cron, for every night:
+
+	15 3 * * *  rapport backup --data DATA --to FOLDER && rapport backup prune FOLDER --keep-for 30d
+
 Examples:
 
 	rapport backup --data DATA --to /mnt/backups
-	rapport backup --data DATA --to /mnt/backups --max-rate 50 --json
-	15 3 * * *  rapport backup --data /srv/rapport --to /mnt/backups && rapport backup prune /mnt/backups --keep-for 30d`
+	rapport backup --data DATA --to /mnt/backups --max-rate 50 --json`
 }
 
 // madeBackup is a backup as JSON has it.
