@@ -8,11 +8,13 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"slices"
 
 	bdb "github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
+	"github.com/dgraph-io/badger/v4/table"
+	"github.com/dgraph-io/badger/v4/y"
 	"github.com/dgraph-io/ristretto/v2/z"
-	"google.golang.org/protobuf/encoding/protowire"
 
 	"rapport/profilestore"
 )
@@ -45,126 +47,13 @@ func (g *generations) generationOptions(dir string) bdb.Options {
 		WithNumMemtables(1)
 }
 
-// rowVersion is the version of every row.
-const rowVersion = 1
-
-// BuildGeneration implements [profilestore.Engine]. Tables have 64 MB, and each in
-// the making takes twice that: 256 MB as a rule, more where the disk does not keep
-// up, as up to 16 may be waiting for it.
+// BuildGeneration implements [profilestore.Engine]. See generationWriter for what
+// it takes of memory.
 func (g *generations) BuildGeneration(dir string) (profilestore.GenerationWriter, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("badger: %w", err)
 	}
-	db, err := bdb.OpenManaged(g.generationOptions(dir))
-	if err != nil {
-		return nil, fmt.Errorf("badger: generation in %s: %w", dir, err)
-	}
-	w := &generationWriter{dir: dir, db: db, stream: db.NewStreamWriter(), batch: newBatch()}
-	if err := w.stream.Prepare(); err != nil {
-		return nil, errors.Join(fmt.Errorf("badger: generation in %s: %w", dir, err), w.Abort())
-	}
-	return w, nil
-}
-
-// batchBytes is how much is handed to Badger at once.
-const batchBytes = 1 << 20
-
-func newBatch() *z.Buffer { return z.NewBuffer(batchBytes+batchBytes/4, "rapport") }
-
-type generationWriter struct {
-	dir    string
-	db     *bdb.DB // nil when closed
-	stream *bdb.StreamWriter
-	batch  *z.Buffer
-	last   []byte
-}
-
-// Add implements [profilestore.GenerationWriter].
-func (w *generationWriter) Add(key, row []byte) error {
-	if w.db == nil {
-		return errors.New("badger: the generation is closed")
-	}
-	// Badger's stream writer would end the process if keys were not in order.
-	if bytes.Compare(key, w.last) <= 0 {
-		return fmt.Errorf("badger: generation in %s: key %q is not after %q", w.dir, key, w.last)
-	}
-	if len(key) > profilestore.MaxKey {
-		return fmt.Errorf("badger: generation in %s: a key of %d bytes, the limit is %d", w.dir, len(key), profilestore.MaxKey)
-	}
-	w.last = append(w.last[:0], key...)
-	appendKV(w.batch, key, row)
-	if w.batch.LenNoPadding() < batchBytes {
-		return nil
-	}
-	return w.flush()
-}
-
-// appendKV appends the protobuf message pb.KV that Badger's stream writer reads, as
-// bdb.KVToBuffer does at seven times the cost.
-func appendKV(batch *z.Buffer, key, row []byte) {
-	size := 1 + 1 + 2 + protowire.SizeBytes(len(key)) + protowire.SizeBytes(len(row))
-	b := batch.SliceAllocate(size)[:0]
-	b = protowire.AppendTag(b, kvKey, protowire.BytesType)
-	b = protowire.AppendBytes(b, key)
-	b = protowire.AppendTag(b, kvValue, protowire.BytesType)
-	b = protowire.AppendBytes(b, row)
-	b = protowire.AppendTag(b, kvVersion, protowire.VarintType)
-	_ = append(b, rowVersion)
-}
-
-// The numbers of pb.KV's fields.
-const (
-	kvKey     = 1
-	kvValue   = 2
-	kvVersion = 4
-)
-
-func (w *generationWriter) flush() error {
-	if err := w.stream.Write(w.batch); err != nil {
-		return fmt.Errorf("badger: generation in %s: %w", w.dir, err)
-	}
-	w.batch.Reset()
-	return nil
-}
-
-// Seal implements [profilestore.GenerationWriter].
-func (w *generationWriter) Seal() error {
-	if w.db == nil {
-		return errors.New("badger: the generation is closed")
-	}
-	if err := w.flush(); err != nil {
-		return err
-	}
-	if err := w.stream.Flush(); err != nil {
-		return fmt.Errorf("badger: generation in %s: %w", w.dir, err)
-	}
-	w.stream = nil
-	if err := w.close(); err != nil {
-		return err
-	}
-	var syncs syncedFiles
-	return syncs.sync(w.dir)
-}
-
-// Abort implements [profilestore.GenerationWriter].
-func (w *generationWriter) Abort() error {
-	if w.db == nil {
-		return nil
-	}
-	if w.stream != nil {
-		w.stream.Cancel()
-	}
-	return w.close()
-}
-
-func (w *generationWriter) close() error {
-	db := w.db
-	w.db = nil
-	err := w.batch.Release()
-	if cerr := db.Close(); cerr != nil {
-		err = errors.Join(err, fmt.Errorf("badger: generation in %s: %w", w.dir, cerr))
-	}
-	return err
+	return newGenerationWriter(dir), nil
 }
 
 // OpenGeneration implements [profilestore.Engine].
@@ -195,14 +84,64 @@ func (g *generation) Get(key, dst []byte) (row []byte, found bool, err error) {
 	return get(g.db, key, dst)
 }
 
-// Each implements [profilestore.Generation].
+// Each implements [profilestore.Generation]. It maps one table at a time: through
+// the maps by which rows are read, all of the generation would become part of the
+// process.
 func (g *generation) Each(fn func(key, row []byte) error) error {
+	tables := g.db.Tables()
+	slices.SortFunc(tables, func(a, b bdb.TableInfo) int { return bytes.Compare(a.Left, b.Left) })
+	for i := range tables {
+		err := g.eachOf(tables[i].ID, fn)
+		if errors.Is(err, errTableGone) { // the folder was removed: only the maps are left
+			return g.eachFrom(y.ParseKey(tables[i].Left), fn)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var errTableGone = errors.New("a table is gone")
+
+// eachOf calls fn for the rows of a table.
+func (g *generation) eachOf(id uint64, fn func(key, row []byte) error) (err error) {
+	path := table.NewFilename(id, g.dir)
+	file, err := z.OpenMmapFile(path, os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return errTableGone
+	}
+	if err != nil {
+		return fmt.Errorf("badger: %s: %w", path, err)
+	}
+	t, err := table.OpenTable(file, tableOptions())
+	if err != nil {
+		return fmt.Errorf("badger: %s: %w", path, err)
+	}
+	defer func() { err = errors.Join(err, t.Close(-1)) }()
+	it := t.NewIterator(table.NOCACHE)
+	defer it.Close() //nolint:errcheck // it only gives a reference back
+	rows := uint32(0)
+	for it.Rewind(); it.Valid(); it.Next() {
+		if err := fn(y.ParseKey(it.Key()), it.Value().Value); err != nil {
+			return err
+		}
+		rows++
+	}
+	if rows != t.KeyCount() { // the iterator ends at what it can't read
+		return fmt.Errorf("badger: %s has %d rows, and only %d can be read", path, t.KeyCount(), rows)
+	}
+	return nil
+}
+
+// eachFrom calls fn for the rows from a key on.
+func (g *generation) eachFrom(key []byte, fn func(key, row []byte) error) error {
 	txn := g.db.NewTransactionAt(math.MaxUint64, false)
 	defer txn.Discard()
 	// Values are in the tables, so there is nothing to prefetch.
 	it := txn.NewIterator(bdb.IteratorOptions{})
 	defer it.Close()
-	for it.Rewind(); it.Valid(); it.Next() {
+	for it.Seek(key); it.Valid(); it.Next() {
 		item := it.Item()
 		if err := item.Value(func(row []byte) error { return fn(item.Key(), row) }); err != nil {
 			return err
