@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,6 +50,10 @@ func (l *loader) build(ctx context.Context) (report *LoadReport, err error) {
 	if err != nil {
 		return nil, err
 	}
+	// Now it is known.
+	if err := l.checkNeed(need{rows: l.rows.count, generation: l.rows.encodedBytes(layout)}); err != nil {
+		return nil, err
+	}
 	encoded, err := json.Marshal(layout)
 	if err != nil {
 		return nil, err
@@ -57,13 +62,16 @@ func (l *loader) build(ctx context.Context) (report *LoadReport, err error) {
 	if err := l.write(ctx, filepath.Join(temp, rowsFolder), hash); err != nil {
 		return nil, err
 	}
+	if err := l.rejects.close(); err != nil {
+		return nil, err
+	}
 	if err := l.verify(ctx, filepath.Join(temp, rowsFolder), layout, newContentHash(encoded), hash); err != nil {
 		return nil, err
 	}
 	m := &manifest{
 		Format: manifestFormat, Source: l.o.Source, Generation: number, Schema: l.o.Schema.ID(),
 		AsOf: micros(l.o.AsOf), IngestCut: micros(l.o.IngestCut), SealedAt: time.Now().UTC().Truncate(time.Microsecond),
-		Origin: filepath.Base(l.o.Path), Rows: int64(len(l.rows.refs)), Refused: l.bad, ContentHash: hash.sum(),
+		Origin: l.origin(), Rows: l.kept, Refused: l.bad, ContentHash: hash.sum(),
 		Nulls: make(map[string]float64, len(layout.Columns)), Layout: encoded,
 	}
 	report = &LoadReport{Rows: m.Rows}
@@ -96,6 +104,14 @@ func (l *loader) build(ctx context.Context) (report *LoadReport, err error) {
 	return report, err
 }
 
+// origin returns what the snapshot was made from, as a person would name it.
+func (l *loader) origin() string {
+	if len(l.o.Paths) == 1 {
+		return filepath.Base(l.o.Paths[0])
+	}
+	return fmt.Sprintf("%s and %d more", filepath.Base(l.o.Paths[0]), len(l.o.Paths)-1)
+}
+
 // contentHash is the hash of a snapshot's content: its layout and then every key
 // and stored row in order, each with its length before it. It is XXH64: it has to
 // tell contents apart, not to withstand a forger, and SHA-256 would be a tenth of
@@ -125,68 +141,146 @@ func (c *contentHash) write(b []byte) { _, _ = c.digest.Write(b) } // never fail
 
 func (c *contentHash) sum() string { return fmt.Sprintf("%016x", c.digest.Sum64()) }
 
+// mergeBatch is a stretch of customers in order, on its way to be encoded.
+type mergeBatch struct {
+	rows []mergedRow
+	data []byte // of rows that were in a run
+}
+
+type mergedRow struct {
+	key, packed []byte
+	owner       int
+}
+
 // writeBatch is a stretch of rows on its way to the engine.
 type writeBatch struct {
 	data []byte // key, stored row, key, stored row …
 	ends []int  // of each of them
-	done int    // rows with and before it
 }
 
-const batchRows = 512
+const (
+	batchRows = 512
+	// batchCopies bounds the rows of runs in a batch.
+	batchCopies = 1 << 20
+)
 
-// write writes the rows and adds them to hash. Another goroutine encodes them
-// meanwhile.
+// add adds the row that a cursor is at.
+func (b *mergeBatch) add(c *loadCursor) {
+	row := mergedRow{c.key, c.packed, c.owner}
+	if c.rows == nil {
+		begin := len(b.data)
+		b.data = append(b.data, c.key...)
+		middle := len(b.data)
+		b.data = append(b.data, c.packed...)
+		row.key, row.packed = b.data[begin:middle:middle], b.data[middle:len(b.data):len(b.data)]
+	}
+	b.rows = append(b.rows, row)
+}
+
+func (b *mergeBatch) full() bool { return len(b.rows) == batchRows || len(b.data) >= batchCopies }
+
+// write merges the rows, encodes them, and gives them to the engine, and adds them to
+// hash: each of these is a goroutine. Only now rows are found whose customer has one
+// already. If more rows are bad than may be, nothing is written any more, but the rest
+// of the rows is still looked at, to name all of them.
 func (l *loader) write(ctx context.Context, dir string, hash *contentHash) error {
+	m, err := l.merge(ctx)
+	if err != nil {
+		return err
+	}
 	w, err := l.o.Engine.BuildGeneration(dir)
 	if err != nil {
 		return err
 	}
-	ready, empty := make(chan *writeBatch, 2), make(chan *writeBatch, 3)
-	for range cap(empty) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	merged, used := make(chan *mergeBatch, 2), make(chan *mergeBatch, 4)
+	ready, empty := make(chan *writeBatch, 2), make(chan *writeBatch, 4)
+	for range cap(used) {
+		used <- new(mergeBatch)
 		empty <- new(writeBatch)
 	}
-	stop := make(chan struct{})
-	var encoder sync.WaitGroup
-	encoder.Go(func() {
+	var others sync.WaitGroup
+	var mergeErr error
+	others.Go(func() {
+		mergeErr = l.mergeInto(ctx, &customers{l: l, m: m}, merged, used)
+	})
+	others.Go(func() {
 		defer close(ready)
-		for begin := 0; begin < len(l.rows.refs); begin += batchRows {
-			select {
-			case b := <-empty:
-				b.done = min(begin+batchRows, len(l.rows.refs))
-				b.encode(l.rows, l.rows.refs[begin:b.done], hash)
-				ready <- b
-			case <-stop:
-				return
-			}
+		for in := range merged {
+			b := <-empty
+			b.encode(l.rows, in.rows, hash)
+			used <- in
+			ready <- b
 		}
 	})
+	space := newSpace(dir)
 	for b := range ready {
-		if err = ctx.Err(); err == nil {
-			err = b.write(w)
-		}
-		if err != nil {
-			close(stop)
-			for range ready { // until the encoder has ended
+		if err == nil {
+			if err = space.watch(int64(len(b.data))); err == nil {
+				err = b.write(w)
 			}
-			return errors.Join(err, w.Abort())
+			if err != nil {
+				cancel(err)
+			}
+			l.kept += int64(len(b.ends) / 2)
+			l.progress(l.size + int64(float64(l.size)*float64(l.kept)/float64(l.rows.count+1)))
 		}
-		l.progress(l.size + int64(float64(l.size)*float64(b.done)/float64(len(l.rows.refs)+1)))
 		empty <- b
 	}
-	if err := w.Seal(); err != nil {
+	others.Wait()
+	if err == nil {
+		err = mergeErr
+	}
+	if err == nil {
+		err = l.checkRows()
+	}
+	if err == nil {
+		err = w.Seal()
+	}
+	if err != nil {
 		return errors.Join(err, w.Abort())
 	}
 	return nil
 }
 
-func (b *writeBatch) encode(rows *loadRows, refs []loadRef, hash *contentHash) {
+// mergeInto sends the customers in batches.
+func (l *loader) mergeInto(ctx context.Context, c *customers, merged chan<- *mergeBatch, used <-chan *mergeBatch) error {
+	defer close(merged)
+	for {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		b := <-used
+		b.rows, b.data = b.rows[:0], b.data[:0]
+		for !b.full() {
+			row, err := c.next()
+			if errors.Is(err, io.EOF) {
+				if len(b.rows) > 0 {
+					merged <- b
+				}
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			b.add(row)
+		}
+		if l.tooMany() {
+			return l.drain(ctx, c)
+		}
+		merged <- b
+	}
+}
+
+func (b *writeBatch) encode(rows *loadRows, in []mergedRow, hash *contentHash) {
 	b.data, b.ends = b.data[:0], b.ends[:0]
-	for _, ref := range refs {
-		key, packed := rows.split(ref)
-		b.data = append(b.data, key...)
+	for i := range in {
+		row := &in[i]
+		b.data = append(b.data, row.key...)
 		begin := len(b.data)
-		b.data = appendRowChecksum(rows.encoder.append(b.data, key, packed, rows.owner(ref)), begin, key)
-		hash.add(key, b.data[begin:])
+		b.data = appendRowChecksum(rows.encoder.append(b.data, row.key, row.packed, row.owner), begin, row.key)
+		hash.add(row.key, b.data[begin:])
 		b.ends = append(b.ends, begin, len(b.data))
 	}
 }
@@ -231,7 +325,7 @@ func (l *loader) verify(ctx context.Context, dir string, layout *rowLayout, read
 	if err != nil {
 		return err
 	}
-	if rows := int64(len(l.rows.refs)); read.rows != rows || values != l.rows.values() || read.sum() != written.sum() {
+	if rows := l.kept; read.rows != rows || values != l.rows.values() || read.sum() != written.sum() {
 		return damaged("%s: %d rows with %d values were in the file, and %d with %d, or others, were written",
 			dir, rows, l.rows.values(), read.rows, values)
 	}
@@ -355,6 +449,10 @@ func (s sourceFolder) removeLeftovers() error {
 	numbers, err := s.folders(tempSuffix)
 	for _, n := range numbers {
 		err = errors.Join(err, os.RemoveAll(s.generation(n)+tempSuffix))
+	}
+	spills, _ := filepath.Glob(filepath.Join(s.dir, spillPrefix+"*")) // that were not yet nameless
+	for _, path := range spills {
+		err = errors.Join(err, os.Remove(path))
 	}
 	if err != nil {
 		return fmt.Errorf("what an earlier load left behind can't be removed: %w", err)

@@ -1,6 +1,7 @@
 package profilestore
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,12 +10,12 @@ import (
 // maxLoadProblems is how many problems a LoadError lists.
 const maxLoadProblems = 20
 
-// LoadError says what is wrong with a file that was to be loaded. Nothing was
+// LoadError says what is wrong with files that were to be loaded. Nothing was
 // loaded.
 type LoadError struct {
-	File    string // its path
+	File    string // the path, or of several files the first and how many more
 	Summary string
-	// Problems are the first 20, by line; Count is how many there are.
+	// Problems are the first 20, by file and line; Count is how many there are.
 	Problems []LoadProblem
 	Count    int64
 }
@@ -34,18 +35,23 @@ func (e *LoadError) Error() string {
 
 // LoadProblem is one mistake in a file.
 type LoadProblem struct {
-	Line    int64  // on which the row begins, the header being line 1; 0 for the file
+	File string // the path, if several files are loaded
+	// Line is that on which the row begins, the first of the file being line 1; of a
+	// Parquet file, which has no lines, the number of the row. 0 for the file.
+	Line    int64
+	Row     bool   // Line is the number of a row
 	Field   string // of the schema; empty for a whole row
 	Column  string // of the file, likewise
 	Value   string // as it is in the file, its first 80 bytes; empty for a whole row
 	Message string // what is wrong and what to do
 }
 
-// String returns the problem as a sentence that begins with the line.
+// String returns the problem as a sentence that begins with the file and line.
 func (p LoadProblem) String() string {
 	var b strings.Builder
-	if p.Line > 0 {
-		fmt.Fprintf(&b, "line %d: ", p.Line)
+	b.WriteString(p.place())
+	if b.Len() > 0 {
+		b.WriteString(": ")
 	}
 	switch {
 	case p.Field != "":
@@ -60,30 +66,63 @@ func (p LoadProblem) String() string {
 	return b.String()
 }
 
-// loadProblems collects problems, the first maxLoadProblems with their details.
-type loadProblems struct {
-	list  []LoadProblem
-	count int64
+// place returns the file and line.
+func (p LoadProblem) place() string {
+	what := "line"
+	if p.Row {
+		what = "row"
+	}
+	switch {
+	case p.Line > 0 && p.File != "":
+		return fmt.Sprintf("%s, %s %d", p.File, what, p.Line)
+	case p.Line > 0:
+		return fmt.Sprintf("%s %d", what, p.Line)
+	}
+	return p.File
 }
 
-func (p *loadProblems) add(problem LoadProblem) {
+// loadProblems collects problems, the first maxLoadProblems with their details.
+// Which those are does not depend on the order in which they are found.
+type loadProblems struct {
+	list   []LoadProblem
+	places []loadPlace // of them
+	count  int64
+}
+
+// loadPlace is where a row is: in which of the files, and on which line.
+type loadPlace struct {
+	part int
+	line int64
+}
+
+func (p loadPlace) compare(q loadPlace) int {
+	return cmp.Or(cmp.Compare(p.part, q.part), cmp.Compare(p.line, q.line))
+}
+
+func (p *loadProblems) add(at loadPlace, problem LoadProblem) {
 	p.count++
-	if len(p.list) < maxLoadProblems {
-		problem.Value = shorten(problem.Value, 80)
-		p.list = append(p.list, problem)
+	p.keep(at, problem)
+}
+
+func (p *loadProblems) keep(at loadPlace, problem LoadProblem) {
+	i := len(p.list) // after those of the same place
+	for i > 0 && p.places[i-1].compare(at) > 0 {
+		i--
 	}
+	if i == maxLoadProblems {
+		return
+	}
+	problem.Value = shorten(problem.Value, 80)
+	p.list = slices.Insert(p.list, i, problem)[:min(len(p.list)+1, maxLoadProblems)]
+	p.places = slices.Insert(p.places, i, at)[:len(p.list)]
 }
 
 // merge adds the problems of another.
 func (p *loadProblems) merge(other *loadProblems) {
+	for i := range other.list {
+		p.keep(other.places[i], other.list[i])
+	}
 	p.count += other.count
-	p.list = append(p.list, other.list...)
-	p.list = p.sorted()[:min(len(p.list), maxLoadProblems)]
-}
-
-func (p *loadProblems) sorted() []LoadProblem {
-	slices.SortStableFunc(p.list, func(a, b LoadProblem) int { return int(a.Line - b.Line) })
-	return p.list
 }
 
 // shorten returns at most n bytes of s, without half a character.

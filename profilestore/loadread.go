@@ -4,203 +4,263 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"runtime"
 	"sync"
+	"sync/atomic"
+
+	"rapport/profilestore/batchfile"
 )
 
-const (
-	// readBatch is the bytes of records that a worker gets at once.
-	readBatch = 256 << 10
-	// maxReaders bounds the workers; finding the records keeps up with about as many.
-	maxReaders = 16
-)
+// maxReaders bounds the workers; finding the records keeps up with about as many.
+const maxReaders = 16
 
-// recordBatch is a stretch of records on its way to a worker.
-type recordBatch struct {
-	data    []byte
-	records []csvRecord // their bytes are in data
+// readBatch is a stretch of records on its way to a worker.
+type readBatch struct {
+	*batchfile.Batch
+	part   *loadPart
+	file   *batchfile.File
+	number int64 // of all batches, from 0
 }
 
-func (b *recordBatch) add(record csvRecord) {
-	begin := len(b.data)
-	b.data = append(b.data, record.bytes...)
-	record.bytes = b.data[begin:]
-	b.records = append(b.records, record)
-}
-
-func (b *recordBatch) room(record csvRecord) bool {
-	return len(b.records) == 0 || len(b.data)+len(record.bytes) <= cap(b.data)
-}
-
-// readWorker parses records into rows of its own.
+// readWorker parses records into rows of its own, and spills them when all workers'
+// together are more than there is memory for.
 type readWorker struct {
 	l        *loader
 	rows     *loadRows
-	splitter csvSplitter
 	problems loadProblems
 	bad      int64
-	torn     int64 // the line of the last record that has not as many values as the header
-	values   int   // that it has
+	cut      map[int]LoadProblem // by part: the last record that may be incomplete
+	part     *loadPart           // that decoder is for
+	decoder  *batchfile.Decoder
+	found    []LoadProblem // with the present record
+	rejects  []byte        // of the present batch
+	held     int64         // bytes, as far as the others know
+	runs     []spillRun
+	err      error
 }
 
-func (w *readWorker) parse(record csvRecord) {
-	values := w.splitter.split(record)
-	if len(values) != len(w.l.names) {
-		w.bad++
-		w.torn, w.values = record.line, len(values)
-		w.problems.add(LoadProblem{Line: record.line, Message: w.wrongCount()})
-		return
-	}
-	key, problem := w.l.identity(record.line, values)
-	if problem != nil {
-		w.problems.add(*problem)
-	}
-	if good := w.rows.parse(record.line, values, &w.problems); !good || problem != nil {
-		w.bad++
-		return
-	}
-	w.rows.add(record.line, key)
+// newWorker returns a worker. full and pool are shared by all.
+func (l *loader) newWorker(full []atomic.Bool, pool *chunkPool) *readWorker {
+	w := &readWorker{l: l, rows: newLoadRows(l.fields), cut: make(map[int]LoadProblem)}
+	w.rows.full, w.rows.pool, w.rows.owner = full, pool, len(l.workers)+1
+	return w
 }
 
-func (w *readWorker) wrongCount() string {
-	return fmt.Sprintf("has %d values, the header has %d columns: check its commas and quotes", w.values, len(w.l.names))
+// parse takes the records of a batch apart.
+func (w *readWorker) parse(b readBatch) {
+	if w.part != b.part {
+		w.closeDecoder()
+		w.part, w.decoder = b.part, b.file.NewDecoder()
+	}
+	w.rejects = w.rejects[:0]
+	for i := range b.Len() {
+		r := w.decoder.Decode(b.Batch, i)
+		w.found = w.found[:0]
+		whole := true
+		for _, p := range r.Problems {
+			whole = whole && p.Column >= 0
+			w.found = append(w.found, w.l.problem(b.part, p))
+			if p.Cut {
+				w.cut[b.part.index] = w.found[len(w.found)-1]
+			}
+		}
+		var key string
+		if whole {
+			key = w.identity(r)
+			w.rows.parse(r, w)
+		}
+		if len(w.found) == 0 {
+			w.rows.add(loadPlace{b.part.index, r.Line}, key)
+			continue
+		}
+		w.bad++
+		for _, p := range w.found {
+			w.problems.add(loadPlace{b.part.index, r.Line}, p)
+		}
+		if w.l.rejects != nil {
+			w.rejects = appendReject(w.rejects, b.part, r.Line, w.found, w.decoder.Raw(b.Batch, i))
+		}
+	}
+	w.l.rejects.write(b.number, w.rejects)
+}
+
+// badValue notes what is wrong with a value of the present record.
+func (w *readWorker) badValue(r *batchfile.Record, column int, value []byte, message string) {
+	for _, p := range r.Problems {
+		if p.Column == column {
+			return // the format has said something of it already
+		}
+	}
+	w.found = append(w.found, w.l.problem(w.part, batchfile.Problem{
+		Line: r.Line, Column: column, Value: string(value[:min(len(value), 100)]), Message: message,
+	}))
 }
 
 // identity returns the customer of a record.
-func (l *loader) identity(line int64, values [][]byte) (string, *LoadProblem) {
-	value := string(bytes.TrimSpace(values[l.key]))
+func (w *readWorker) identity(r *batchfile.Record) string {
+	value := string(bytes.TrimSpace(r.Values[0]))
 	if value == "" {
-		return "", &LoadProblem{Line: line, Column: l.names[l.key], Message: "the customer is missing"}
+		w.badValue(r, 0, nil, "the customer is missing")
+		return ""
 	}
 	key, err := ParseIdentity(value)
 	if err != nil {
-		return "", &LoadProblem{Line: line, Column: l.names[l.key], Message: err.Error()}
+		w.badValue(r, 0, nil, err.Error())
 	}
-	return key, nil
+	return key
 }
 
-// read reads the file into rows, sorted and without duplicates. This goroutine
-// finds the records; as many others as there are processors take them apart, which
-// is nearly all of the work.
-func (l *loader) read(ctx context.Context, file io.Reader) error {
-	c, err := newCSVReader(file)
-	if errors.Is(err, errNotUTF8File) {
-		return l.fail(0, "%v", err)
+func (w *readWorker) closeDecoder() {
+	if w.decoder != nil {
+		w.decoder.Close()
 	}
-	if err != nil {
-		return err
+	w.decoder, w.part = nil, nil
+}
+
+// writeMemory is what a load takes beside its rows: the tables that an engine has in the
+// making, batches on their way, the program itself.
+const writeMemory = 192 << 20
+
+// readLimit is how many bytes of rows may be in memory. What is left is garbage that is
+// not yet collected.
+func (l *loader) readLimit() int64 { return max(l.o.Memory/8, (l.o.Memory-writeMemory)/4*3) }
+
+// run parses batches until there are no more, and then sorts what is in memory.
+func (w *readWorker) run(ready <-chan readBatch, empty chan<- *batchfile.Batch, held *atomic.Int64, stop func()) {
+	share := w.l.readLimit() / int64(2*min(runtime.GOMAXPROCS(0), maxReaders))
+	for b := range ready {
+		if w.err != nil {
+			continue
+		}
+		w.parse(b)
+		select {
+		case empty <- b.Batch:
+		default:
+		}
+		size := w.rows.bytes()
+		if all := held.Add(size - w.held); all > w.l.readLimit() && w.rows.held() > share {
+			var run spillRun
+			w.rows.sort()
+			if run, w.err = w.l.spill.write(w.rows); w.err != nil {
+				stop()
+				continue
+			}
+			w.runs = append(w.runs, run)
+			w.rows.clear()
+			held.Add(w.rows.bytes() - size)
+			size = w.rows.bytes()
+		}
+		w.held = size
 	}
-	if err := l.readHeader(c); err != nil {
-		return err
-	}
-	var workers []*readWorker
+	w.closeDecoder()
+	w.rows.sort()
+}
+
+// read reads the files into rows: sorted ones in memory and sorted runs in files. This
+// goroutine finds the records; as many others as there are processors take them apart,
+// which is nearly all of the work.
+func (l *loader) read(ctx context.Context) error {
 	var running sync.WaitGroup
-	ready, empty := make(chan *recordBatch), make(chan *recordBatch, 2*maxReaders)
-	send := func(b *recordBatch) {
+	var held atomic.Int64
+	ready, empty := make(chan readBatch), make(chan *batchfile.Batch, 2*maxReaders)
+	full, pool := make([]atomic.Bool, len(l.fields)), new(chunkPool)
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	send := func(b readBatch) {
 		select {
 		case ready <- b: // somebody waits for it
 			return
 		default:
 		}
-		if len(workers) < min(runtime.GOMAXPROCS(0), maxReaders) {
-			w := &readWorker{l: l, rows: newLoadRows(l.fields, l.places)}
-			workers = append(workers, w)
-			running.Go(func() {
-				for b := range ready {
-					for _, record := range b.records {
-						w.parse(record)
-					}
-					b.data, b.records = b.data[:0], b.records[:0]
-					select {
-					case empty <- b:
-					default:
-					}
-				}
-			})
+		if len(l.workers) < min(runtime.GOMAXPROCS(0), maxReaders) {
+			w := l.newWorker(full, pool)
+			l.workers = append(l.workers, w)
+			running.Go(func() { w.run(ready, empty, &held, stop) })
 		}
 		ready <- b
 	}
-	last, err := l.findRecords(ctx, c, send, empty)
+	files, err := l.findRecords(reading, send, empty)
 	close(ready)
 	running.Wait()
+	for _, w := range l.workers {
+		if w.err != nil {
+			return w.err
+		}
+	}
 	if err != nil {
 		return err
 	}
-	l.rows = newLoadRows(l.fields, l.places)
-	var others []*loadRows
-	for _, w := range workers {
-		if last > 0 && w.torn == last {
-			return l.fail(last, "%s; it is the last line: the file is cut off", w.wrongCount())
+	l.rows = newLoadRows(l.fields)
+	for _, w := range l.workers {
+		for part, p := range w.cut {
+			if p.Line == l.parts[part].last {
+				p.Message += "; it is the last line: the file is cut off"
+				return l.fail(p)
+			}
 		}
 		l.bad += w.bad
 		l.problems.merge(&w.problems)
-		others = append(others, w.rows)
+		l.rows.absorb(w.rows)
 	}
-	l.rows.absorb(others)
-	l.rows.sort()
-	l.bad += l.rows.dropDuplicates(&l.problems)
+	if err := l.checkMet(files); err != nil {
+		return err
+	}
+	if l.tooMany() {
+		if err := l.countDuplicates(ctx); err != nil { // to say all that is wrong at once
+			return err
+		}
+	}
 	return l.checkRows()
 }
 
-// findRecords finds the records of the file and sends them in batches. It returns
-// the line of the last.
-func (l *loader) findRecords(ctx context.Context, c *csvReader, send func(*recordBatch), empty <-chan *recordBatch) (last int64, err error) {
-	var b *recordBatch
-	for {
-		record, err := c.next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if l.total++; l.total%1024 == 0 {
-			if err := ctx.Err(); err != nil {
-				return 0, err
-			}
-			l.progress(c.read)
-		}
-		last = record.line
+// findRecords finds the records of the files and sends them in batches.
+func (l *loader) findRecords(ctx context.Context, send func(readBatch), empty <-chan *batchfile.Batch) ([]*batchfile.File, error) {
+	var files []*batchfile.File
+	done, number := int64(0), int64(0)
+	for _, p := range l.parts {
+		file, err := batchfile.Open(p.path, p.format)
 		if err != nil {
-			if err := l.badRecord(err); err != nil {
-				return 0, err
-			}
-			continue
+			return nil, l.partError(p, err)
 		}
-		if b != nil && !b.room(record) {
-			send(b)
-			b = nil
+		if err := l.findIn(ctx, p, file, done, &number, send, empty); err != nil {
+			return nil, l.partError(p, err)
 		}
-		if b == nil {
-			select {
-			case b = <-empty:
-			default:
-				b = &recordBatch{data: make([]byte, 0, readBatch)}
-			}
-		}
-		b.add(record)
+		done += p.size
+		l.progress(done)
+		files = append(files, file)
 	}
-	if b != nil {
-		send(b)
-	}
-	l.progress(c.read)
-	return last, ctx.Err()
+	return files, ctx.Err()
 }
 
-// badRecord counts a record that is no CSV, or returns an error if nothing can be
-// read after it.
-func (l *loader) badRecord(err error) error {
-	bad, ok := errors.AsType[*csvError](err)
-	if !ok {
-		return err
+// findIn is findRecords in one file, with so many bytes read before.
+func (l *loader) findIn(ctx context.Context, p *loadPart, file *batchfile.File, done int64, number *int64, send func(readBatch), empty <-chan *batchfile.Batch) error {
+	defer file.Close()
+	if bad := file.Want(l.columns); len(bad) > 0 {
+		return &batchfile.Error{Problem: bad[0]} // it is another file by now
 	}
-	p := LoadProblem{Line: bad.line, Message: bad.message}
-	if bad.column < len(l.names) {
-		p.Column = l.names[bad.column]
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var b *batchfile.Batch
+		select {
+		case b = <-empty:
+		default:
+			b = batchfile.NewBatch()
+		}
+		err := file.Next(b)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		p.rows += int64(b.Len())
+		l.total += int64(b.Len())
+		p.last = b.LastLine()
+		send(readBatch{b, p, file, *number})
+		*number++
+		l.progress(done + file.Read())
 	}
-	if bad.fatal {
-		return &LoadError{File: l.o.Path, Summary: "nothing was loaded", Problems: []LoadProblem{p}, Count: 1}
-	}
-	l.bad++
-	l.problems.add(p)
-	return nil
 }

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
-	"fmt"
 	"math"
 	"slices"
+	"sync"
+	"sync/atomic"
+
+	"rapport/profilestore/batchfile"
 )
 
 const (
@@ -29,7 +32,6 @@ type loadColumn struct {
 // nearest cache holds.
 type (
 	loadPlan struct {
-		place    int32 // in the file's records
 		form     rowForm
 		texts    textForm
 		decimals int8
@@ -38,29 +40,36 @@ type (
 	loadStats struct {
 		present  int64
 		min, max int64 // of scaled values
+		bytes    int64 // of texts
 	}
 )
 
-// loadRows holds the rows of a file between reading and writing, when the widths
+// loadRows holds rows of a load between reading and writing, when the widths
 // of the columns are not known yet. A row takes about the bytes of its final form
 // and its key:
 //
-//	length of the key (uvarint), key, line (uvarint)
+//	length of the key (uvarint), key, file (uvarint), line (uvarint)
 //	a presence bit for each flag, and the flags: as a row has them
 //	a presence bit for each other column, in words of 8 bytes
 //	the values present: floats and times as 8 bytes; scaled ones as 4, or where
 //	these don't hold it as packedWide and 8; texts as 4, which are twice a code,
 //	or twice a length, plus one, and the text
 //
-// It is filled by one goroutine. Several are filled at the same time, and then one
-// takes over the rows of the others; see absorb.
+// It is filled by one goroutine. Several are filled at the same time; one that holds
+// no rows absorbs what is known of all of them as a whole.
 type loadRows struct {
 	columns []loadColumn
 	plan    []loadPlan
 	stats   []loadStats
 	flags   int
+	owner   int // whose texts the codes stand for: its place among the others, plus one
+	count   int64
+	keys    int64 // bytes of all keys
+	// full says of each column if its texts are too many for a dictionary. It is
+	// shared by those that are filled at the same time.
+	full    []atomic.Bool
 	chunks  [][]byte
-	owners  []int // by chunk: whose texts the codes in it stand for
+	pool    *chunkPool // shared likewise
 	others  []*loadRows
 	refs    []loadRef
 	cells   []rowCell // of the row parsed last
@@ -83,15 +92,15 @@ type loadRef struct {
 	offset uint32
 }
 
-func newLoadRows(fields []*Field, places []int) *loadRows {
+func newLoadRows(fields []*Field) *loadRows {
 	r := &loadRows{
 		columns: make([]loadColumn, len(fields)), plan: make([]loadPlan, len(fields)),
-		stats: make([]loadStats, len(fields)), cells: make([]rowCell, len(fields)),
+		stats: make([]loadStats, len(fields)), cells: make([]rowCell, len(fields)), full: make([]atomic.Bool, len(fields)), pool: new(chunkPool),
 	}
 	for i, f := range fields {
 		column := newRowColumn(f)
 		r.columns[i].field = f
-		r.plan[i] = loadPlan{place: int32(places[i]), form: column.form(), decimals: int8(f.Decimals)}
+		r.plan[i] = loadPlan{form: column.form(), decimals: int8(f.Decimals)}
 		switch {
 		case f.Type == TypeSet:
 			r.plan[i].texts = setText
@@ -106,12 +115,11 @@ func newLoadRows(fields []*Field, places []int) *loadRows {
 	return r
 }
 
-// parse reads the values of a record into cells and reports what is wrong with
-// them; then the row is not to be kept.
-func (r *loadRows) parse(line int64, values [][]byte, problems *loadProblems) bool {
-	good := true
+// parse reads the values of a record, of which the first is the customer, into cells
+// and reports what is wrong with them; then the row is not to be kept.
+func (r *loadRows) parse(record *batchfile.Record, w *readWorker) {
 	for i, plan := range r.plan {
-		value := values[plan.place]
+		value := record.Values[i+1]
 		if n := len(value); n > 0 && (value[0]-'!' >= 0x80-'!' || value[n-1]-'!' >= 0x80-'!') {
 			value = bytes.TrimSpace(value) // the ends are not plain ASCII
 		}
@@ -120,15 +128,9 @@ func (r *loadRows) parse(line int64, values [][]byte, problems *loadProblems) bo
 			continue
 		}
 		if err := plan.parse(value, &r.cells[i]); err != nil {
-			good = false
-			f := r.columns[i].field
-			problems.add(LoadProblem{
-				Line: line, Field: f.Name, Column: f.Column,
-				Value: string(value[:min(len(value), 100)]), Message: err.Error(),
-			})
+			w.badValue(record, i+1, value, err.Error())
 		}
 	}
-	return good
 }
 
 // parse reads a value into cell. A text is a view of value.
@@ -174,10 +176,13 @@ const (
 )
 
 // add keeps the row that was parsed last.
-func (r *loadRows) add(line int64, key string) {
+func (r *loadRows) add(at loadPlace, key string) {
+	r.count++
+	r.keys += int64(len(key))
 	b := binary.AppendUvarint(r.record[:0], uint64(len(key)))
 	b = append(b, key...)
-	b = binary.AppendUvarint(b, uint64(line))
+	b = binary.AppendUvarint(b, uint64(at.part))
+	b = binary.AppendUvarint(b, uint64(at.line))
 	flags, words := r.bitmaps()
 	present := len(b) // of flags
 	values := present + flags
@@ -214,7 +219,8 @@ func (r *loadRows) add(line int64, key string) {
 		case rowFloat, rowTime:
 			b = binary.LittleEndian.AppendUint64(b, uint64(cell.num))
 		case rowText, rowCode:
-			if code, ok := r.columns[i].texts.intern(cell.text); ok {
+			stats.bytes += int64(len(cell.text))
+			if code, ok := r.columns[i].texts.intern(cell.text, &r.full[i]); ok {
 				b = binary.LittleEndian.AppendUint32(b, uint32(code)<<1)
 				break
 			}
@@ -225,64 +231,104 @@ func (r *loadRows) add(line int64, key string) {
 	}
 	r.record = b
 	if n := len(r.chunks); n == 0 || len(r.chunks[n-1])+len(b) > cap(r.chunks[n-1]) {
-		r.chunks = append(r.chunks, make([]byte, 0, max(loadChunk, len(b))))
+		r.chunks = append(r.chunks, r.pool.get(len(b)))
 	}
 	last := &r.chunks[len(r.chunks)-1]
 	r.refs = append(r.refs, loadRef{chunk: uint32(len(r.chunks) - 1), offset: uint32(len(*last))})
 	*last = append(*last, b...)
 }
 
+// chunkPool holds the chunks that were cleared, for whoever fills rows next: if each kept
+// its own, together they would hold as many times what they may as there are of them.
+type chunkPool struct {
+	mu   sync.Mutex
+	free [][]byte
+}
+
+// get returns an empty chunk with room for so many bytes.
+func (p *chunkPool) get(size int) []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.free); n > 0 && size <= loadChunk {
+		chunk := p.free[n-1]
+		p.free = p.free[:n-1]
+		return chunk[:0]
+	}
+	return make([]byte, 0, max(loadChunk, size))
+}
+
+func (p *chunkPool) put(chunks [][]byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, chunk := range chunks {
+		if cap(chunk) == loadChunk {
+			p.free = append(p.free, chunk)
+		}
+	}
+}
+
+// clear forgets the rows, not what is known of them as a whole.
+func (r *loadRows) clear() {
+	r.pool.put(r.chunks)
+	r.chunks, r.refs = r.chunks[:0], r.refs[:0]
+}
+
+// held returns the bytes of memory that the rows take.
+func (r *loadRows) held() int64 { return int64(len(r.chunks))*loadChunk + int64(len(r.refs))*refBytes }
+
+// bytes returns what they take together with the texts that codes stand for.
+func (r *loadRows) bytes() int64 {
+	n := r.held()
+	for i := range r.columns {
+		t := &r.columns[i].texts
+		n += int64(t.bytes) + int64(len(t.texts))*16 + int64(len(t.codes))*internBytes
+	}
+	return n
+}
+
+const (
+	refBytes    = 24 // a reference, with the room that slices grow by
+	internBytes = 48 // likewise, an entry of a map of texts
+)
+
 // bitmaps returns the bytes of the flags' bits and the words of the others'.
 func (r *loadRows) bitmaps() (flags, words int) {
 	return (r.flags + 7) / 8, (len(r.columns) - r.flags + 63) / 64
 }
 
-// absorb takes over the rows of others, whose columns are the same.
-func (r *loadRows) absorb(others []*loadRows) {
-	r.owners = make([]int, len(r.chunks))
-	r.others = others
-	for n, other := range others {
-		for _, ref := range other.refs {
-			ref.chunk += uint32(len(r.chunks))
-			r.refs = append(r.refs, ref)
-		}
-		r.chunks = append(r.chunks, other.chunks...)
-		for range other.chunks {
-			r.owners = append(r.owners, n+1)
-		}
-		for i := range r.stats {
-			a, b := &r.stats[i], &other.stats[i]
-			*a = loadStats{present: a.present + b.present, min: min(a.min, b.min), max: max(a.max, b.max)}
-		}
+// absorb adds what another knows of its rows, and the texts that their codes stand for.
+func (r *loadRows) absorb(other *loadRows) {
+	r.others = append(r.others, other)
+	r.count += other.count
+	r.keys += other.keys
+	for i := range r.stats {
+		a, b := &r.stats[i], &other.stats[i]
+		*a = loadStats{present: a.present + b.present, min: min(a.min, b.min), max: max(a.max, b.max), bytes: a.bytes + b.bytes}
 	}
 }
 
+// record returns a row.
+func (r *loadRows) at(ref loadRef) []byte { return r.chunks[ref.chunk][ref.offset:] }
+
 // key returns the key of a row.
 func (r *loadRows) key(ref loadRef) []byte {
-	b := r.chunks[ref.chunk][ref.offset:]
+	b := r.at(ref)
 	n, skip := binary.Uvarint(b)
 	return b[skip : skip+int(n)]
 }
 
-// split returns the key of a row and, from its flags' bits on, the packed row.
-func (r *loadRows) split(ref loadRef) (key, packed []byte) {
-	b := r.chunks[ref.chunk][ref.offset:]
+// splitRow returns the key of a row, where it was, and, from its flags' bits on, the
+// packed row.
+func splitRow(b []byte) (key []byte, at loadPlace, packed []byte) {
 	n, skip := binary.Uvarint(b)
 	key, b = b[skip:skip+int(n)], b[skip+int(n):]
-	_, skip = binary.Uvarint(b)
-	return key, b[skip:]
+	part, skip := binary.Uvarint(b)
+	line, more := binary.Uvarint(b[skip:])
+	return key, loadPlace{int(part), int64(line)}, b[skip+more:]
 }
 
-// line returns the line of a row.
-func (r *loadRows) line(ref loadRef) int64 {
-	b := r.chunks[ref.chunk][ref.offset:]
-	n, skip := binary.Uvarint(b)
-	line, _ := binary.Uvarint(b[skip+int(n):])
-	return int64(line)
-}
-
-// sort orders the rows by key, and those of one key by line. It compares eight
-// bytes of each key at once and looks at the rows only where these are equal.
+// sort orders the rows by key, and those of one key by file and line. It compares
+// eight bytes of each key at once and looks at the rows only where these are equal.
 func (r *loadRows) sort() {
 	if len(r.refs) == 0 {
 		return
@@ -305,36 +351,14 @@ func (r *loadRows) sort() {
 		if a.prefix != b.prefix {
 			return cmp.Compare(a.prefix, b.prefix)
 		}
-		if c := bytes.Compare(r.key(a), r.key(b)); c != 0 {
-			return c
-		}
-		return cmp.Compare(r.line(a), r.line(b))
+		keyA, atA, _ := splitRow(r.at(a))
+		keyB, atB, _ := splitRow(r.at(b))
+		return cmp.Or(bytes.Compare(keyA, keyB), atA.compare(atB))
 	})
 }
 
-// dropDuplicates keeps the first row of every key in sorted rows, and reports the
-// others.
-func (r *loadRows) dropDuplicates(problems *loadProblems) (dropped int64) {
-	kept := r.refs[:0]
-	for i, ref := range r.refs {
-		if i == 0 || ref.prefix != kept[len(kept)-1].prefix || !bytes.Equal(r.key(ref), r.key(kept[len(kept)-1])) {
-			kept = append(kept, ref)
-			continue
-		}
-		dropped++
-		r.uncount(ref)
-		problems.add(LoadProblem{
-			Line: r.line(ref), Value: string(r.key(ref)),
-			Message: fmt.Sprintf("is already on line %d: keep one row per customer", r.line(kept[len(kept)-1])),
-		})
-	}
-	r.refs = kept
-	return dropped
-}
-
 // uncount takes a row's values out of the counts.
-func (r *loadRows) uncount(ref loadRef) {
-	_, packed := r.split(ref)
+func (r *loadRows) uncount(packed []byte) {
 	flagBytes, _ := r.bitmaps()
 	flag, other := 0, 8*2*flagBytes
 	for i := range r.columns {
@@ -347,14 +371,6 @@ func (r *loadRows) uncount(ref loadRef) {
 		}
 		*bit++
 	}
-}
-
-// owner returns whose texts the codes of a row stand for.
-func (r *loadRows) owner(ref loadRef) int {
-	if r.owners == nil {
-		return 0
-	}
-	return r.owners[ref.chunk]
 }
 
 // values returns how many values the rows have.

@@ -64,7 +64,7 @@ const flushRows = 512
 
 func newStatsBuilder(l *rowLayout, r *loadRows) *statsBuilder {
 	s := &statsBuilder{rows: r, flags: make([]int64, r.flags)}
-	for n := len(r.refs); n > maxSample; n /= 2 {
+	for n := r.count; n > maxSample; n /= 2 {
 		s.shift++
 	}
 	for i := range r.columns {

@@ -3,6 +3,7 @@ package profilestore
 import (
 	"maps"
 	"slices"
+	"sync/atomic"
 )
 
 const (
@@ -24,14 +25,19 @@ type textColumn struct {
 	longest int // of all values
 }
 
-// intern returns the code of a text, or false if there are too many.
-func (c *textColumn) intern(text []byte) (int64, bool) {
+// intern returns the code of a text, or false if there are too many, here or where
+// else the column is read.
+func (c *textColumn) intern(text []byte, full *atomic.Bool) (int64, bool) {
 	c.longest = max(c.longest, len(text))
+	if c.full {
+		return 0, false
+	}
 	if code, ok := c.codes[string(text)]; ok {
 		return code, true
 	}
-	if c.full || len(c.texts) == maxDictionary || c.bytes+len(text) > maxDictionaryBytes {
-		c.full = true
+	if full.Load() || len(c.texts) == maxDictionary || c.bytes+len(text) > maxDictionaryBytes {
+		full.Store(true)
+		c.full, c.codes = true, nil // what has a code keeps it
 		return 0, false
 	}
 	if c.codes == nil {

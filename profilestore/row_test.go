@@ -90,7 +90,7 @@ func drawLayoutRows(t *rapid.T) (*Schema, *rowLayout, [][]byte, []rowTwin) {
 	for i := range schema.Fields() {
 		pointers = append(pointers, &schema.Fields()[i])
 	}
-	rows := newLoadRows(pointers, make([]int, n))
+	rows := newLoadRows(pointers)
 	var twins []rowTwin
 	for line := range rapid.IntRange(1, 12).Draw(t, "rows") {
 		twin := make(rowTwin)
@@ -101,8 +101,18 @@ func drawLayoutRows(t *rapid.T) (*Schema, *rowLayout, [][]byte, []rowTwin) {
 				rows.cells[i], twin[i] = cell, twinCell{cell, value}
 			}
 		}
-		rows.add(int64(line), fmt.Sprintf("customer:%04d", line))
+		rows.add(loadPlace{line: int64(line)}, fmt.Sprintf("customer:%04d", line))
 		twins = append(twins, twin)
+	}
+	end := 0
+	for _, ref := range rows.refs { // before they are sorted: one after the other in a chunk
+		if int(ref.offset) != end {
+			t.Fatalf("a row begins at %d, the one before ends at %d", ref.offset, end)
+		}
+		end += rows.length(rows.at(ref))
+	}
+	if end != len(rows.chunks[0]) {
+		t.Fatalf("the last row ends at %d of %d", end, len(rows.chunks[0]))
 	}
 	rows.sort()
 	layout, err := rows.layout()
@@ -111,8 +121,8 @@ func drawLayoutRows(t *rapid.T) (*Schema, *rowLayout, [][]byte, []rowTwin) {
 	}
 	var encoded [][]byte
 	for i, ref := range rows.refs {
-		key, packed := rows.split(ref)
-		row := rows.encoder.append(nil, key, packed, rows.owner(ref))
+		key, _, packed := splitRow(rows.at(ref))
+		row := rows.encoder.append(nil, key, packed, rows.owner)
 		if want := fmt.Sprintf("customer:%04d", i); string(key) != want {
 			t.Fatalf("row %d has key %q", i, key)
 		}

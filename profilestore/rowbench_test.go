@@ -17,7 +17,7 @@ func wideSnapshot(tb testing.TB) (*Snapshot, []byte) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	_, packed := rows.split(rows.refs[0])
+	_, _, packed := splitRow(rows.at(rows.refs[0]))
 	return &Snapshot{layout: layout, slots: slots}, rows.encoder.append(nil, nil, packed, 0)
 }
 
@@ -50,7 +50,7 @@ func wideRows(tb testing.TB, n int) (*Schema, *loadRows) {
 	for i := range schema.Fields() {
 		pointers = append(pointers, &schema.Fields()[i])
 	}
-	rows := newLoadRows(pointers, make([]int, len(fields)))
+	rows := newLoadRows(pointers)
 	for r := range n {
 		for i, f := range pointers {
 			k := int64((r*7919 + i*104729) % 1000)
@@ -67,7 +67,7 @@ func wideRows(tb testing.TB, n int) (*Schema, *loadRows) {
 			}
 			rows.cells[i] = c
 		}
-		rows.add(int64(r), fmt.Sprintf("customer:%09d", r))
+		rows.add(loadPlace{line: int64(r)}, fmt.Sprintf("customer:%09d", r))
 	}
 	rows.sort()
 	return schema, rows
@@ -95,7 +95,7 @@ func TestRowSize(t *testing.T) {
 	}
 	total := 0
 	for _, ref := range rows.refs {
-		_, packed := rows.split(ref)
+		_, _, packed := splitRow(rows.at(ref))
 		total += len(rows.encoder.append(nil, nil, packed, 0))
 	}
 	mean := total / len(rows.refs)

@@ -1,13 +1,18 @@
 package profilestore_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/csv"
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
 	"rapport/profilestore"
+	"rapport/profilestore/memory"
 )
 
 // sharedFile returns the path of a file that this repository does not hold. A
@@ -103,4 +108,75 @@ func must[T any](v T, err error) T {
 		panic(err)
 	}
 	return v
+}
+
+// The same real customers from every format, typed as a program would, are the same
+// snapshot.
+func TestLoadTelcoFormats(t *testing.T) {
+	path := sharedFile(t, "data/telco-churn-ibm/Telco-Customer-Churn.csv")
+	field := func(name, column string, kind profilestore.Type, decimals int) profilestore.Field {
+		return profilestore.Field{Name: name, Type: kind, Batch: "bi", Column: column, Decimals: decimals}
+	}
+	const none = profilestore.NoDecimals
+	schema, err := profilestore.NewSchema([]profilestore.Source{{ID: "bi", Key: "customerID"}}, []profilestore.Field{
+		field("general.contract", "Contract", profilestore.TypeText, none), field("tag.senior", "SeniorCitizen", profilestore.TypeFlag, none),
+		field("usage.tenure", "tenure", profilestore.TypeNumber, 0), field("value.monthly", "MonthlyCharges", profilestore.TypeNumber, 2),
+		field("value.total", "TotalCharges", profilestore.TypeNumber, 2), field("tag.churned", "Churn", profilestore.TypeFlag, none),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := must(os.ReadFile(path))
+	records := must(csv.NewReader(bytes.NewReader(content)).ReadAll())
+	place := map[string]int{}
+	for i, name := range records[0] {
+		place[name] = i
+	}
+	type customer struct {
+		ID       string   `parquet:"customerID" json:"customerID"`
+		Contract string   `parquet:"Contract,dict" json:"Contract"`
+		Senior   int32    `parquet:"SeniorCitizen" json:"SeniorCitizen"`
+		Tenure   int64    `parquet:"tenure" json:"tenure"`
+		Monthly  float64  `parquet:"MonthlyCharges" json:"MonthlyCharges"`
+		Total    *float64 `parquet:"TotalCharges,optional,zstd" json:"TotalCharges"`
+		Churn    bool     `parquet:"Churn" json:"Churn"`
+	}
+	var rows []customer
+	var objects bytes.Buffer
+	for _, r := range records[1:] {
+		c := customer{
+			ID: r[place["customerID"]], Contract: r[place["Contract"]], Senior: int32(must(strconv.Atoi(r[place["SeniorCitizen"]]))),
+			Tenure: int64(must(strconv.Atoi(r[place["tenure"]]))), Monthly: must(strconv.ParseFloat(r[place["MonthlyCharges"]], 64)), Churn: r[place["Churn"]] == "Yes",
+		}
+		if total := strings.TrimSpace(r[place["TotalCharges"]]); total != "" {
+			f := must(strconv.ParseFloat(total, 64))
+			c.Total = &f
+		}
+		rows = append(rows, c)
+		objects.Write(append(must(json.Marshal(c)), '\n'))
+	}
+	hashes := map[string]string{}
+	for name, content := range map[string][]byte{
+		"csv": content, "csv.gz": gzipped(t, content), "ndjson": objects.Bytes(), "ndjson.zst": zstandard(t, objects.Bytes()), "parquet": []byte(parquetFile(t, rows...)),
+	} {
+		dir := memoryDir(t)
+		path := filepath.Join(dir, "telco."+name)
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		report, err := profilestore.Load(t.Context(), profilestore.LoadOptions{
+			Dir: filepath.Join(dir, "snapshots"), Schema: schema, Engine: memory.Generations{}, Source: "bi", Path: path, AsOf: asOf,
+		})
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		t.Logf("%-10s %7d bytes, %d rows, content %s", name, len(content), report.Rows, report.Snapshot.ContentHash)
+		if report.Rows != 7043 || report.BadRows != 0 {
+			t.Errorf("%s: %+v", name, report)
+		}
+		hashes[report.Snapshot.ContentHash] = name
+	}
+	if len(hashes) != 1 {
+		t.Errorf("the formats give different snapshots: %v", hashes)
+	}
 }
