@@ -38,6 +38,17 @@ type Engine interface {
 	// may fail for a moment tries again as long as ctx lets it.
 	Apply(ctx context.Context, ops []Op) error
 
+	// Records calls fn for delta records, in no order, until it returns an error, which
+	// Records then returns as it is. It is a fuzzy copy: each key that has a record when
+	// Records is called comes, once, with that record or a newer one; a key that gets its
+	// first record meanwhile may come. So a copy that was begun after some Apply had
+	// returned has all that it did, and of what is applied meanwhile a part.
+	//
+	// It runs beside everything else, for minutes where there are many records, and holds
+	// nobody up. fn may use the engine, and close it. key and record are valid during the
+	// call and not to be changed.
+	Records(ctx context.Context, fn func(key, record []byte) error) error
+
 	// Barrier returns once everything that was applied before it survives loss of
 	// power.
 	Barrier(ctx context.Context) error

@@ -52,6 +52,10 @@ const remoteWrites = 64
 // remoteFile, in the folder of the delta records, names their space in the server.
 const remoteFile = "SPACE"
 
+// remoteMark is a key that a space has as long as the server has its values. No node is
+// named so.
+const remoteMark = "space"
+
 func openRemote(ctx context.Context, server *remoteServer, dir string) (*remoteEngine, error) {
 	e := &remoteEngine{GenerationEngine: memory.Generations{}, server: server, idle: make(chan *remoteConn, 128)}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -63,14 +67,14 @@ func openRemote(ctx context.Context, server *remoteServer, dir string) (*remoteE
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		e.space = rand.Text()
-		if err := e.Apply(ctx, []profilestore.Op{{Key: []byte("space"), Change: func([]byte) []byte { return []byte{} }}}); err != nil {
+		if err := e.Apply(ctx, []profilestore.Op{{Key: []byte(remoteMark), Change: func([]byte) []byte { return []byte{} }}}); err != nil {
 			return nil, err
 		}
 		return e, os.WriteFile(name, []byte(e.space), 0o600)
 	case err != nil:
 		return nil, err
 	}
-	if _, found, err := e.Get(ctx, []byte("space"), nil); !found {
+	if _, found, err := e.Get(ctx, []byte(remoteMark), nil); !found {
 		return nil, fmt.Errorf("the server has lost what %s names: remove the folder; %w", name, err)
 	}
 	return e, nil
@@ -285,6 +289,30 @@ func (e *remoteEngine) ask(ctx context.Context, request *remoteRequest) (*remote
 	return &answer, nil
 }
 
+// Records asks for the keys, and then for the record of each.
+func (e *remoteEngine) Records(ctx context.Context, fn func(key, record []byte) error) error {
+	var keys *remoteAnswer
+	for keys == nil {
+		var err error
+		if keys, err = e.ask(ctx, &remoteRequest{Key: e.space + "/", List: true}); err != nil {
+			return err
+		}
+	}
+	for _, key := range keys.Keys {
+		if key == remoteMark {
+			continue
+		}
+		c, err := e.read(ctx, []byte(key))
+		if err != nil {
+			return err
+		}
+		if err := fn([]byte(key), c.record); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Barrier has nothing to do: a write that was answered is as durable as the server.
 func (e *remoteEngine) Barrier(ctx context.Context) error {
 	if e.closed.Load() {
@@ -312,9 +340,10 @@ type remoteConn struct {
 }
 
 // remoteRequest asks for the value of a key, or to set it to New if it is Old, or if
-// there is none and none is expected.
+// there is none and none is expected; or for the list of the keys that begin with Key.
 type remoteRequest struct {
 	Key      string
+	List     bool
 	Set      bool
 	Expect   bool
 	Old, New []byte
@@ -323,6 +352,7 @@ type remoteRequest struct {
 type remoteAnswer struct {
 	Found bool // or that the value was set
 	Value []byte
+	Keys  []string
 }
 
 // remoteServer is a server of values, behind a network that takes its time and
@@ -428,6 +458,15 @@ func (s *remoteServer) serve(conn net.Conn) {
 func (s *remoteServer) do(r *remoteRequest) *remoteAnswer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if r.List {
+		answer := &remoteAnswer{}
+		for key := range s.values {
+			if rest, ok := strings.CutPrefix(key, r.Key); ok {
+				answer.Keys = append(answer.Keys, rest)
+			}
+		}
+		return answer
+	}
 	value, found := s.values[r.Key]
 	if !r.Set {
 		return &remoteAnswer{Found: found, Value: value}

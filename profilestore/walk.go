@@ -44,7 +44,7 @@ const (
 // in the order of identities, and returns which snapshots it read: those that were
 // current when it began, to its end. Identities that have been linked are one customer,
 // seen at the first of the customer's identities that has a row. Customers of whom only
-// events are known are left out: an engine need not be able to list its records. It
+// events are known are left out: an engine lists its records in no order. It
 // reads from the disk in order, keeps some hundred rows in memory, and leaves the cache
 // as it is. The view is valid during the call. An error of fn ends the walk.
 //

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -105,6 +106,35 @@ func (e *Engine) apply(op *profilestore.Op) error {
 		s.values[string(op.Key)] = slices.Clone(record)
 	}
 	return nil
+}
+
+// Records implements [profilestore.Engine]. A record that is there is never written to,
+// so the list of a shard is enough.
+func (e *Engine) Records(ctx context.Context, fn func(key, record []byte) error) error {
+	for i := range e.records.shards {
+		values, err := e.records.shards[i].list(e)
+		if err != nil {
+			return err
+		}
+		for key, record := range values {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := fn([]byte(key), record); err != nil {
+				return err
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+func (s *shard) list(e *Engine) (map[string][]byte, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if e.closed.Load() {
+		return nil, errClosed
+	}
+	return maps.Clone(s.values), nil
 }
 
 // Barrier implements [profilestore.Engine]. Nothing survives loss of power, and

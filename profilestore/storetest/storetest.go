@@ -45,6 +45,8 @@ func Run(t *testing.T, open func(t *testing.T, dir string) profilestore.Engine) 
 		{"Close", closed},
 		{"CloseDuringUse", closeInUse},
 		{"BarrierDuringWrites", barrier},
+		{"Records", records},
+		{"RecordsDuringWrites", recordsDuringWrites},
 		{"CanceledContext", canceled},
 		{"Generation", generation},
 		{"GenerationEmpty", generationEmpty},
@@ -538,6 +540,10 @@ func closed(t *testing.T, _ string, open func() profilestore.Engine) {
 	if err := e.Barrier(t.Context()); err == nil {
 		t.Error("Barrier after Close returned no error")
 	}
+	called = false
+	if err := e.Records(t.Context(), func(_, _ []byte) error { called = true; return nil }); err == nil || called {
+		t.Errorf("Records after Close: %v, called: %v", err, called)
+	}
 	want(t, again, "a", "2")
 }
 
@@ -621,6 +627,7 @@ func canceled(t *testing.T, _ string, open func() profilestore.Engine) {
 		"Get":     err,
 		"Apply":   e.Apply(ctx, []profilestore.Op{{Key: []byte("a"), Change: increment}}),
 		"Barrier": e.Barrier(ctx),
+		"Records": e.Records(ctx, func(_, _ []byte) error { return nil }),
 	} {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s with a canceled context: %v", name, err)
