@@ -17,6 +17,12 @@ var (
 	// likely become durable, but nobody waited for it. Sending them again with the same event ids is safe.
 	ErrUnconfirmed = errors.New("accepted, outcome unknown; sending again with the same event ids is safe")
 
+	// ErrRemoved is in the error of a Replay or Read from a record that was removed with its segment.
+	ErrRemoved = errors.New("that part of the journal has been removed")
+
+	// ErrReading is returned by RemoveBefore while somebody replays the journal: try again later.
+	ErrReading = errors.New("the journal is being read")
+
 	// ErrVersion is in the error of an Open that met a format version this program does not know.
 	ErrVersion = errors.New("unknown journal format version")
 )

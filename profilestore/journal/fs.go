@@ -15,7 +15,9 @@ type FS interface {
 	Create(path string) (File, error)
 	// Open opens a file that exists for writing.
 	Open(path string) (File, error)
-	// SyncDir makes the creation of files in dir durable.
+	// Remove removes a file.
+	Remove(path string) error
+	// SyncDir makes the creation and removal of files in dir durable.
 	SyncDir(dir string) error
 }
 
@@ -37,6 +39,8 @@ func (osFS) Create(path string) (File, error) {
 func (osFS) Open(path string) (File, error) {
 	return os.OpenFile(path, os.O_WRONLY, 0)
 }
+
+func (osFS) Remove(path string) error { return os.Remove(path) }
 
 func (osFS) SyncDir(dir string) error {
 	d, err := os.Open(dir)

@@ -2,8 +2,8 @@
 // segment files. It is the profile store's truth: an event is acknowledged when its record has been synced, and
 // everything derived from events (deltas, caches) is rebuilt from here.
 //
-// It does not know what a record means, does not find duplicates, does not index, and never deletes. It does not keep a
-// second process out: the caller holds a lock on the directory. It does not watch free space: a full disk stops it like
+// It does not know what a record means, does not find duplicates and does not index; it removes whole segments at its
+// beginning when it is told to, and nothing else. It does not keep a second process out: the caller holds a lock on the directory. It does not watch free space: a full disk stops it like
 // any failed write, so the caller stops appending before that.
 //
 // It is a leaf: it imports the standard library only. profilestore and what is above it may import it.
@@ -42,6 +42,9 @@ type Options struct {
 	// CheckFrom lets Open be quick: segments whose records are all older than this sequence number are not read, except
 	// for header and seal. Replay checks what it reads in any case. 0: read and check everything.
 	CheckFrom uint64
+	// First is the greatest number that the first record may have: what is before it is known to the caller by another
+	// way, and may have been removed with RemoveBefore. 0 is 1: nothing may be missing.
+	First uint64
 
 	// Committed, if set, is called for each entry in order of sequence numbers, from one goroutine, after the sync of its
 	// group and before its Append returns; an Append whose context has ended may be gone already, so its caller leaves
@@ -137,6 +140,8 @@ type Journal struct {
 	arrived atomic.Int64 // entries in the open group
 	full    atomic.Bool  // the open group should wait no longer
 	syncs   atomic.Uint64
+
+	reading sync.RWMutex // held for reading by Replay, for writing while segments are removed
 
 	turn    chan struct{} // holds one token: whose turn it is in appendSlow
 	wake    chan struct{} // holds one token: the committer has something to look at

@@ -84,6 +84,13 @@ func (fs *testFS) open(op, path string, flag int) (journal.File, error) {
 	return &testFile{f, fs}, nil
 }
 
+func (fs *testFS) Remove(path string) error {
+	if err := fs.do("remove", path); err != nil {
+		return err
+	}
+	return os.Remove(path)
+}
+
 func (fs *testFS) SyncDir(dir string) error {
 	if err := fs.do("syncdir", "dir"); err != nil || !fs.durable {
 		return err

@@ -75,6 +75,12 @@ func (p *opener) last() *segment { return &p.segs[len(p.segs)-1] }
 // check reads the segments and decides where the journal ends.
 func (p *opener) check() error {
 	p.next = 1
+	if first := max(p.o.First, 1); len(p.segs) > 0 {
+		p.next = min(p.segs[0].first, first)
+	} else if first > 1 {
+		return fmt.Errorf("journal: %s has no segment file, though records up to %d are known to have been written: "+
+			"put back the files, or restore the data folder from a copy", p.dir, first-1)
+	}
 	for i := range p.segs {
 		if err := p.checkSegment(i); err != nil {
 			return err

@@ -47,6 +47,9 @@ func listSegments(dir string) ([]segment, error) {
 			return nil, &CorruptError{File: path, Reason: fmt.Sprintf("its name should be %d digits and %s", nameDigits, nameSuffix)}
 		}
 		info, err := n.Info()
+		if errors.Is(err, os.ErrNotExist) {
+			continue // it has just been removed
+		}
 		if err != nil {
 			return nil, fmt.Errorf("journal: %w", err)
 		}
