@@ -179,6 +179,10 @@ type pendingEntry struct {
 	index   int  // in the call
 	look    bool // the record has had it since before the replay, and stays as it is
 
+	// Of a replay only: what has not been done yet, see read.
+	unread, unmapped bool
+	attributes       []byte
+
 	ties *tiesChange // or else
 }
 
@@ -218,15 +222,23 @@ type writer struct {
 	queue    chan *pendingEntry
 	done     chan struct{}
 	progress progress
+	// found, in a replay, are the events that were found in their records, to the entry
+	// that was the first: see observer.
+	found map[replayedEvent]uint64
 }
 
 // applyBatch is how many events a writer applies at once: a group of the
 // journal.
 const applyBatch = 512
 
-func (w *writer) start(s *Store) {
+// start starts the writer. In a replay nobody waits for entries.
+func (w *writer) start(s *Store, replaying bool) {
 	w.queue = make(chan *pendingEntry, applyBatch)
 	w.done = make(chan struct{})
+	w.found = nil
+	if replaying {
+		w.found = make(map[replayedEvent]uint64)
+	}
 	go func() {
 		defer close(w.done)
 		batch := make([]*pendingEntry, 0, applyBatch)
@@ -235,12 +247,15 @@ func (w *writer) start(s *Store) {
 			for len(batch) < applyBatch && len(w.queue) > 0 {
 				batch = append(batch, <-w.queue)
 			}
-			if s.applyAll(batch) {
+			if s.applyAll(w, batch) {
 				w.progress.last.Store(batch[len(batch)-1].seq)
 				w.progress.finished.Add(uint64(len(batch)))
 			}
-			for _, p := range batch {
-				p.call.wait.Done()
+			for i, p := range batch {
+				if p.call != nil {
+					p.call.wait.Done()
+				}
+				batch[i] = nil
 			}
 		}
 	}()
@@ -253,12 +268,16 @@ func (w *writer) stop() {
 
 // applyAll applies entries of one writer to the engine and the cache. It reports whether
 // it could.
-func (s *Store) applyAll(batch []*pendingEntry) bool {
+func (s *Store) applyAll(w *writer, batch []*pendingEntry) bool {
 	if s.failed.Load() != nil {
 		return false
 	}
-	err := s.applyBatch(context.Background(), true, batch)
-	if err != nil {
+	err := s.applyBatch(context.Background(), w, batch)
+	switch {
+	case err == nil:
+	case w.found != nil:
+		s.failed.CompareAndSwap(nil, &err)
+	default:
 		err = fmt.Errorf("%w: %w", ErrStopped, err)
 		if s.failed.CompareAndSwap(nil, &err) {
 			s.log.Error("the profile store stopped taking events", "error", err)
@@ -267,9 +286,9 @@ func (s *Store) applyAll(batch []*pendingEntry) bool {
 	return err == nil
 }
 
-// applyBatch applies entries to the engine, then to the cache if that is in use, and
-// sets their results.
-func (s *Store) applyBatch(ctx context.Context, cached bool, batch []*pendingEntry) error {
+// applyBatch applies entries of one writer to the engine, then to the cache, and sets
+// their results.
+func (s *Store) applyBatch(ctx context.Context, w *writer, batch []*pendingEntry) error {
 	group := make(map[string]int, len(batch))
 	var keys []string
 	var entries [][]*pendingEntry
@@ -291,10 +310,7 @@ func (s *Store) applyBatch(ctx context.Context, cached bool, batch []*pendingEnt
 			return made[i].encoded
 		}}
 	}
-	var touched []shardWrite
-	if cached {
-		touched = s.cache.applies(keys, group)
-	}
+	touched := s.cache.applies(keys, group)
 	if err := s.engine.Apply(ctx, ops); err != nil {
 		return err
 	}
@@ -312,12 +328,12 @@ func (s *Store) applyBatch(ctx context.Context, cached bool, batch []*pendingEnt
 		touched[i].wrote(keys, deltas)
 	}
 	if s.observer.to != nil {
-		s.tell(made)
+		s.tell(w, made)
 	}
 	if len(others) == 0 {
 		return nil
 	}
-	return s.applyBatch(ctx, cached, others) // other nodes of the same identities; they pass nothing on
+	return s.applyBatch(ctx, w, others) // other nodes of the same identities; they pass nothing on
 }
 
 // change is what entries make of a record.
@@ -353,6 +369,14 @@ func (s *Store) change(old []byte, entries []*pendingEntry) (c change) {
 			other.key = nodeKey(p.key, n)
 			c.others = append(c.others, &other)
 			continue
+		}
+		if p.unread || p.unmapped {
+			apply := !p.look && p.seq > edit.applied
+			if apply || s.observer.wants(p) {
+				if c.err = p.read(s, apply); c.err != nil {
+					return c
+				}
+			}
 		}
 		became := appliedSeen
 		if !p.look {

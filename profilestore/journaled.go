@@ -40,14 +40,23 @@ func encodeEvent(dst []byte, e *Event) ([]byte, error) {
 
 // decodeEvent reads what encodeEvent wrote. It keeps nothing of b.
 func decodeEvent(b []byte) (*Event, error) {
+	e, attributes, err := decodeEventHead(b)
+	if err != nil {
+		return nil, err
+	}
+	return e, decodeAttributes(e, attributes)
+}
+
+// decodeEventHead reads all but the attributes, and returns the part of b that they are.
+func decodeEventHead(b []byte) (e *Event, attributes []byte, err error) {
 	if len(b) == 0 {
-		return nil, errEvent
+		return nil, nil, errEvent
 	}
 	if b[0] != eventFormat && b[0] != tabledEventFormat {
-		return nil, fmt.Errorf("%w: format %d is not known to this version of Rapport", errEvent, b[0])
+		return nil, nil, fmt.Errorf("%w: format %d is not known to this version of Rapport", errEvent, b[0])
 	}
 	r := reader{b: b[1:]}
-	e := &Event{}
+	e = &Event{}
 	if b[0] == tabledEventFormat {
 		e.Tables = r.uvarint()
 	}
@@ -56,12 +65,17 @@ func decodeEvent(b []byte) (*Event, error) {
 		*s = string(r.bytes(r.count(1)))
 	}
 	if r.bad {
-		return nil, errEvent
+		return nil, nil, errEvent
 	}
-	if len(r.b) > 0 {
-		if err := json.Unmarshal(r.b, &e.Attributes); err != nil {
-			return nil, fmt.Errorf("%w: attributes: %w", errEvent, err)
-		}
+	return e, r.b, nil
+}
+
+func decodeAttributes(e *Event, b []byte) error {
+	if len(b) == 0 {
+		return nil
 	}
-	return e, nil
+	if err := json.Unmarshal(b, &e.Attributes); err != nil {
+		return fmt.Errorf("%w: attributes: %w", errEvent, err)
+	}
+	return nil
 }

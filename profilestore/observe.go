@@ -51,14 +51,9 @@ type replayedEvent struct {
 type observer struct {
 	to   InteractionObserver // nil: nobody
 	from uint64
-
-	// While the journal is replayed: the last entry of which all before have been told,
-	// and the events that were found in their records, to the entry that was the first.
-	replayed uint64
-	found    map[replayedEvent]uint64
 }
 
-// maxFound bounds how many events a replay remembers. Those with one id and one time of
+// maxFound bounds how many events a writer remembers in a replay. Those with one id and one time of
 // logging are neighbours in the journal: the clock has moved on a microsecond later.
 const maxFound = 1 << 16
 
@@ -108,21 +103,21 @@ func (d *deltaEdit) took(e *Event) bool {
 	return !has && e.Logged < oldest && e.Logged < d.newest-horizonMicros
 }
 
-// tell tells the observer what entries were, after they have been applied.
-func (s *Store) tell(made []change) {
+// tell tells the observer what entries were, after a writer has applied them.
+func (s *Store) tell(w *writer, made []change) {
 	o := &s.observer
 	var list []Observed
 	for i := range made {
 		for _, x := range made[i].observed {
 			if x.again {
-				first, ok := o.found[x.event]
+				first, ok := w.found[x.event]
 				if ok && first != x.Seq {
 					continue
 				}
-				if len(o.found) >= maxFound {
-					clear(o.found)
+				if len(w.found) >= maxFound {
+					clear(w.found)
 				}
-				o.found[x.event] = x.Seq
+				w.found[x.event] = x.Seq
 			}
 			if x.Seq >= o.from {
 				list = append(list, x.Observed)
@@ -132,11 +127,7 @@ func (s *Store) tell(made []change) {
 	if len(list) == 0 {
 		return
 	}
-	applied := o.replayed
-	if o.found == nil {
-		applied = s.Applied()
-	}
-	o.to.Observe(list, applied)
+	o.to.Observe(list, s.Applied())
 }
 
 // progress is how far a writer is.

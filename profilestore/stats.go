@@ -1,6 +1,9 @@
 package profilestore
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // Stats are counts since the store was opened.
 //
@@ -32,6 +35,11 @@ type Stats struct {
 	Pruned                        uint64 // cells, elements and moves dropped from delta records, replay included
 	Replayed                      uint64 // events read from the journal at the start
 	JournalNext                   uint64 // the sequence number that the next event will get
+
+	Checkpoint         uint64        // a restart replays the entries after this one
+	Checkpoints        uint64        // that were made
+	CheckpointFailures uint64        // that could not be
+	CheckpointTook     time.Duration // the last one
 }
 
 // fates counts what became of events.
@@ -75,6 +83,8 @@ func (s *Store) Stats() Stats {
 		Accepted: f.accepted.Load(), Duplicates: f.duplicates.Load(), Refused: f.refused.Load(),
 		Late: f.late.Load(), OutOfOrder: f.outOfOrder.Load(), Future: f.future.Load(), RefusedFuture: f.refusedFuture.Load(),
 		Superseded: f.superseded.Load(), TooLate: f.tooLate.Load(), Pruned: s.pruned.Load(),
-		Replayed: s.replayed, JournalNext: s.journal.Next(),
+		Replayed: s.replayed.Load(), JournalNext: s.journal.Next(),
+		Checkpoint: s.checkpoints.at.Load(), Checkpoints: s.checkpoints.made.Load(), CheckpointFailures: s.checkpoints.failures.Load(),
+		CheckpointTook: time.Duration(s.checkpoints.took.Load()),
 	}
 }

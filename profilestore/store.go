@@ -35,6 +35,11 @@ type Options struct {
 	OnSync func(events, bytes int, took time.Duration)
 	// Observer, if set, is told of contacts and outcomes.
 	Observer InteractionObserver
+	// Checkpoint says how much of the journal a restart may have to read.
+	Checkpoint CheckpointOptions
+	// OnReplay, if set, is called now and then while the store is opened and derives
+	// records from the journal.
+	OnReplay func(ReplayProgress)
 }
 
 // Store is the profile store: snapshots, delta records, the journal that they
@@ -66,6 +71,10 @@ type Store struct {
 
 	identities identityQueue
 
+	journalName string // see journalID
+	checkpoints checkpointer
+	onReplay    func(ReplayProgress)
+
 	observer observer
 	handed   atomic.Uint64 // the last entry that the journal has handed over
 	applied  atomic.Uint64 // what Applied returned last
@@ -76,7 +85,8 @@ type Store struct {
 	hits, misses atomic.Uint64
 	fates        fates
 	pruned       atomic.Uint64
-	replayed     uint64
+	replayed     atomic.Uint64
+	unmapped     atomic.Uint64 // entries of a replay with something that the schema's rules can't take
 	failed       atomic.Pointer[error]
 }
 
@@ -88,7 +98,7 @@ var ErrClosed = errors.New("the profile store is closed")
 // engine, also when it fails.
 func OpenStore(ctx context.Context, o Options) (_ *Store, err error) {
 	s := &Store{schema: o.Schema, mapper: o.Mapper, engine: o.Engine, clock: o.Clock, tableSet: o.TableSet, log: o.Logger, dir: o.Dir}
-	s.observer.to = o.Observer
+	s.observer.to, s.onReplay, s.checkpoints.o = o.Observer, o.OnReplay, o.Checkpoint
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -115,10 +125,21 @@ func OpenStore(ctx context.Context, o Options) (_ *Store, err error) {
 			err = errors.Join(err, s.snapshots.Close())
 		}
 	}()
+	state, err := readCheckpoint(o.Dir)
+	if err != nil {
+		return nil, err
+	}
 	s.journal, err = journal.Open(filepath.Join(o.Dir, "journal"), journal.Options{
+		// The replay checks what it reads. Without records that is everything.
+		CheckFrom: checkFrom(state),
 		Committed: s.committed,
-		OnSync:    o.OnSync,
-		Logger:    s.log,
+		OnSync: func(entries, bytes int, took time.Duration) {
+			s.checkpoints.written.Add(int64(bytes))
+			if o.OnSync != nil {
+				o.OnSync(entries, bytes, took)
+			}
+		},
+		Logger: s.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("profilestore: journal: %w", err)
@@ -128,15 +149,14 @@ func OpenStore(ctx context.Context, o Options) (_ *Store, err error) {
 			err = errors.Join(err, s.journal.Close())
 		}
 	}()
-	if err = s.replay(ctx); err != nil {
+	if s.journalName, err = journalID(filepath.Join(o.Dir, "journal")); err != nil {
+		return nil, fmt.Errorf("profilestore: journal: %w", err)
+	}
+	if err = s.replay(ctx, state); err != nil {
 		return nil, err
 	}
-	s.handed.Store(s.journal.Next() - 1)
-	s.applied.Store(s.handed.Load())
-	for i := range s.writers {
-		s.writers[i].progress.last.Store(s.handed.Load())
-		s.writers[i].start(s)
-	}
+	s.startWriters(false)
+	s.checkpoints.start(s)
 	s.identities.turn = make(chan struct{}, 1)
 	return s, nil
 }
@@ -335,13 +355,11 @@ func (s *Store) Close() error {
 	s.closed = true
 	s.closing.Unlock()
 
-	next := s.journal.Next()
+	s.checkpoints.halt()
 	err := s.journal.Close()
-	for i := range s.writers {
-		s.writers[i].stop()
-	}
+	s.stopWriters()
 	if err == nil && s.failed.Load() == nil {
-		err = s.checkpoint(context.Background(), next-1)
+		err = s.checkpoint(context.Background())
 	}
 	return errors.Join(err, s.engine.Close(), s.snapshots.Close())
 }
