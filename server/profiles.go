@@ -93,10 +93,14 @@ func (s profiles) IngestEvents(ctx context.Context, req *connect.Request[rapport
 			refuse(i, e.GetId(), validationMessage(err))
 			continue
 		}
-		events = append(events, &profilestore.Event{
+		event := &profilestore.Event{
 			ID: e.GetId(), Type: e.GetType(), Identity: e.GetIdentity(),
 			Time: e.GetTime().AsTime().UnixMicro(), Attributes: e.GetAttributes().AsMap(),
-		})
+		}
+		if e.GetLogged() != nil {
+			event.Logged = e.GetLogged().AsTime().UnixMicro()
+		}
+		events = append(events, event)
 		places = append(places, i)
 	}
 	results, err := s.store.Ingest(ctx, events)

@@ -625,7 +625,11 @@ type Event struct {
 	// When it happened: 1970 or later, and at most 5 minutes in the future.
 	Time *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
 	// What else is known of it.
-	Attributes    *structpb.Struct `protobuf:"bytes,5,opt,name=attributes,proto3" json:"attributes,omitempty"`
+	Attributes *structpb.Struct `protobuf:"bytes,5,opt,name=attributes,proto3" json:"attributes,omitempty"`
+	// When it was first logged, if the source says so: by this and by its time it is known
+	// whether a batch value has it already. The server's clock if not given, or if it is
+	// in the future.
+	Logged        *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=logged,proto3" json:"logged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -691,6 +695,13 @@ func (x *Event) GetTime() *timestamppb.Timestamp {
 func (x *Event) GetAttributes() *structpb.Struct {
 	if x != nil {
 		return x.Attributes
+	}
+	return nil
+}
+
+func (x *Event) GetLogged() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Logged
 	}
 	return nil
 }
@@ -1471,7 +1482,7 @@ const file_rapport_v1_profile_service_proto_rawDesc = "" +
 	"generation\x18\x02 \x01(\x03R\n" +
 	"generation\x12/\n" +
 	"\x05as_of\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04asOf\x12\x17\n" +
-	"\ahas_row\x18\x04 \x01(\bR\x06hasRow\"\xf5\x01\n" +
+	"\ahas_row\x18\x04 \x01(\bR\x06hasRow\"\xb3\x02\n" +
 	"\x05Event\x12\x1a\n" +
 	"\x02id\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05 \x01(\x80\x02R\x02id\x122\n" +
@@ -1481,7 +1492,8 @@ const file_rapport_v1_profile_service_proto_rawDesc = "" +
 	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampB\v\xbaH\b\xc8\x01\x01\xb2\x01\x022\x00R\x04time\x127\n" +
 	"\n" +
 	"attributes\x18\x05 \x01(\v2\x17.google.protobuf.StructR\n" +
-	"attributes\"R\n" +
+	"attributes\x12<\n" +
+	"\x06logged\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\x06logged\"R\n" +
 	"\x13IngestEventsRequest\x12;\n" +
 	"\x06events\x18\x01 \x03(\v2\x11.rapport.v1.EventB\x10\xbaH\r\x92\x01\n" +
 	"\b\x01\x10\x88'\"\x03\xd8\x01\x03R\x06events\"\x86\x01\n" +
@@ -1621,37 +1633,38 @@ var file_rapport_v1_profile_service_proto_depIdxs = []int32{
 	18, // 7: rapport.v1.ProfileSnapshot.as_of:type_name -> google.protobuf.Timestamp
 	18, // 8: rapport.v1.Event.time:type_name -> google.protobuf.Timestamp
 	19, // 9: rapport.v1.Event.attributes:type_name -> google.protobuf.Struct
-	7,  // 10: rapport.v1.IngestEventsRequest.events:type_name -> rapport.v1.Event
-	10, // 11: rapport.v1.IngestEventsResponse.refused:type_name -> rapport.v1.RefusedEvent
-	12, // 12: rapport.v1.GetTimelineRequest.filter:type_name -> rapport.v1.InteractionFilter
-	1,  // 13: rapport.v1.InteractionFilter.type:type_name -> rapport.v1.InteractionType
-	14, // 14: rapport.v1.GetTimelineResponse.interactions:type_name -> rapport.v1.Interaction
-	16, // 15: rapport.v1.GetTimelineResponse.counts:type_name -> rapport.v1.InteractionCount
-	18, // 16: rapport.v1.Interaction.time:type_name -> google.protobuf.Timestamp
-	1,  // 17: rapport.v1.Interaction.type:type_name -> rapport.v1.InteractionType
-	15, // 18: rapport.v1.Interaction.items:type_name -> rapport.v1.InteractionItem
-	1,  // 19: rapport.v1.InteractionCount.type:type_name -> rapport.v1.InteractionType
-	18, // 20: rapport.v1.InteractionCount.first:type_name -> google.protobuf.Timestamp
-	18, // 21: rapport.v1.InteractionCount.last:type_name -> google.protobuf.Timestamp
-	2,  // 22: rapport.v1.ProfileService.GetProfile:input_type -> rapport.v1.GetProfileRequest
-	8,  // 23: rapport.v1.ProfileService.IngestEvents:input_type -> rapport.v1.IngestEventsRequest
-	20, // 24: rapport.v1.ProfileService.LinkIdentities:input_type -> rapport.v1.LinkIdentitiesRequest
-	21, // 25: rapport.v1.ProfileService.UnlinkIdentities:input_type -> rapport.v1.UnlinkIdentitiesRequest
-	22, // 26: rapport.v1.ProfileService.RecycleIdentities:input_type -> rapport.v1.RecycleIdentitiesRequest
-	23, // 27: rapport.v1.ProfileService.GetIdentities:input_type -> rapport.v1.GetIdentitiesRequest
-	11, // 28: rapport.v1.ProfileService.GetTimeline:input_type -> rapport.v1.GetTimelineRequest
-	3,  // 29: rapport.v1.ProfileService.GetProfile:output_type -> rapport.v1.GetProfileResponse
-	9,  // 30: rapport.v1.ProfileService.IngestEvents:output_type -> rapport.v1.IngestEventsResponse
-	24, // 31: rapport.v1.ProfileService.LinkIdentities:output_type -> rapport.v1.LinkIdentitiesResponse
-	25, // 32: rapport.v1.ProfileService.UnlinkIdentities:output_type -> rapport.v1.UnlinkIdentitiesResponse
-	26, // 33: rapport.v1.ProfileService.RecycleIdentities:output_type -> rapport.v1.RecycleIdentitiesResponse
-	27, // 34: rapport.v1.ProfileService.GetIdentities:output_type -> rapport.v1.GetIdentitiesResponse
-	13, // 35: rapport.v1.ProfileService.GetTimeline:output_type -> rapport.v1.GetTimelineResponse
-	29, // [29:36] is the sub-list for method output_type
-	22, // [22:29] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	18, // 10: rapport.v1.Event.logged:type_name -> google.protobuf.Timestamp
+	7,  // 11: rapport.v1.IngestEventsRequest.events:type_name -> rapport.v1.Event
+	10, // 12: rapport.v1.IngestEventsResponse.refused:type_name -> rapport.v1.RefusedEvent
+	12, // 13: rapport.v1.GetTimelineRequest.filter:type_name -> rapport.v1.InteractionFilter
+	1,  // 14: rapport.v1.InteractionFilter.type:type_name -> rapport.v1.InteractionType
+	14, // 15: rapport.v1.GetTimelineResponse.interactions:type_name -> rapport.v1.Interaction
+	16, // 16: rapport.v1.GetTimelineResponse.counts:type_name -> rapport.v1.InteractionCount
+	18, // 17: rapport.v1.Interaction.time:type_name -> google.protobuf.Timestamp
+	1,  // 18: rapport.v1.Interaction.type:type_name -> rapport.v1.InteractionType
+	15, // 19: rapport.v1.Interaction.items:type_name -> rapport.v1.InteractionItem
+	1,  // 20: rapport.v1.InteractionCount.type:type_name -> rapport.v1.InteractionType
+	18, // 21: rapport.v1.InteractionCount.first:type_name -> google.protobuf.Timestamp
+	18, // 22: rapport.v1.InteractionCount.last:type_name -> google.protobuf.Timestamp
+	2,  // 23: rapport.v1.ProfileService.GetProfile:input_type -> rapport.v1.GetProfileRequest
+	8,  // 24: rapport.v1.ProfileService.IngestEvents:input_type -> rapport.v1.IngestEventsRequest
+	20, // 25: rapport.v1.ProfileService.LinkIdentities:input_type -> rapport.v1.LinkIdentitiesRequest
+	21, // 26: rapport.v1.ProfileService.UnlinkIdentities:input_type -> rapport.v1.UnlinkIdentitiesRequest
+	22, // 27: rapport.v1.ProfileService.RecycleIdentities:input_type -> rapport.v1.RecycleIdentitiesRequest
+	23, // 28: rapport.v1.ProfileService.GetIdentities:input_type -> rapport.v1.GetIdentitiesRequest
+	11, // 29: rapport.v1.ProfileService.GetTimeline:input_type -> rapport.v1.GetTimelineRequest
+	3,  // 30: rapport.v1.ProfileService.GetProfile:output_type -> rapport.v1.GetProfileResponse
+	9,  // 31: rapport.v1.ProfileService.IngestEvents:output_type -> rapport.v1.IngestEventsResponse
+	24, // 32: rapport.v1.ProfileService.LinkIdentities:output_type -> rapport.v1.LinkIdentitiesResponse
+	25, // 33: rapport.v1.ProfileService.UnlinkIdentities:output_type -> rapport.v1.UnlinkIdentitiesResponse
+	26, // 34: rapport.v1.ProfileService.RecycleIdentities:output_type -> rapport.v1.RecycleIdentitiesResponse
+	27, // 35: rapport.v1.ProfileService.GetIdentities:output_type -> rapport.v1.GetIdentitiesResponse
+	13, // 36: rapport.v1.ProfileService.GetTimeline:output_type -> rapport.v1.GetTimelineResponse
+	30, // [30:37] is the sub-list for method output_type
+	23, // [23:30] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_rapport_v1_profile_service_proto_init() }
