@@ -25,6 +25,8 @@ type deltaEdit struct {
 	*delta
 	ids map[uint64]int64 // time of logging by id: an index of seen, once it pays
 	own bool             // history is a copy that may be changed
+	// plain says that no interactions are added to the history, see deriveFresh.
+	plain bool
 	// fate is what became of the event applied last.
 	fate eventFate
 }
@@ -68,7 +70,7 @@ func (d *deltaEdit) apply(seq uint64, e *Event, changes []Change, s *Schema) app
 	}
 	d.forget(e.Logged)
 	interaction, is, err := interactionOf(e)
-	is = is && err == nil // what an older version took and this one can't read is in no history
+	is = is && err == nil && !d.plain // what an older version took and this one can't read is in no history
 	weight := d.weight() + weightOf(changes)
 	if is {
 		weight += interaction.weight()

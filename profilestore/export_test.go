@@ -2,6 +2,7 @@ package profilestore
 
 import (
 	"cmp"
+	"context"
 	"slices"
 )
 
@@ -16,3 +17,9 @@ func RecordContent(record []byte) ([]byte, error) {
 	slices.SortFunc(d.seen, func(a, b seenEvent) int { return cmp.Compare(a.id, b.id) })
 	return d.encode(), nil
 }
+
+// CheckpointNow makes a checkpoint, as the store does now and then.
+func (s *Store) CheckpointNow(ctx context.Context) error { return s.checkpoint(ctx) }
+
+// JournalFirst returns the number of the first entry of the journal that is there.
+func (s *Store) JournalFirst() uint64 { return s.journal.First() }

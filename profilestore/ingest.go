@@ -357,6 +357,7 @@ func (s *Store) change(old []byte, entries []*pendingEntry) (c change) {
 		}
 	}
 	edit, past := c.delta.edit(), s.snapshots.horizon.Load()
+	edit.plain = s.partial
 	before := edit.applied
 	changed := false
 	for _, p := range entries {

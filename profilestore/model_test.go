@@ -28,12 +28,22 @@ const hour = 60 * minute
 // can have both. Windows are short, so that schedules go beyond them.
 func modelSchema(t testing.TB) *profilestore.Schema {
 	t.Helper()
+	s, err := newModelSchema(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// newModelSchema returns the schema, or one with more fields, in which another rule feeds
+// a field that is there: see modelclones_test.go.
+func newModelSchema(more bool) (*profilestore.Schema, error) {
 	set := &profilestore.EventRule{On: "true", Set: "x"}
 	add := &profilestore.EventRule{On: "true", Add: "x"}
 	since := &profilestore.EventRule{On: "true", Add: "x", Reset: "x"}
 	in := &profilestore.EventRule{On: "true", In: "x"}
 	const none = profilestore.NoDecimals
-	s, err := profilestore.NewSchema([]profilestore.Source{{ID: "bi"}, {ID: "sc"}}, []profilestore.Field{
+	fields := []profilestore.Field{
 		{Name: "value.balance", Type: profilestore.TypeNumber, Batch: "bi", Decimals: 2, Events: set},
 		{Name: "usage.data_mb", Type: profilestore.TypeCounter, Batch: "bi", Decimals: 3, Events: add},
 		{Name: "service.plan", Type: profilestore.TypeText, Batch: "sc", Decimals: none},
@@ -49,11 +59,11 @@ func modelSchema(t testing.TB) *profilestore.Schema {
 		{Name: "location.stay", Type: profilestore.TypeDwell, Decimals: none, Events: in},
 		{Name: "location.day", Type: profilestore.TypeDwell, Decimals: none, Window: 24 * time.Hour, Events: in},
 		{Name: "service.calls", Type: profilestore.TypeCounter, Batch: "sc", Decimals: 0, Events: add},
-	}, modelNamespaces...)
-	if err != nil {
-		t.Fatal(err)
 	}
-	return s
+	if more {
+		fields = withClones(fields)
+	}
+	return profilestore.NewSchema([]profilestore.Source{{ID: "bi"}, {ID: "sc"}}, fields, modelNamespaces...)
 }
 
 // modelNamespaces have a rule of each kind.
@@ -115,6 +125,8 @@ func priority(e *profilestore.Event) int {
 type modelEvent struct {
 	*profilestore.Event
 	logged int64
+	seq    uint64 // its entry in the journal
+	taken  bool   // it was not sent before
 }
 
 // model is the naive twin of the store: all distinct events of each node in the
@@ -122,6 +134,7 @@ type modelEvent struct {
 // nothing. What it knows of links is in modellinks_test.go.
 type model struct {
 	events  map[string][]modelEvent // by node
+	sent    map[string][]modelEvent // likewise, with those that were sent again
 	seen    map[string]int64        // when an id was last accepted, by node/id
 	total   int
 	sources map[string]*modelSource
@@ -134,8 +147,9 @@ type modelSource struct {
 	loads       map[int64]*modelLoad // sealed, by generation
 	active      int64
 	earlier     []int64
-	asOf, cut   int64 // the horizon
-	prunedSince bool  // something was pruned since the last activation
+	asOf, cut   int64    // the horizon
+	base        [2]int64 // it when the base was written
+	prunedSince bool     // something was pruned since the last activation
 }
 
 // modelLoad is what a snapshot says of each identity that has a row in it.
@@ -154,11 +168,11 @@ type modelRow struct {
 
 func newModel() *model {
 	m := &model{
-		events: make(map[string][]modelEvent), seen: make(map[string]int64), sources: make(map[string]*modelSource),
+		events: make(map[string][]modelEvent), sent: make(map[string][]modelEvent), seen: make(map[string]int64), sources: make(map[string]*modelSource),
 		apart: make(map[[2]string]bool), ends: make(map[string][]int64),
 	}
 	for _, source := range []string{"bi", "sc"} {
-		m.sources[source] = &modelSource{loads: make(map[int64]*modelLoad), asOf: math.MinInt64, cut: math.MinInt64}
+		m.sources[source] = &modelSource{loads: make(map[int64]*modelLoad), asOf: math.MinInt64, cut: math.MinInt64, base: [2]int64{math.MinInt64, math.MinInt64}}
 	}
 	return m
 }
@@ -400,8 +414,15 @@ type schedule struct {
 	had        map[string]bool // cases that occurred
 	checkpoint []byte          // as it was when the store was opened
 	restarted  bool
-	linked     bool // since the last start
-	pruned     uint64
+	// From which entry of the journal on fields know of events, by what they mean: those
+	// that are in force, and those of the base.
+	more           bool
+	from, baseFrom map[string]stretch
+	entries        uint64 // the next of the journal, when the store was closed
+	// checkpointed: there was a checkpoint since the store was opened.
+	checkpointed bool
+	linked       bool // since the last start
+	pruned       uint64
 }
 
 // TestModel runs random schedules of events, redelivery, loads of two sources,
@@ -410,7 +431,8 @@ type schedule struct {
 // times. The batch jobs of the schedules are honest: what they say of a counter is
 // the sum of the events that they cover. Snapshots are removed as they get old, so
 // records are pruned all the time, and a load that does not reach the horizon must be
-// refused.
+// refused. The beginning of the journal is removed now and then, which must not make any
+// difference.
 //
 // That it would notice is shown by TestPlantedMistakes.
 func TestModel(t *testing.T) {
@@ -427,7 +449,8 @@ func TestModel(t *testing.T) {
 		}
 		s := &schedule{T: rt, m: newModel(), had: make(map[string]bool), h: &house{
 			dir: dir, schema: modelSchema(t), mapper: modelMapper{}, now: 20_000*day + 7*minute,
-			cache: rapid.SampledFrom([]int{0, 64, 10_000}).Draw(rt, "cache"),
+			cache:        rapid.SampledFrom([]int{0, 64, 10_000}).Draw(rt, "cache"),
+			segmentBytes: rapid.SampledFrom([]int64{300, 1000, 0}).Draw(rt, "segment"),
 		}}
 		// Badger takes most of a schedule's time, and what is tested is above it.
 		if rapid.IntRange(0, 9).Draw(rt, "engine") < 9 {
@@ -435,6 +458,7 @@ func TestModel(t *testing.T) {
 		} else {
 			s.had["badger"] = true
 		}
+		s.derived()
 		s.open()
 		defer func() {
 			if err := s.h.store.Close(); err != nil {
@@ -446,12 +470,14 @@ func TestModel(t *testing.T) {
 		}()
 		steps := map[string]func(){
 			"events": s.ingest, "load": s.load, "identities": s.identities, "rollback": s.rollback, "activate": s.activate,
+			"retain": s.retain, "schema": s.changeSchema, "checkpoint": s.makeCheckpoint,
 			"crash": func() { s.reopen(true, false) }, "restart": func() { s.reopen(false, false) }, "rebuild": func() { s.reopen(false, true) },
 		}
 		order := []string{
 			"events", "load", "identities", "events", "load", "rollback", "identities", "events", "load", "rollback", "crash", "activate", "rebuild", "restart",
+			"checkpoint", "retain", "schema", "identities", "retain",
 		}
-		for i := range rapid.IntRange(12, 36).Draw(rt, "steps") {
+		for i := range rapid.IntRange(12, 40).Draw(rt, "steps") {
 			s.h.now += rapid.SampledFrom([]int64{0, 1, 14, 15, 60, 200, 700, 1500}).Draw(rt, "minutes") * minute
 			steps[rapid.SampledFrom(order).Draw(rt, "step")]()
 			s.compare()
@@ -472,6 +498,8 @@ func TestModel(t *testing.T) {
 		"a customer without a row", "events later than the as-of time", "same time, another priority", "a walk sees a group", "a walk sees a group by its second member",
 		"link", "unlink", "unlink after events on both sides", "separation", "reconciliation", "recycling", "event for an earlier holder", "event for a later holder",
 		"refused: a weak identity", "refused: separated", "refused: too many of a namespace", "refused: the holding period", "a weak identity loses a link",
+		"checkpoint", "crash after a checkpoint", "removal from the journal", "removal by an old base", "crash after a removal", "rebuild after a removal",
+		"another schema", "another schema after a removal", "a field that has lost its beginning",
 		"two rows in one source", "a link replayed after a crash", "a link rebuilt",
 	}
 	for _, c := range cases {
@@ -494,16 +522,82 @@ func (s *schedule) open() {
 	if s.h.versions != nil {
 		clear(s.h.versions.made)
 	}
+	s.readCheckpoint()
+}
+
+func (s *schedule) readCheckpoint() {
 	var err error
 	if s.checkpoint, err = os.ReadFile(filepath.Join(s.h.dir, "deltas", "CHECKPOINT")); err != nil {
 		s.Fatal(err)
 	}
 }
 
+// makeCheckpoint makes one as the store does now and then: a crash goes back there.
+func (s *schedule) makeCheckpoint() {
+	if err := s.h.store.CheckpointNow(context.Background()); err != nil {
+		s.Fatal(err)
+	}
+	s.had["checkpoint"], s.checkpointed = true, true
+	s.readCheckpoint()
+}
+
+// retain removes what can be removed of the journal.
+func (s *schedule) retain() {
+	files, err := filepath.Glob(filepath.Join(s.h.dir, "journal", "*.journal"))
+	if err != nil {
+		s.Fatal(err)
+	}
+	for i, n := 0, rapid.IntRange(1, len(files)).Draw(s.T, "files"); i < n; i++ {
+		if err := os.Chtimes(files[i], time.Time{}, time.Now().Add(-time.Hour)); err != nil {
+			s.Fatal(err)
+		}
+	}
+	before := s.base()
+	removed, err := s.h.store.Retain(context.Background(), time.Now().Add(-time.Minute))
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.readCheckpoint()
+	if after := s.base(); after != before {
+		for _, x := range s.m.sources {
+			x.base = [2]int64{x.asOf, x.cut}
+		}
+		s.baseFrom = maps.Clone(s.from)
+	} else if len(removed) > 0 {
+		s.had["removal by an old base"] = true
+	}
+	s.had["removal from the journal"] = s.had["removal from the journal"] || len(removed) > 0
+}
+
+// base returns which base there is.
+func (s *schedule) base() string {
+	files, err := filepath.Glob(filepath.Join(s.h.dir, "base", "*"))
+	if err != nil || len(files) > 1 {
+		s.Fatal(files, err)
+	}
+	if len(files) == 0 {
+		return ""
+	}
+	content, err := os.ReadFile(files[0]) // another one may be of the same entry
+	if err != nil {
+		s.Fatal(err)
+	}
+	return string(content)
+}
+
 // reopen closes and opens the store; after a crash the checkpoint is as old as the
 // last start, and after a loss the delta records are gone.
 func (s *schedule) reopen(crash, lost bool) {
 	s.had["restart"] = true
+	s.entries = s.h.store.Stats().JournalNext
+	removed := s.h.store.JournalFirst() > 1
+	s.had["crash after a removal"] = s.had["crash after a removal"] || crash && removed
+	s.had["rebuild after a removal"] = s.had["rebuild after a removal"] || lost && removed
+	s.had["crash after a checkpoint"] = s.had["crash after a checkpoint"] || crash && s.checkpointed
+	s.checkpointed = false
+	if s.h.versions != nil {
+		s.h.versions.closed = crash
+	}
 	if err := s.h.store.Close(); err != nil {
 		s.Fatal(err)
 	}
@@ -530,8 +624,12 @@ func (s *schedule) reopen(crash, lost bool) {
 			clear(s.h.versions.latest)
 		}
 		for _, x := range s.m.sources {
-			x.asOf, x.cut = math.MinInt64, math.MinInt64
+			x.asOf, x.cut = x.base[0], x.base[1]
 		}
+		s.derived()
+	}
+	if s.h.versions != nil {
+		s.h.versions.closed = false
 	}
 	s.linked = false
 	s.open()
@@ -540,6 +638,7 @@ func (s *schedule) reopen(crash, lost bool) {
 func (s *schedule) ingest() {
 	var batch []*profilestore.Event
 	var want []profilestore.Outcome
+	next := s.h.store.Stats().JournalNext
 	for range rapid.IntRange(1, 6).Draw(s.T, "events") {
 		customer := rapid.SampledFrom(busiest).Draw(s.T, "identity")
 		id := fmt.Sprintf("e%d", rapid.IntRange(0, 60).Draw(s.T, "id"))
@@ -556,7 +655,12 @@ func (s *schedule) ingest() {
 		node := s.m.holder(customer, e.Time)
 		s.had["event for a later holder"] = s.had["event for a later holder"] || node != customer
 		s.had["event for an earlier holder"] = s.had["event for an earlier holder"] || node != s.m.node(customer)
-		if at, ok := s.m.seen[node+"/"+id]; ok && at >= s.h.now-48*hour {
+		entry := modelEvent{Event: e, logged: s.h.now, seq: next + uint64(len(batch)) - 1}
+		at, ok := s.m.seen[node+"/"+id]
+		again := ok && at >= s.h.now-48*hour
+		entry.taken = !again
+		s.m.sent[node] = append(s.m.sent[node], entry)
+		if again {
 			s.had["duplicate"] = true
 			s.had["redelivery after a crash"] = s.had["redelivery after a crash"] || s.restarted
 			want = append(want, profilestore.Duplicate)
@@ -566,7 +670,7 @@ func (s *schedule) ingest() {
 		want = append(want, profilestore.Accepted)
 		s.note(node, e, late)
 		s.m.total++
-		s.m.events[node] = append(s.m.events[node], modelEvent{Event: e, logged: s.h.now})
+		s.m.events[node] = append(s.m.events[node], entry)
 	}
 	results, err := s.h.store.Ingest(context.Background(), batch)
 	if err != nil {
@@ -789,7 +893,7 @@ func (s *schedule) compare() {
 			times = times[:1]
 		}
 		for _, now := range times {
-			got, want := read(v, s.h.schema, now), s.m.want(nodes, now)
+			got, want := read(v, s.h.schema, now), s.want(nodes, now)
 			for slot, f := range s.h.schema.Fields() {
 				if got[slot] != want[slot] {
 					s.Fatalf("%s, of %v, read %v after now: %s is %s, want %s", c, nodes, time.Duration(now-s.h.now)*time.Microsecond, f.Name, got[slot], want[slot])

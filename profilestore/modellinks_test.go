@@ -331,6 +331,7 @@ type versions struct {
 	mu     sync.Mutex
 	latest map[string][]byte
 	made   map[string][][]byte // the versions before, nil where there was no record
+	closed bool                // a barrier is none that a crash would have met
 }
 
 func newVersions() *versions {
@@ -357,6 +358,16 @@ func (v *versions) Apply(ctx context.Context, ops []profilestore.Op) error {
 		}
 	}
 	return v.Engine.Apply(ctx, ops)
+}
+
+// Barrier implements profilestore.Engine: a crash takes nothing back behind it.
+func (v *versions) Barrier(ctx context.Context) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !v.closed {
+		clear(v.made)
+	}
+	return v.Engine.Barrier(ctx)
 }
 
 // crash takes records back to versions that they had since the engine was opened.

@@ -20,6 +20,19 @@ type InteractionObserver interface {
 	// it wants to be told, 1 or more. An error keeps the store from opening.
 	Begin(journal string, next uint64) (from uint64, err error)
 
+	// Restore is called before Begin where the beginning of the journal has been removed,
+	// with what State returned before that; nil if it was never called. It is for an
+	// observer that has lost what it kept, or not yet kept anything.
+	Restore(state []byte)
+
+	// Kept returns up to which entry it has kept everything so that it survives loss of
+	// power. The journal is not removed beyond.
+	Kept() uint64
+
+	// State returns what an observer needs to begin after an entry of the journal that is
+	// applied or later; everything up to applied has been told.
+	State(applied uint64) []byte
+
 	// Observe is called with interactions after they have been applied to the records
 	// and before they are acknowledged, from several goroutines. All entries up to
 	// applied have been told before. list is valid during the call, what it refers to

@@ -42,6 +42,12 @@ var mistakes = []mistake{
 	},
 	{"short id ring", "delta.go", "int64(IDHorizon / time.Microsecond)", "int64(time.Hour / time.Microsecond)"},
 	{"checkpoint ahead of the records", "replay.go", "from := state.Applied + 1\n", "from := state.Applied + 2\n"},
+	{"a checkpoint without a barrier", "checkpoint.go", "	err := s.engine.Barrier(ctx)\n	if err == nil {\n", "	err := error(nil)\n	if err == nil {\n"},
+	{"a base ahead of its records", "derive.go", "state.Applied = b.header.Position\n", "state.Applied = b.header.Position + 1\n"},
+	{"a base without horizons", "derive.go", "setHorizons(b.end.Horizons)", "setHorizons(nil)"},
+	{"a new field has what came after the base twice", "derive.go", "	s.part = others\n", "	s.part = nil\n"},
+	{"a new field begins with the base", "derive.go", "slices.Contains(fresh, true) && s.journal.First() <= b.header.Position", "false"},
+	{"a field of another rule has what the old one made", "derive.go", "reflect.DeepEqual(f.Events, g.Events)", "reflect.DeepEqual(f.Type, g.Type)"},
 	{"the load of one source clears the others", "snapshots.go", "slices.Clone(old.snapshots)}", "make([]*Snapshot, len(old.snapshots))}"},
 	{"the horizon is not durable", "prune.go", "err := folder.writeHorizon(next); err != nil", "err := error(nil); err != nil"},
 	{"elements pruned by the ingest cut", "prune.go", "e.time < h.sources[source].AsOf", "e.time < h.sources[source].IngestCut"},
@@ -65,6 +71,11 @@ var mistakes = []mistake{
 	{"a register takes the last to arrive", "deltaedit.go", "cmp.Or(byValue, cmp.Compare(r.time, old.time), cmp.Compare(r.rank, old.rank), cmp.Compare(r.id, old.id)) >= 0", "byValue >= 0"},
 	{"a register forgets priorities", "deltaedit.go", "cmp.Compare(r.rank, old.rank), ", ""},
 	{"a record forgets the priority of a register", "deltacodec.go", "x.rank = int8(r.byte())", "x.rank = int8(r.byte()) & 1 | 1"},
+}
+
+// retainMistakes are those that the tests of what is removed of the journal must find.
+var retainMistakes = []mistake{
+	{"a base of another schema is enough", "retain.go", "b.Position >= upTo && b.Schema == s.schema.ID()", "b.Position >= upTo"},
 }
 
 // historyMistakes are those that the tests of the interaction history must find.
@@ -96,6 +107,9 @@ func TestPlantedMistakes(t *testing.T) {
 	}
 	for _, m := range mistakes {
 		t.Run(m.name, func(t *testing.T) { m.plant(t, "TestModel") })
+	}
+	for _, m := range retainMistakes {
+		t.Run(m.name, func(t *testing.T) { m.plant(t, "TestFieldKeepsItsBeginning") })
 	}
 	for _, m := range historyMistakes {
 		t.Run(m.name, func(t *testing.T) { m.plant(t, "TestHistory") })

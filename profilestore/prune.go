@@ -65,7 +65,7 @@ func (h horizonTimes) check(source string, asOf, ingestCut int64) error {
 	text := func(t int64) string { return micros(t).Format(time.RFC3339) }
 	return fmt.Errorf("%w: source %s: its as-of time is %s and its ingest cut %s, but what happened before %s and was logged before %s is "+
 		"kept in batch values only, since every other snapshot of the source has it: load one that reaches there; or, to go back "+
-		"behind all others, stop the server and remove their folders and the folder deltas, which the next start derives anew from the journal",
+		"behind all others, stop the server and remove their folders and the folder deltas, which the next start derives anew from the journal (this helps only if nothing of the journal has been removed)",
 		ErrSnapshotPruned, source, text(asOf), text(ingestCut), text(h.AsOf), text(h.IngestCut))
 }
 
@@ -137,11 +137,21 @@ func (s *Snapshots) openHorizon() error {
 	return nil
 }
 
-// resetHorizon forgets the horizons, when there is no delta record.
-func (s *Snapshots) resetHorizon() error {
+// setHorizons sets the horizons by source, when all delta records are derived anew: to
+// those of the base that they are derived from, or to none.
+func (s *Snapshots) setHorizons(horizons map[string]horizonTimes) error {
 	for _, src := range s.schema.sources {
-		err := os.Remove(filepath.Join(s.folder(src.ID).dir, horizonFile))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		folder := s.folder(src.ID)
+		h, ok := horizons[src.ID]
+		var err error
+		if ok {
+			if err = os.MkdirAll(folder.dir, 0o750); err == nil {
+				err = folder.writeHorizon(h)
+			}
+		} else if err = os.Remove(filepath.Join(folder.dir, horizonFile)); errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -8,40 +8,34 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"rapport/profilestore/durable"
 )
 
-// ReplayProgress is how far a store is that derives delta records from the journal while
-// it is opened.
+// ReplayProgress is how far a store is that derives delta records while it is opened.
 type ReplayProgress struct {
-	Done, Total uint64 // entries of the journal
+	// What is read: "journal"; "base", which stands for a part that has been removed; or
+	// "new fields", the journal a first time for fields that the base does not have.
+	What        string
+	Done, Total uint64 // entries of the journal, bytes of the base
 }
 
-// replayTold is how often the log, and Options.OnReplay, are told of a replay.
 const (
+	replayTold   = 4096 // entries between two calls of Options.OnReplay
 	replayLogged = 5 * time.Second
-	replayTold   = 4096 // entries
 )
 
 // ErrForeignDeltas means that the delta records were not made from the journal
 // beside them.
 var ErrForeignDeltas = errors.New("the folders deltas and journal do not belong together: put back the journal, or remove the folder deltas to have it rebuilt from the journal that is there")
 
-// replay applies to the delta records what the journal has and they lack.
-//
-// It takes the way of new events: one reader, here, hands the entries to the writers of
-// their shards, so what is shown for one holds for the other, and the work (reading
-// records, rules, changing records) is divided among as many as there are writers. The
-// reader does no more than it must to know where an entry goes.
+// replay applies to the delta records what the journal has and they lack; all of it if
+// there is no state, and no records.
 func (s *Store) replay(ctx context.Context, state *checkpointState) (err error) {
-	if state == nil { // there are no records
-		if err := s.snapshots.resetHorizon(); err != nil {
-			return err
-		}
-		state = &checkpointState{Journal: s.journalName}
-		if err := s.writeCheckpoint(0); err != nil {
+	if state == nil {
+		if state, err = s.derive(ctx); err != nil {
 			return err
 		}
 	}
@@ -50,35 +44,62 @@ func (s *Store) replay(ctx context.Context, state *checkpointState) (err error) 
 		return fmt.Errorf("profilestore: %s: %w", s.dir, ErrForeignDeltas)
 	}
 	from := state.Applied + 1
+	first := s.journal.First()
+	if from < first {
+		return fmt.Errorf("profilestore: %s: the journal begins with entry %d, and the records have been applied up to %d: remove the folder deltas to have it derived from the base and the journal", s.dir, first, state.Applied)
+	}
 	if o := &s.observer; o.to != nil {
-		if o.from, err = o.to.Begin(s.journalName, next); err != nil {
+		if err := s.beginObserver(next, first); err != nil {
 			return err
 		}
-		from = min(from, max(o.from, foundBefore+1)-foundBefore)
+		from = min(from, max(o.from, first+foundBefore)-foundBefore)
 	}
 	s.snapshots.advance(ctx)
-	s.checkpoints.at.Store(state.Applied)
+	if s.part == nil { // else there is no checkpoint yet
+		s.checkpoints.at.Store(state.Applied)
+	}
 	s.position(from - 1)
-	if from == next {
+	if from == next && s.part == nil {
 		return nil
 	}
-	r := &replayer{store: s, applied: state.Applied, from: from, total: next - from, started: time.Now()}
-	r.logged = r.started
-	s.startWriters(true)
-	s.checkpoints.start(s)
-	err = s.journal.Replay(ctx, from, r.entry)
-	s.stopWriters()
-	s.checkpoints.halt()
-	if failed := s.failed.Load(); failed != nil {
-		err = *failed
+	r := s.newReplayer("journal", from, state.Applied)
+	if s.part == nil { // else it can't be resumed, see derive
+		s.checkpoints.start(s)
 	}
+	err = r.run(ctx)
+	s.checkpoints.halt()
+	s.part = nil
 	if err != nil {
-		return fmt.Errorf("profilestore: replay of the journal: %w", err)
+		return err
 	}
 	if err := s.checkpoint(ctx); err != nil {
 		return err
 	}
 	s.log.Info("replayed the journal", "entries", r.total, "from", from, "unmapped", s.unmapped.Load(), "took", time.Since(r.started).Round(time.Millisecond))
+	return nil
+}
+
+// beginObserver asks the observer from where on it is to be told.
+func (s *Store) beginObserver(next, first uint64) error {
+	o := &s.observer
+	if first > 1 {
+		// A start must not fail for it: the records are there.
+		switch b, err := openBase(s.dir); {
+		case err != nil:
+			s.log.Warn("the base can't be read", "error", err)
+		case b != nil:
+			o.to.Restore(b.end.Observer)
+			b.close()
+		}
+	}
+	from, err := o.to.Begin(s.journalName, next)
+	if err != nil {
+		return err
+	}
+	if o.from = from; from < first {
+		s.log.Warn("what is counted from contacts and outcomes is without those of the part of the journal that has been removed", "wanted_from", from, "journal_from", first)
+		o.from = first
+	}
 	return nil
 }
 
@@ -103,13 +124,39 @@ func (s *Store) stopWriters() {
 	}
 }
 
-// replayer hands entries of the journal to the writers.
+// replayer replays the journal.
+//
+// It takes the way of new events: one reader hands the entries to the writers of
+// their shards, so what is shown for one holds for the other, and the work (reading
+// records, rules, changing records) is divided among as many as there are writers. The
+// reader does no more than it must to know where an entry goes.
 type replayer struct {
 	store       *Store
+	what        string
 	applied     uint64 // the records have everything up to here
 	from, total uint64
 	started     time.Time
 	logged      time.Time
+}
+
+func (s *Store) newReplayer(what string, from, applied uint64) *replayer {
+	now := time.Now()
+	return &replayer{store: s, what: what, applied: applied, from: from, total: s.journal.Next() - from, started: now, logged: now}
+}
+
+func (r *replayer) run(ctx context.Context) error {
+	s := r.store
+	s.position(r.from - 1)
+	s.startWriters(true)
+	err := s.journal.Replay(ctx, r.from, r.entry)
+	s.stopWriters()
+	if failed := s.failed.Load(); failed != nil {
+		err = *failed
+	}
+	if err != nil {
+		return fmt.Errorf("profilestore: replay of the journal: %w", err)
+	}
+	return nil
 }
 
 // entry hands on one entry.
@@ -163,11 +210,11 @@ func (r *replayer) hand(seq uint64, payload []byte) error {
 func (r *replayer) tell(done uint64) {
 	s := r.store
 	if s.onReplay != nil {
-		s.onReplay(ReplayProgress{Done: done, Total: r.total})
+		s.onReplay(ReplayProgress{What: r.what, Done: done, Total: r.total})
 	}
 	if now := time.Now(); now.Sub(r.logged) >= replayLogged {
 		r.logged = now
-		s.log.Info("replaying the journal", "entries", done, "of", r.total, "per_second", uint64(float64(done)/now.Sub(r.started).Seconds()))
+		s.log.Info("replaying the journal", "for", r.what, "entries", done, "of", r.total, "per_second", uint64(float64(done)/now.Sub(r.started).Seconds()))
 	}
 }
 
@@ -187,22 +234,12 @@ func (p *pendingEntry) read(s *Store, apply bool) error {
 		if p.changes, err = s.mapper.Map(p.event, nil); err != nil {
 			s.unmapped.Add(1)
 		}
+		if s.part != nil {
+			p.changes = slices.DeleteFunc(p.changes, func(c Change) bool { return !s.part[c.Slot] })
+		}
 		p.unmapped = false
 	}
 	return nil
-}
-
-// DropForeignDeltas removes the delta records of a data folder if they were
-// derived by another schema than this, or are of another format: they are a view of
-// the journal, and what events mean has changed. Opening the store then derives them anew, so a field
-// that is new has what events have said of it since the journal began. It is
-// called before the engine is opened.
-func DropForeignDeltas(dir string, schema *Schema) (dropped bool, err error) {
-	state, err := readCheckpoint(dir)
-	if err != nil || state == nil || state.Schema == schema.ID() && state.Format == deltaFormat {
-		return false, err
-	}
-	return true, os.RemoveAll(filepath.Join(dir, "deltas"))
 }
 
 // journalID returns the name that the journal in a folder was given when it was

@@ -33,6 +33,9 @@ const (
 	OthersChanged  SchemaChangeKind = "other" // namespaces and reference tables
 )
 
+// sinceItBegan is how far the journal reaches back, as a rule.
+const sinceItBegan = "with all events since it began"
+
 // CompareSchemas returns what a schema changes against the one before; everything is
 // added if there was none.
 func CompareSchemas(before, after *Schema) []SchemaChange {
@@ -89,7 +92,7 @@ func compareFields(f, g *Field) []SchemaChange {
 	case f.Batch != g.Batch || f.Column != g.Column:
 		return change(FieldResourced, "was%s, becomes%s%s", cmp.Or(f.originText(), " fed by nothing"), cmp.Or(g.originText(), " fed by nothing"), g.whenText())
 	case !reflect.DeepEqual(f.Events, g.Events):
-		return change(FieldRuled, "derived anew from the journal, with all events since it began")
+		return change(FieldRuled, "derived anew from the journal, "+sinceItBegan)
 	case !reflect.DeepEqual(f, g):
 		return change(FieldDescribed, "its default, decimals, owner, description or whether it is personal has changed")
 	}
@@ -130,7 +133,7 @@ func (f *Field) whenText() string {
 	case f.Batch != "":
 		return fmt.Sprintf(": unknown until the next load of %s", f.Batch)
 	}
-	return ": derived anew from the journal, with all events since it began"
+	return ": derived anew from the journal, " + sinceItBegan
 }
 
 // SchemaLosses returns, in words, what the retained snapshots in a folder DATA/snapshots

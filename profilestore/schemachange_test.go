@@ -289,7 +289,7 @@ func TestNewFieldIsBackfilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.schema, h.mapper = schemaOf(added), attributeMapper{{Slot: 0, Value: one}, {Slot: 1, Value: one}}
-	if dropped, err := profilestore.DropForeignDeltas(h.dir, h.schema); err != nil || !dropped {
+	if dropped, err := profilestore.DropForeignDeltas(t.Context(), h.dir, h.schema); err != nil || !dropped {
 		t.Fatal(dropped, err)
 	}
 	if err := h.open(); err != nil {

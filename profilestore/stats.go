@@ -88,3 +88,28 @@ func (s *Store) Stats() Stats {
 		CheckpointTook: time.Duration(s.checkpoints.took.Load()),
 	}
 }
+
+// JournalStats are measures of the journal.
+type JournalStats struct {
+	First          uint64 // the oldest entry that is there
+	Files          int
+	Bytes          int64
+	Base           uint64 // the base stands for the entries up to this one; 0 if there is none
+	Removed        uint64 // files removed by Retain since the store was opened
+	RetainFailures uint64 // times that nothing could be removed
+}
+
+// JournalStats returns the measures of the journal.
+func (s *Store) JournalStats() JournalStats {
+	x := JournalStats{First: s.journal.First(), Removed: s.retention.removed.Load(), RetainFailures: s.retention.failures.Load()}
+	if segments, err := s.journal.Segments(); err == nil {
+		x.Files = len(segments)
+		for i := range segments {
+			x.Bytes += segments[i].Bytes
+		}
+	}
+	if b := s.newest.Load(); b != nil {
+		x.Base = b.Position
+	}
+	return x
+}

@@ -37,6 +37,10 @@ type Options struct {
 	Observer InteractionObserver
 	// Checkpoint says how much of the journal a restart may have to read.
 	Checkpoint CheckpointOptions
+	// Retain is how long the journal is kept, 0 for ever; see [Store.Retain].
+	Retain time.Duration
+	// SegmentBytes is the size of the files of the journal, as in journal.Options.
+	SegmentBytes int64
 	// OnReplay, if set, is called now and then while the store is opened and derives
 	// records from the journal.
 	OnReplay func(ReplayProgress)
@@ -73,7 +77,17 @@ type Store struct {
 
 	journalName string // see journalID
 	checkpoints checkpointer
-	onReplay    func(ReplayProgress)
+	retention   retention
+	basing      sync.Mutex               // held while a base is written
+	newest      atomic.Pointer[BaseInfo] // the newest base that can be used, nil if there is none
+	verified    atomic.Pointer[BaseInfo] // the one that has been read
+
+	// While records are derived anew: of which slots, nil for all; and whether without
+	// interactions. See deriveFresh.
+	part    []bool
+	partial bool
+
+	onReplay func(ReplayProgress)
 
 	observer observer
 	handed   atomic.Uint64 // the last entry that the journal has handed over
@@ -129,10 +143,19 @@ func OpenStore(ctx context.Context, o Options) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err = s.openNewestBase(); err != nil {
+		return nil, err
+	}
+	first, err := newestBase(o.Dir) // also one that can't be used says what there was
+	if err != nil {
+		return nil, err
+	}
 	s.journal, err = journal.Open(filepath.Join(o.Dir, "journal"), journal.Options{
 		// The replay checks what it reads. Without records that is everything.
-		CheckFrom: checkFrom(state),
-		Committed: s.committed,
+		CheckFrom:    checkFrom(state),
+		First:        first + 1,
+		SegmentBytes: o.SegmentBytes,
+		Committed:    s.committed,
 		OnSync: func(entries, bytes int, took time.Duration) {
 			s.checkpoints.written.Add(int64(bytes))
 			if o.OnSync != nil {
@@ -157,6 +180,7 @@ func OpenStore(ctx context.Context, o Options) (_ *Store, err error) {
 	}
 	s.startWriters(false)
 	s.checkpoints.start(s)
+	s.retention.start(s, o.Retain)
 	s.identities.turn = make(chan struct{}, 1)
 	return s, nil
 }
@@ -356,6 +380,7 @@ func (s *Store) Close() error {
 	s.closing.Unlock()
 
 	s.checkpoints.halt()
+	s.retention.halt()
 	err := s.journal.Close()
 	s.stopWriters()
 	if err == nil && s.failed.Load() == nil {

@@ -70,6 +70,10 @@ type house struct {
 	// around, if set, is what is put around the engine.
 	around func(profilestore.Engine) profilestore.Engine
 	remote *remoteServer // likewise
+
+	segmentBytes int64 // of the journal
+	checkpoint   profilestore.CheckpointOptions
+	observer     profilestore.InteractionObserver
 }
 
 func (h *house) open() error {
@@ -87,6 +91,7 @@ func (h *house) open() error {
 	h.store, err = profilestore.OpenStore(context.Background(), profilestore.Options{
 		Dir: h.dir, Schema: h.schema, Mapper: mapper, Engine: engine, CacheEntries: h.cache,
 		Clock: func() int64 { return h.now }, Logger: quiet(),
+		SegmentBytes: h.segmentBytes, Checkpoint: h.checkpoint, Observer: h.observer,
 	})
 	return err
 }

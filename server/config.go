@@ -52,6 +52,11 @@ type Config struct {
 	// KeepDecisions there is none.
 	KeepDecisions    time.Duration
 	DecisionLogBytes int64
+	// JournalRetain is how long events are kept in the journal; for ever if 0. What they say
+	// of customers stays, see profilestore.Store.Retain.
+	JournalRetain time.Duration
+	// OnReplay, if set, is told of how the delta records are derived while the server opens.
+	OnReplay func(profilestore.ReplayProgress)
 	// Compiler is the command of the process that compiles strategies, as in
 	// sandbox.Options. If it is empty, it is this program itself, whose main
 	// function must begin as sandbox.CompilerCommand says.
@@ -90,6 +95,10 @@ const (
 	DefaultKeepDecisions    = 30 * 24 * time.Hour
 	DefaultDecisionLogBytes = 10 << 30
 )
+
+// minJournalRetain is the least that JournalRetain may be: what is removed can't be
+// exported, or derived by other rules.
+const minJournalRetain = 24 * time.Hour
 
 // maxMemoryPages is the most that StrategyMemoryPages may be: 2 GiB.
 const maxMemoryPages = 32_768
@@ -170,6 +179,9 @@ func (c Config) Validate() error {
 	}
 	if _, err := parseTrustedKeys(d.TrustedKeys); err != nil {
 		errs = append(errs, err)
+	}
+	if d.JournalRetain != 0 && d.JournalRetain < minJournalRetain {
+		fail("journal-retain: %v is out of range: use 1d or more, or 0 to keep the journal for ever", d.JournalRetain)
 	}
 	if d.DrainDelay < 0 || d.DrainDelay > 10*time.Minute {
 		fail("drain-delay: %v is out of range: use up to 10m", d.DrainDelay)

@@ -20,6 +20,9 @@ const (
 	// saveEvery is how often the counts are written into their file, if they changed. It
 	// bounds what a restart after a crash reads again, not what it knows.
 	saveEvery = 5 * time.Second
+	// saveAhead is how many entries of the journal the counts may be ahead of their file,
+	// also if none of them changed anything: it bounds what a restart reads, too.
+	saveAhead = profilestore.DefaultCheckpointEntries / 2
 )
 
 // learning keeps the counts that propensities are learned from, and gives decisions
@@ -68,7 +71,9 @@ func (x *learning) start(s *Server) {
 			case <-ticker.C:
 			}
 			s.readEvidence()
-			if n := x.counter.Number(); n == saved && !failed || time.Now().Before(due) {
+			stats := x.counter.Stats()
+			far := stats.Position-stats.Saved >= saveAhead && !failed
+			if n := x.counter.Number(); !far && (n == saved && !failed || time.Now().Before(due)) {
 				continue
 			}
 			saved, due = x.counter.Number(), time.Now().Add(saveEvery)

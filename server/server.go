@@ -160,10 +160,10 @@ func (s *Server) openStore(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("schema: %w", err)
 	}
-	if dropped, err := profilestore.DropForeignDeltas(s.config.Data, schema); err != nil {
+	if dropped, err := profilestore.DropForeignDeltas(ctx, s.config.Data, schema); err != nil {
 		return err
 	} else if dropped {
-		s.log.Info("the schema has changed: the delta records are derived from the journal anew")
+		s.log.Info("the schema has changed, or deriving the delta records was interrupted: they are derived from the journal anew")
 	}
 	var engine profilestore.Engine
 	if engine, err = badger.Open(s.folder.path("deltas"), badger.Options{Logger: s.log}); err != nil {
@@ -176,6 +176,7 @@ func (s *Server) openStore(ctx context.Context) error {
 		Dir: s.config.Data, Schema: schema, Mapper: mapper, Engine: engine, TableSet: s.tables.Set,
 		Clock:        func() int64 { return s.now().UnixMicro() },
 		CacheEntries: s.config.CacheEntries, Logger: s.log, Observer: s.learning.observer(),
+		Retain: s.config.JournalRetain, OnReplay: s.config.OnReplay,
 		OnSync: func(events, _ int, took time.Duration) {
 			s.metrics.syncTime.Observe(took.Seconds())
 			s.metrics.syncEvents.Observe(float64(events))

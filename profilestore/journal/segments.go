@@ -143,3 +143,15 @@ func isCorrupt(err error) bool {
 	_, ok := errors.AsType[*CorruptError](err)
 	return ok
 }
+
+// Begins returns the number of the first record of the journal in dir, by the names of its files; 1 if there is none.
+func Begins(dir string) (uint64, error) {
+	segs, err := listSegments(dir)
+	if errors.Is(err, os.ErrNotExist) || err == nil && len(segs) == 0 {
+		return 1, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return segs[0].first, nil
+}

@@ -51,7 +51,7 @@ func (s *shop) open(tables []string, fields ...profilestore.Field) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if _, err := profilestore.DropForeignDeltas(s.dir, schema); err != nil {
+	if _, err := profilestore.DropForeignDeltas(s.t.Context(), s.dir, schema); err != nil {
 		s.t.Fatal(err)
 	}
 	engine, err := badger.Open(filepath.Join(s.dir, "deltas"), badger.Options{Logger: quiet})

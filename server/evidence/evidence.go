@@ -66,6 +66,7 @@ type Counter struct {
 	left     uint64 // not counted, for there are too many of those
 	saved    uint64 // the position in the file
 	failures uint64 // to write the file
+	base     []byte // see Restore
 
 	saving sync.Mutex // held while the file is written; before mu
 }
@@ -79,22 +80,65 @@ type entry struct {
 // foldFrom is how many entries may wait before it is asked again how far the store is.
 const foldFrom = 1 << 14
 
+// Restore implements profilestore.InteractionObserver.
+func (c *Counter) Restore(state []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.base = state
+}
+
 // Begin implements profilestore.InteractionObserver. Where the file does not belong to
-// the journal, all of it is counted anew.
+// the journal, all of it is counted anew, after what Restore was given.
 func (c *Counter) Begin(journal string, next uint64) (from uint64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.journal == "" && c.position == 0: // there is no file
+		c.restore(journal, next)
 	case c.journal != journal:
 		c.log.Warn("the evidence for propensities is of another journal: it is counted anew", "file", c.file)
-		c.reset()
+		c.restore(journal, next)
 	case c.position >= next:
 		c.log.Warn("the evidence for propensities is ahead of the journal, which has lost its end: it is counted anew", "file", c.file, "at", c.position, "journal", next-1)
-		c.reset()
+		c.restore(journal, next)
 	}
+	c.base = nil
 	c.journal = journal
 	return c.position + 1, nil
+}
+
+// restore begins anew, with what is known of a part of the journal that has been removed.
+func (c *Counter) restore(journal string, next uint64) {
+	c.reset()
+	if len(c.base) == 0 {
+		return
+	}
+	old := Counter{totals: make(map[Key]uint64)}
+	if err := old.decode(c.base); err != nil || old.journal != journal || old.position >= next {
+		c.log.Warn("what the base of the profile store has of the evidence for propensities can't be used: the removed part of the journal is not counted", "error", err)
+		return
+	}
+	c.position, c.last, c.totals = old.position, old.last, old.totals
+	for k := range c.totals {
+		if !c.names.has(k) {
+			c.unknown++
+		}
+	}
+}
+
+// Kept implements profilestore.InteractionObserver.
+func (c *Counter) Kept() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.saved
+}
+
+// State implements profilestore.InteractionObserver.
+func (c *Counter) State(applied uint64) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.advance(applied)
+	return c.encode()
 }
 
 func (c *Counter) reset() {

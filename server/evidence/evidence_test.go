@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"rapport/profilestore"
 	"rapport/profilestore/badger"
@@ -74,7 +75,7 @@ func (h *house) open() error {
 	}
 	h.store, err = profilestore.OpenStore(context.Background(), profilestore.Options{
 		Dir: h.dir, Schema: schema, Mapper: none{}, Engine: engine, CacheEntries: 100, Logger: quiet(),
-		Clock: func() int64 { return h.now }, Observer: h.counter,
+		Clock: func() int64 { return h.now }, Observer: h.counter, SegmentBytes: 4000,
 	})
 	if err == nil {
 		h.counter.Advance(h.store.Applied())
@@ -188,7 +189,7 @@ func TestFold(t *testing.T) {
 		}
 		twin := fold{taken: make(map[[2]string]int64), totals: make(map[evidence.Key]uint64)}
 		var sent []*profilestore.Event
-		ids := 0
+		ids, lost := 0, 0
 		for step := range 24 {
 			h.now += r.Int64N(3 * 60 * minute)
 			if r.IntN(20) == 0 {
@@ -225,8 +226,20 @@ func TestFold(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			if r.IntN(4) == 0 {
+				removed, err := h.store.Retain(t.Context(), time.Now().Add(time.Hour))
+				if err != nil {
+					t.Fatal(err)
+				}
+				lost += len(removed)
+				saw["files of the journal removed"] += len(removed)
+			}
 			if r.IntN(3) == 0 {
-				saw[h.restart(t, r)]++
+				how := h.restart(t, r)
+				saw[how]++
+				if lost > 0 {
+					saw[how+", after a removal"]++
+				}
 			}
 			if got := h.counts(); !maps.Equal(got, twin.totals) {
 				t.Fatalf("seed %d, step %d: %v, want %v", seed, step, got, twin.totals)
@@ -238,7 +251,9 @@ func TestFold(t *testing.T) {
 		}
 	}
 	t.Log(saw)
-	for _, what := range []string{"sent twice at once", "sent again", "after the horizon", "clean", "old file", "no file", "damaged file", "old records' checkpoint", "no records", "file of another journal"} {
+	for _, what := range []string{"sent twice at once", "sent again", "after the horizon", "clean", "old file", "no file", "damaged file", "old records' checkpoint", "no records", "file of another journal",
+		"no file, after a removal", "damaged file, after a removal", "no records, after a removal", "old records' checkpoint, after a removal",
+	} {
 		if saw[what] < 3 {
 			t.Errorf("%s: only %d times", what, saw[what])
 		}

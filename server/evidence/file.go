@@ -41,7 +41,7 @@ func Open(file string, names Names, log *slog.Logger) (*Counter, error) {
 		return nil, fmt.Errorf("evidence: %w", err)
 	default:
 		if err := c.decode(b); errors.Is(err, errDamaged) {
-			c.log.Warn("the evidence for propensities is damaged: it is counted anew from the journal", "file", file)
+			c.log.Warn("the evidence for propensities is damaged: it is counted anew from the journal, and from the base of the profile store where that begins later", "file", file)
 			c.journal = ""
 			c.reset()
 		} else if err != nil {
