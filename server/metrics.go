@@ -130,6 +130,19 @@ func (m *metrics) observe(s *Server) {
 	}
 	counter("rapport_delta_pruned_total", "Cells, set elements and moves dropped from delta records.", nil, func() float64 { return float64(s.store.Stats().Pruned) })
 	gauge("rapport_journal_next", "The sequence number that the next event will get.", nil, func() float64 { return float64(s.store.Stats().JournalNext) })
+	journal := func(f func(profilestore.JournalStats) float64) func() float64 {
+		return func() float64 { return f(s.store.JournalStats()) }
+	}
+	gauge("rapport_journal_first", "The sequence number of the oldest event that the journal still has.", nil, journal(func(x profilestore.JournalStats) float64 { return float64(x.First) }))
+	gauge("rapport_journal_files", "Files of the journal.", nil, journal(func(x profilestore.JournalStats) float64 { return float64(x.Files) }))
+	gauge("rapport_journal_bytes", "Bytes of the journal.", nil, journal(func(x profilestore.JournalStats) float64 { return float64(x.Bytes) }))
+	counter("rapport_journal_removed_files_total", "Files of the journal that were removed because they were older than journal-retain.", nil, journal(func(x profilestore.JournalStats) float64 { return float64(x.Removed) }))
+	counter("rapport_journal_retain_failures_total", "Times that old files of the journal could not be removed.", nil, journal(func(x profilestore.JournalStats) float64 { return float64(x.RetainFailures) }))
+	gauge("rapport_base_position", "The event up to which the base stands for the journal, 0 without a base.", nil, journal(func(x profilestore.JournalStats) float64 { return float64(x.Base) }))
+	gauge("rapport_checkpoint_behind_entries", "Events that a restart would apply again.", nil, func() float64 { x := s.store.Stats(); return float64(x.JournalNext - 1 - x.Checkpoint) })
+	gauge("rapport_checkpoint_seconds", "How long the last checkpoint took.", nil, func() float64 { return s.store.Stats().CheckpointTook.Seconds() })
+	counter("rapport_checkpoints_total", "Checkpoints of the delta records.", nil, func() float64 { return float64(s.store.Stats().Checkpoints) })
+	counter("rapport_checkpoint_failures_total", "Checkpoints that could not be made; they are tried again.", nil, func() float64 { return float64(s.store.Stats().CheckpointFailures) })
 	gauge("rapport_ready", "1 if the server is ready.", nil, func() float64 {
 		if len(s.notReady()) == 0 {
 			return 1

@@ -60,6 +60,15 @@ func (s registers) CheckSchema(_ context.Context, req *connect.Request[rapportv1
 	if err != nil {
 		return nil, err
 	}
+	said, err := journalLosses(s.folder, old, schema)
+	if err != nil {
+		return nil, err
+	}
+	losses = append(losses, said...)
+	changes := profilestore.CompareSchemas(old, schema)
+	if err := profilestore.SayJournalBegins(s.folder.dir, changes); err != nil {
+		return nil, err
+	}
 	version, err := s.catalogs.Current()
 	switch {
 	case errors.Is(err, catalog.ErrVersionNotFound):
@@ -69,7 +78,7 @@ func (s registers) CheckSchema(_ context.Context, req *connect.Request[rapportv1
 		losses = append(losses, catalogLosses(version, old, schema, strategyFit{s.strategies, false})...)
 	}
 	res := &rapportv1.CheckSchemaResponse{SchemaId: schema.ID(), Before: old.ID(), Losses: losses}
-	for _, c := range profilestore.CompareSchemas(old, schema) {
+	for _, c := range changes {
 		res.Changes = append(res.Changes, &rapportv1.SchemaChange{Kind: string(c.Kind), Name: c.Name, What: c.What})
 	}
 	return connect.NewResponse(res), nil

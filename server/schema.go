@@ -76,6 +76,9 @@ func ApplySchema(ctx context.Context, config Config, file SchemaFile) (report *S
 		return nil, err
 	}
 	report = &SchemaReport{ID: schema.ID(), Changes: profilestore.CompareSchemas(old, schema)}
+	if err := profilestore.SayJournalBegins(d.dir, report.Changes); err != nil {
+		return nil, err
+	}
 	if old != nil {
 		if report.Before = old.ID(); report.ID == report.Before {
 			return report, nil
@@ -116,6 +119,11 @@ func schemaLosses(ctx context.Context, config Config, d *dataFolder, old, schema
 	if err != nil {
 		return nil, err
 	}
+	said, err := journalLosses(d, old, schema)
+	if err != nil {
+		return nil, err
+	}
+	losses = append(losses, said...)
 	store, err := catalog.OpenStore(d.path("catalog"))
 	if err != nil {
 		return nil, err

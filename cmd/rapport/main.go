@@ -59,6 +59,8 @@ type cli struct {
 	Snapshot   snapshotCmd   `cmd:"" group:"data" help:"List, activate and roll back batch loads."`
 	Table      tableCmd      `cmd:"" group:"data" help:"Load, list and roll back reference tables."`
 	Ingest     ingestCmd     `cmd:"" group:"data" help:"Send events."`
+	Journal    journalCmd    `cmd:"" group:"data" help:"List, check and export the journal of events."`
+	Rebuild    rebuildCmd    `cmd:"" group:"data" help:"Derive what is kept of customers from the journal anew."`
 	Profile    profileCmd    `cmd:"" group:"data" help:"Show what is known of a customer."`
 	Identity   identityCmd   `cmd:"" group:"data" help:"Say which identities are the same customer."`
 	Catalog    catalogCmd    `cmd:"" group:"decide" help:"Check, publish and show catalogues."`

@@ -7,9 +7,11 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"syscall"
 	"time"
 
+	"rapport/profilestore"
 	"rapport/server"
 )
 
@@ -24,9 +26,40 @@ type serverFlags struct {
 	DrainDelay        time.Duration `help:"Pause between readiness going off and the listener closing." default:"1s" placeholder:"TIME" setting:""`
 	KeepDecisions     time.Duration `help:"How long the decision log keeps a decision; negative: no log." default:"${keep_decisions}" placeholder:"TIME" setting:""`
 	DecisionLogBytes  int64         `help:"Bytes that the decision log may have before the oldest decisions go sooner." default:"${decision_log_bytes}" placeholder:"N" setting:""`
+	JournalRetain     span          `help:"How long events are kept in the journal, as in 400d; 0: for ever." default:"0" placeholder:"TIME" setting:""`
 	RevealPersonal    bool          `help:"Show personal data in what is told of past decisions to who asks with --reveal; the audit log has each time." setting:""`
 	LogFormat         string        `help:"Form of the log on stderr: text or json." enum:"text,json" default:"text" placeholder:"FORM" setting:""`
 	LogLevel          string        `help:"Least level to log: debug, info, warn or error." enum:"debug,info,warn,error" default:"info" placeholder:"LEVEL" setting:""`
+}
+
+// span is a time with days, as in 400d, which time.ParseDuration does not know.
+type span time.Duration
+
+// UnmarshalText reads a span.
+func (s *span) UnmarshalText(text []byte) error {
+	d, err := parseSpan(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is no time: write it as in 400d or 36h", text)
+	}
+	*s = span(d)
+	return nil
+}
+
+// String writes a span as it is read.
+func (s span) String() string {
+	if s == 0 {
+		return "0"
+	}
+	return profilestore.FormatSpan(time.Duration(s))
+}
+
+// parseSpan reads a time in days, or in what time.ParseDuration knows.
+func parseSpan(s string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		d, err := time.ParseDuration(days + "h")
+		return 24 * d, err
+	}
+	return time.ParseDuration(s)
 }
 
 // config returns the server's configuration for a data folder.
@@ -51,6 +84,7 @@ func (f *serverFlags) config(data string, strategies *strategyFlags, logTo io.Wr
 		DrainDelay:        f.DrainDelay,
 		KeepDecisions:     f.KeepDecisions,
 		DecisionLogBytes:  f.DecisionLogBytes,
+		JournalRetain:     time.Duration(f.JournalRetain),
 		RevealPersonal:    f.RevealPersonal,
 		Logger:            slog.New(handler),
 		Version:           programVersion(),
