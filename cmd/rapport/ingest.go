@@ -22,7 +22,9 @@ import (
 
 // ingestCmd sends events.
 type ingestCmd struct {
-	File        string `arg:"" help:"Events, one JSON object a line (NDJSON); - for standard input."`
+	File        string `arg:"" optional:"" help:"Events, one JSON object a line (NDJSON); - for standard input."`
+	Watch       string `help:"Folder whose files are sent as they come, instead of one file." placeholder:"DIR"`
+	Once        bool   `help:"With --watch: send the files that are there, and end."`
 	Concurrency int    `help:"Requests to have under way at once, each with up to 500 events." default:"4" placeholder:"N"`
 }
 
@@ -38,11 +40,24 @@ The types contact and outcome are reserved for what was offered to a customer an
 When the command ends well, every event is on disk and visible to the next decision. An event is known
 by its customer and id: sent again, it changes nothing, so after an interruption send the same file again.
 Events that are refused are printed with their line, the others are taken; the exit code is then 1.
+An event may say when it was first logged, "logged": see profile schema, as_of and ingest cut.
+
+With --watch it takes the files of a folder, in the order of their names, until it is stopped: *.ndjson,
+*.jsonl and *.json, also with .gz or .zst behind it. Move files in (a rename in one file system); one that is
+copied in is taken when its size and time have not changed for two seconds. Names that begin with a dot
+are left alone. When all of a file is on disk in the server it is moved to DIR/done. Lines that are refused
+go to DIR/refused/NAME, each with line, reason and text; a file that can't be read to its end is moved
+there whole, with the reason in NAME.reason, and the feed goes on. While the server can't be reached the
+files wait. Stopped or killed, it goes on at the next start; what had been sent of a file counts once.
+
+The folder holds personal data: remove from done what is no longer needed.
 
 Examples:
 
 	rapport ingest events.ndjson
-	zcat events.ndjson.gz | rapport ingest -`
+	zcat events.ndjson.gz | rapport ingest -
+	rapport ingest --watch /var/spool/rapport --server http://127.0.0.1:8080
+	rapport ingest --watch drop --once --json`
 }
 
 const (
@@ -57,6 +72,7 @@ type eventLine struct {
 	line  int64
 	event *rapportv1.Event
 	err   error
+	text  string // of the line; with --watch only
 }
 
 // refusal is an event that was not taken.
@@ -64,6 +80,7 @@ type refusal struct {
 	Line    int64  `json:"line"`
 	ID      string `json:"id,omitempty"`
 	Message string `json:"message"`
+	Text    string `json:"text,omitempty"` // of the line; with --watch only
 }
 
 // ingested is what became of a batch, or of all.
@@ -77,6 +94,16 @@ type ingested struct {
 func (cmd *ingestCmd) Run(ctx context.Context, a *app) error {
 	if cmd.Concurrency < 1 || cmd.Concurrency > 64 {
 		return usagef("--concurrency %d is out of range: use 1 to 64", cmd.Concurrency)
+	}
+	switch {
+	case cmd.Watch != "" && cmd.File != "":
+		return usagef("a file and --watch exclude each other: give one of them")
+	case cmd.Watch != "":
+		return cmd.watch(ctx, a)
+	case cmd.Once:
+		return usagef("--once goes with --watch DIR")
+	case cmd.File == "":
+		return usagef("which events? Give a file, - for standard input, or --watch DIR")
 	}
 	in, err := openInput(a, cmd.File)
 	if err != nil {
@@ -197,14 +224,15 @@ func parseEvent(line int64, text []byte) eventLine {
 func sendEvents(ctx context.Context, c *clients, batch []eventLine) (ingested, error) {
 	var result ingested
 	request := &rapportv1.IngestEventsRequest{}
-	lines := make([]int64, 0, len(batch))
-	for _, b := range batch {
+	lines := make([]*eventLine, 0, len(batch))
+	for i := range batch {
+		b := &batch[i]
 		if b.err != nil {
-			result.Refused = append(result.Refused, refusal{b.line, b.event.GetId(), b.err.Error()})
+			result.Refused = append(result.Refused, refusal{b.line, b.event.GetId(), b.err.Error(), b.text})
 			continue
 		}
 		request.Events = append(request.Events, b.event)
-		lines = append(lines, b.line)
+		lines = append(lines, b)
 	}
 	if len(lines) == 0 {
 		return result, nil
@@ -217,7 +245,7 @@ func sendEvents(ctx context.Context, c *clients, batch []eventLine) (ingested, e
 		result.Accepted, result.Duplicates = int64(r.Msg.GetAccepted()), int64(r.Msg.GetDuplicates())
 		for _, f := range r.Msg.GetRefused() {
 			if i := int(f.GetIndex()); i >= 0 && i < len(lines) {
-				result.Refused = append(result.Refused, refusal{lines[i], f.GetId(), f.GetMessage()})
+				result.Refused = append(result.Refused, refusal{lines[i].line, f.GetId(), f.GetMessage(), lines[i].text})
 			}
 		}
 		return nil
