@@ -103,7 +103,7 @@ func ListJournal(ctx context.Context, dir string) ([]JournalSegment, *BaseInfo, 
 	}
 	b, err := openBase(dir)
 	if err != nil || b == nil {
-		return out, nil, nil //nolint:nilerr // verifying says what is wrong with it
+		return out, nil, nil // verifying says what is wrong with it
 	}
 	defer b.close()
 	return out, &b.info, nil

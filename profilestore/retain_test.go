@@ -357,8 +357,10 @@ func (e *failingEngine) Barrier(ctx context.Context) error {
 // TestCheckpointsWhileRunning: a store that is not closed is replayed from a place not far
 // back, and nothing is missing.
 func TestCheckpointsWhileRunning(t *testing.T) {
-	h := &house{dir: t.TempDir(), schema: storeSchema(t), now: 20_000 * day, segmentBytes: 20_000, memory: new(memory.Memory),
-		checkpoint: profilestore.CheckpointOptions{Entries: 50, Every: time.Hour}}
+	h := &house{
+		dir: t.TempDir(), schema: storeSchema(t), now: 20_000 * day, segmentBytes: 20_000, memory: new(memory.Memory),
+		checkpoint: profilestore.CheckpointOptions{Entries: 50, Every: time.Hour},
+	}
 	if err := h.open(); err != nil {
 		t.Fatal(err)
 	}

@@ -98,7 +98,7 @@ func (cmd *ingestCmd) watch(ctx context.Context, a *app) error {
 		}
 	})
 	if ctx.Err() != nil { // it was told to stop, and what was under way is sent again
-		return nil //nolint:nilerr // that is no failure
+		return nil
 	}
 	return err
 }
@@ -138,7 +138,7 @@ func (f *feed) look(ctx context.Context, c *clients) (pause time.Duration, err e
 	for _, name := range names {
 		switch _, err := f.send(ctx, c, name); {
 		case ctx.Err() != nil:
-			return 0, nil
+			return 0, nil //nolint:nilerr // what was under way is sent again
 		case err != nil:
 			if !f.tried {
 				writef(f.app.err, "%s: %v; it waits and is tried again every %v\n", name, err, watchRetry)

@@ -119,11 +119,11 @@ func (cmd *journalExportCmd) Run(ctx context.Context, a *app) (err error) {
 	if err != nil && !errors.Is(err, errExported) {
 		return err
 	}
-	passed := ""
+	more := ""
 	if cmd.Links == "" && links.lines > 0 {
-		passed = "; --links writes those to a file"
+		more = "; --links writes those to a file"
 	}
-	writef(a.err, "%s and %s of identities%s\n", plural(events.lines, "event"), plural(links.lines, "change"), passed)
+	writef(a.err, "%s and %s of identities%s\n", plural(events.lines, "event"), plural(links.lines, "change"), more)
 	return nil
 }
 

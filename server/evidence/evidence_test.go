@@ -251,7 +251,8 @@ func TestFold(t *testing.T) {
 		}
 	}
 	t.Log(saw)
-	for _, what := range []string{"sent twice at once", "sent again", "after the horizon", "clean", "old file", "no file", "damaged file", "old records' checkpoint", "no records", "file of another journal",
+	for _, what := range []string{
+		"sent twice at once", "sent again", "after the horizon", "clean", "old file", "no file", "damaged file", "old records' checkpoint", "no records", "file of another journal",
 		"no file, after a removal", "damaged file, after a removal", "no records, after a removal", "old records' checkpoint, after a removal",
 	} {
 		if saw[what] < 3 {
