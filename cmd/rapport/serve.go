@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"strings"
 	"syscall"
 	"time"
 
@@ -51,15 +50,6 @@ func (s span) String() string {
 		return "0"
 	}
 	return profilestore.FormatSpan(time.Duration(s))
-}
-
-// parseSpan reads a time in days, or in what time.ParseDuration knows.
-func parseSpan(s string) (time.Duration, error) {
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		d, err := time.ParseDuration(days + "h")
-		return 24 * d, err
-	}
-	return time.ParseDuration(s)
 }
 
 // config returns the server's configuration for a data folder.
