@@ -159,9 +159,13 @@ func readCheckpoint(dir string) (*checkpointState, error) {
 	if err != nil {
 		return nil, err
 	}
+	content, sealed := durable.Unseal(b)
+	if !sealed {
+		content = b // of a time before seals
+	}
 	var state checkpointState
-	if err := json.Unmarshal(b, &state); err != nil {
-		return nil, fmt.Errorf("profilestore: %s: %w: remove the folder deltas to have it rebuilt from the journal", name, err)
+	if err := json.Unmarshal(content, &state); err != nil {
+		return nil, fmt.Errorf("%w: %s %w", ErrDeltasDamaged, name, durable.ErrDamaged)
 	}
 	return &state, nil
 }
@@ -171,5 +175,5 @@ func (s *Store) writeCheckpoint(applied uint64) error {
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(filepath.Join(s.dir, "deltas", checkpointFile), append(b, '\n'))
+	return durable.WriteFile(filepath.Join(s.dir, "deltas", checkpointFile), durable.Seal(append(b, '\n')))
 }

@@ -1,7 +1,6 @@
 package profilestore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -76,9 +75,9 @@ func (s *Store) derive(ctx context.Context) (*checkpointState, error) {
 	if slices.Contains(fresh, true) && s.journal.First() <= b.header.Position {
 		return state, s.deriveFresh(ctx, b, fresh, kept)
 	}
-	if err := s.load(ctx, b, func(_, record []byte, d *delta) []byte { // of the base
+	if err := s.load(ctx, b, func(key, record []byte, d *delta) []byte { // of the base
 		if d.keep(kept) {
-			return d.encode()
+			return d.encodeRecord(string(key))
 		}
 		return record
 	}); err != nil {
@@ -95,11 +94,11 @@ var errNotEmpty = errors.New("there is a record")
 // deriveFresh does the passes for fresh fields, and leaves the engine ready for the replay
 // of the others.
 func (s *Store) deriveFresh(ctx context.Context, b *base, fresh []bool, kept map[fieldKey]bool) error {
-	if err := s.load(ctx, b, func(_, _ []byte, d *delta) []byte {
+	if err := s.load(ctx, b, func(key, _ []byte, d *delta) []byte {
 		if !d.tied() {
 			return nil
 		}
-		return (&delta{ties: d.ties}).encode()
+		return (&delta{ties: d.ties}).encodeRecord(string(key))
 	}); err != nil {
 		return err
 	}
@@ -120,23 +119,23 @@ func (s *Store) deriveFresh(ctx context.Context, b *base, fresh []bool, kept map
 	if err := s.strip(ctx, keys); err != nil {
 		return err
 	}
-	return s.load(ctx, b, func(_, record []byte, d *delta) []byte {
+	return s.load(ctx, b, func(key, _ []byte, d *delta) []byte {
 		d.keep(kept)
-		return d.encode()
+		return d.encodeRecord(string(key))
 	})
 }
 
 // strip leaves in each record the fields of keys, and nothing else.
 func (s *Store) strip(ctx context.Context, keys map[fieldKey]bool) error {
 	var failed atomic.Pointer[error]
-	change := func(old []byte) []byte {
-		d, err := decodeDelta(old)
+	change := func(key string, old []byte) []byte {
+		d, err := decodeRecord(key, old)
 		if err != nil {
 			failed.Store(&err)
 			return nil
 		}
 		d.keep(keys)
-		return (&delta{regs: d.regs, cells: d.cells, sets: d.sets, moves: d.moves}).encode()
+		return (&delta{regs: d.regs, cells: d.cells, sets: d.sets, moves: d.moves}).encodeRecord(key)
 	}
 	var ops []Op
 	flush := func() error {
@@ -148,7 +147,8 @@ func (s *Store) strip(ctx context.Context, keys map[fieldKey]bool) error {
 		return err
 	}
 	err := s.engine.Records(ctx, func(key, _ []byte) error {
-		if ops = append(ops, Op{Key: bytes.Clone(key), Change: change}); len(ops) < applyBatch {
+		name := string(key)
+		if ops = append(ops, Op{Key: []byte(name), Change: func(old []byte) []byte { return change(name, old) }}); len(ops) < applyBatch {
 			return nil
 		}
 		return flush()
@@ -207,7 +207,7 @@ func (s *Store) loadBlock(ctx context.Context, b *base, payload []byte, at int64
 	var ops []Op
 	var failed atomic.Pointer[error]
 	_, ok := eachRecord(payload, func(key, record []byte) {
-		d, err := decodeDelta(record)
+		d, err := decodeRecord(string(key), record)
 		if err != nil {
 			err = b.damaged(at, "the record of %s: %v", identityOf(string(key)), err)
 			failed.Store(&err)
@@ -220,17 +220,17 @@ func (s *Store) loadBlock(ctx context.Context, b *base, payload []byte, at int64
 			if old == nil {
 				return record
 			}
-			under, err := decodeDelta(record)
+			under, err := decodeRecord(string(key), record)
 			if err != nil {
 				return record // it can't happen: it was encoded just now
 			}
-			over, err := decodeDelta(old)
+			over, err := decodeRecord(string(key), old)
 			if err != nil {
 				failed.Store(&err)
 				return nil
 			}
 			under.join(over)
-			if joined := under.encode(); len(joined) <= MaxRecord {
+			if joined := under.encodeRecord(string(key)); len(joined) <= MaxRecord {
 				return joined
 			}
 			s.log.Warn("a record has no room for what new fields would have of earlier events", "identity", identityOf(string(key)))

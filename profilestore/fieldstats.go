@@ -115,19 +115,32 @@ func (s *SnapshotStats) write(dir, contentHash string) error {
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(filepath.Join(dir, statsFile), append(b, '\n'))
+	b = append(b, '\n')
+	path := filepath.Join(dir, statsFile)
+	return errors.Join(durable.WriteFile(path+durable.CopySuffix, b), durable.WriteFile(path, b))
 }
 
 // readStats reads the distributions of a snapshot, or returns ErrNoFieldStats.
 func (m *manifest) readStats(dir string) (*SnapshotStats, error) {
 	path := filepath.Join(dir, statsFile)
 	b, err := os.ReadFile(path)
+	if copied, copyErr := os.ReadFile(path + durable.CopySuffix); copyErr == nil {
+		if stats, damage := m.parseStats(path, b); err == nil && damage == nil {
+			return stats, nil
+		}
+		b, err = copied, nil
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: it was loaded by an earlier version of Rapport; load the file again to have them", ErrNoFieldStats)
 	}
 	if err != nil {
 		return nil, err
 	}
+	return m.parseStats(path, b)
+}
+
+// parseStats reads the content of a file of distributions.
+func (m *manifest) parseStats(path string, b []byte) (*SnapshotStats, error) {
 	var c statsContent
 	if err := json.Unmarshal(b, &c); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrNoFieldStats, path, err)

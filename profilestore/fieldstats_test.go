@@ -370,6 +370,7 @@ func TestFieldStatsMissing(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			withoutCopies(t, dir)
 			if err := damage(); err != nil {
 				t.Fatal(err)
 			}

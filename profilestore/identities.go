@@ -289,7 +289,7 @@ func (d *identityDecision) read(key string) (*Group, []handover, error) {
 	record, found, err := d.store.engine.Get(context.Background(), []byte(key), nil)
 	var x *delta
 	if err == nil && found {
-		x, err = decodeDelta(record)
+		x, err = decodeRecord(key, record)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("profilestore: %s: delta record: %w", identityOf(key), err)

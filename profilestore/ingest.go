@@ -351,7 +351,7 @@ type change struct {
 // with the same entries.
 func (s *Store) change(old []byte, entries []*pendingEntry) (c change) {
 	if old != nil {
-		if c.delta, c.err = decodeDelta(old); c.err != nil {
+		if c.delta, c.err = decodeRecord(entries[0].key, old); c.err != nil {
 			c.err = fmt.Errorf("%s: %w", identityOf(entries[0].key), c.err)
 			return c
 		}
@@ -399,7 +399,7 @@ func (s *Store) change(old []byte, entries []*pendingEntry) (c change) {
 	}
 	if changed {
 		c.pruned += edit.prune(s.schema, past)
-		c.delta, c.encoded = edit.delta, edit.encode()
+		c.delta, c.encoded = edit.delta, edit.encodeRecord(entries[0].key)
 	}
 	return c
 }

@@ -429,18 +429,12 @@ func (s sourceFolder) removeOld(c current, newest int64, retain int) (removed []
 	}
 	defer release()
 	for _, n := range old {
-		// Renamed, it is gone for everybody, and a removal that is interrupted is
-		// completed by the next load. Readers keep the files they have open.
-		temp := s.generation(n) + tempSuffix
-		if err := os.Rename(s.generation(n), temp); err != nil {
-			return removed, err
-		}
-		if err := os.RemoveAll(temp); err != nil {
+		if err := s.remove(n); err != nil {
 			return removed, err
 		}
 		removed = append(removed, n)
 	}
-	return removed, durable.SyncDir(s.dir)
+	return removed, nil
 }
 
 // removeLeftovers removes what loads left behind that did not end. The lock of

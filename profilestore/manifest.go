@@ -2,8 +2,6 @@ package profilestore
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -70,19 +68,9 @@ func damaged(format string, args ...any) error {
 // ErrSnapshotDamaged if manifest, marker and folder don't agree.
 func (s sourceFolder) manifest(n int64) (*manifest, error) {
 	dir := s.generation(n)
-	marker, err := os.ReadFile(filepath.Join(dir, completeFile))
+	b, err := s.readManifest(n)
 	if err != nil {
 		return nil, err
-	}
-	b, err := os.ReadFile(filepath.Join(dir, manifestFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, damaged("%s is missing", filepath.Join(dir, manifestFile))
-	}
-	if err != nil {
-		return nil, err
-	}
-	if sum := sha256.Sum256(b); strings.TrimSpace(string(marker)) != hex.EncodeToString(sum[:]) {
-		return nil, damaged("%s is not as it was sealed", filepath.Join(dir, manifestFile))
 	}
 	m := new(manifest)
 	if err := json.Unmarshal(b, m); err != nil {
@@ -105,11 +93,11 @@ func (m *manifest) write(dir string) error {
 		return err
 	}
 	b = append(b, '\n')
-	if err := durable.WriteFile(filepath.Join(dir, manifestFile), b); err != nil {
+	path := filepath.Join(dir, manifestFile)
+	if err := errors.Join(durable.WriteFile(path+durable.CopySuffix, b), durable.WriteFile(path, b)); err != nil {
 		return err
 	}
-	sum := sha256.Sum256(b)
-	return durable.WriteFile(filepath.Join(dir, completeFile), []byte(hex.EncodeToString(sum[:])+"\n"))
+	return durable.WriteFile(filepath.Join(dir, completeFile), markerOf(b))
 }
 
 // addFiles makes the files of the engine's generation durable and records their

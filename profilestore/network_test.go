@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"rapport/profilestore"
+	"rapport/profilestore/durable"
 	"rapport/profilestore/memory"
 	"rapport/profilestore/storetest"
 )
@@ -582,8 +583,12 @@ func TestStoreOnRemoteEngine(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		old := strings.Replace(string(b), `"applied":5000`, `"applied":1000`, 1)
-		if err := os.WriteFile(checkpoint, []byte(old), 0o600); err != nil {
+		content, ok := durable.Unseal(b)
+		if !ok {
+			t.Fatalf("the checkpoint has no seal: %q", b)
+		}
+		old := strings.Replace(string(content), `"applied":5000`, `"applied":1000`, 1)
+		if err := os.WriteFile(checkpoint, durable.Seal([]byte(old)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}); n != writers*batches*batch-1000 {

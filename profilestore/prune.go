@@ -75,7 +75,7 @@ const horizonFile = "HORIZON.json"
 // readHorizon returns how far the source's past may have been forgotten.
 func (s sourceFolder) readHorizon() (horizonTimes, error) {
 	path := filepath.Join(s.dir, horizonFile)
-	b, err := os.ReadFile(path)
+	b, err := durable.ReadSealed(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return noHorizon, nil
 	}
@@ -94,7 +94,7 @@ func (s sourceFolder) writeHorizon(h horizonTimes) error {
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(filepath.Join(s.dir, horizonFile), append(b, '\n'))
+	return durable.WriteSealed(filepath.Join(s.dir, horizonFile), append(b, '\n'))
 }
 
 // next returns the horizon that the source's retained snapshots allow, h where they
@@ -148,8 +148,8 @@ func (s *Snapshots) setHorizons(horizons map[string]horizonTimes) error {
 			if err = os.MkdirAll(folder.dir, 0o750); err == nil {
 				err = folder.writeHorizon(h)
 			}
-		} else if err = os.Remove(filepath.Join(folder.dir, horizonFile)); errors.Is(err, fs.ErrNotExist) {
-			err = nil
+		} else {
+			err = durable.RemoveSealed(filepath.Join(folder.dir, horizonFile))
 		}
 		if err != nil {
 			return err

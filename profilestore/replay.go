@@ -179,7 +179,10 @@ func (r *replayer) entry(seq uint64, payload []byte) error {
 
 func (r *replayer) hand(seq uint64, payload []byte) error {
 	s := r.store
-	if len(payload) > 0 && payload[0] == tiesFormat {
+	if len(payload) == 0 {
+		return nil // it was damaged, and cut out
+	}
+	if payload[0] == tiesFormat {
 		if seq <= r.applied {
 			return nil
 		}
@@ -246,7 +249,7 @@ func (p *pendingEntry) read(s *Store, apply bool) error {
 // first opened.
 func journalID(dir string) (string, error) {
 	name := filepath.Join(dir, "ID")
-	b, err := os.ReadFile(name)
+	b, err := durable.ReadSealed(name)
 	if err == nil {
 		return string(b), nil
 	}
@@ -254,5 +257,5 @@ func journalID(dir string) (string, error) {
 		return "", err
 	}
 	id := rand.Text()
-	return id, durable.WriteFile(name, []byte(id))
+	return id, durable.WriteSealed(name, []byte(id))
 }

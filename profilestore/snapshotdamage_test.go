@@ -77,6 +77,7 @@ func TestDamagedSnapshots(t *testing.T) {
 			s := openSnapshots(t, dir, loadSchema(t))
 			mustLoad(t, dir, 1, nil)
 			mustLoad(t, dir, 2, nil)
+			withoutCopies(t, dir)
 			activate(t, s, 1, 0)
 			epoch := s.Epoch()
 			test.damage(t, dir)
@@ -115,6 +116,7 @@ func TestOpenWithDamagedCurrent(t *testing.T) {
 		t.Errorf("balance %v after rollback, problems %v", v, s.Problems())
 	}
 
+	withoutCopies(t, dir)
 	if err := os.WriteFile(filepath.Join(dir, "bi", "CURRENT.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -258,5 +260,22 @@ func TestUnfitSnapshots(t *testing.T) {
 	}
 	if _, _, err := openSnapshots(t, dir, counter(3)).Activate(t.Context(), "bi", 1); err != nil {
 		t.Errorf("a counter with more decimals: %v", err)
+	}
+}
+
+// withoutCopies removes the copies of manifests, pointers and distributions, by which one
+// that is damaged would be read.
+func withoutCopies(t *testing.T, dir string) {
+	t.Helper()
+	for _, pattern := range []string{"*.copy", "*/*.copy", "*/*/*.copy"} {
+		paths, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths {
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }

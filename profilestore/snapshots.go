@@ -172,6 +172,14 @@ func (s *Snapshots) Problems() map[string]error {
 	return maps.Clone(s.problems)
 }
 
+// Problem returns why a source has no current snapshot although one is active; nil if
+// that is not so.
+func (s *Snapshots) Problem(source string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.problems[source]
+}
+
 // List returns the sealed snapshots of a source, or of all if source is empty: by
 // source in the order of the schema, newest first. They include those that other
 // processes have sealed.

@@ -80,9 +80,12 @@ func (c *current) before(exists func(int64) bool) (n int64, remain int) {
 // read returns what CURRENT.json says; the zero current if there is none.
 func (s sourceFolder) read() (current, error) {
 	path := filepath.Join(s.dir, currentFile)
-	b, err := os.ReadFile(path)
+	b, err := durable.ReadSealed(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return current{Format: 1}, nil
+	}
+	if errors.Is(err, durable.ErrDamaged) {
+		return current{}, damaged("%v: remove both and activate a snapshot", err)
 	}
 	if err != nil {
 		return current{}, err
@@ -102,22 +105,24 @@ func (s sourceFolder) write(c current) error {
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(filepath.Join(s.dir, currentFile), append(b, '\n'))
+	return durable.WriteSealed(filepath.Join(s.dir, currentFile), append(b, '\n'))
 }
 
 // sealed returns the numbers of the source's snapshots, highest first.
 func (s sourceFolder) sealed() ([]int64, error) {
 	numbers, err := s.folders("")
-	return slices.DeleteFunc(numbers, func(n int64) bool {
-		_, err := os.Stat(filepath.Join(s.generation(n), completeFile))
-		return err != nil
-	}), err
+	return slices.DeleteFunc(numbers, func(n int64) bool { return !s.exists(n) }), err
 }
 
-// exists reports if n is a sealed snapshot.
+// exists reports if n is a sealed snapshot: if it has a marker, or lost it, so that
+// the copy of its manifest stands for it.
 func (s sourceFolder) exists(n int64) bool {
-	_, err := os.Stat(filepath.Join(s.generation(n), completeFile))
-	return err == nil
+	for _, name := range []string{completeFile, manifestFile + durable.CopySuffix} {
+		if _, err := os.Stat(filepath.Join(s.generation(n), name)); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // folders returns the numbers of all folders gen-N with a suffix, highest first.

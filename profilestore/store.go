@@ -328,7 +328,7 @@ func (s *Store) readNodeIn(ctx context.Context, set *SnapshotSet, key string, ol
 	} else {
 		record, found, err := s.engine.Get(ctx, []byte(key), nil)
 		if err == nil && found {
-			m.delta, err = decodeDelta(record)
+			m.delta, err = decodeRecord(key, record)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("profilestore: %s: delta record: %w", identityOf(key), err)

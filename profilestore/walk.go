@@ -293,7 +293,7 @@ func (w *customerWalk) see(ctx context.Context, x walkedRows) error {
 	w.record = record[:0]
 	m := member{key: key, rows: x.rows}
 	if err == nil && found {
-		m.delta, err = decodeDelta(record)
+		m.delta, err = decodeRecord(key, record)
 	}
 	if err != nil {
 		return fmt.Errorf("profilestore: %s: delta record: %w", key, err)

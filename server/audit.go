@@ -50,6 +50,9 @@ type auditLog struct {
 	seq  int      // of the newest file
 	size int64    // of file
 	next uint64   // the number of the next record
+
+	// grown, if set, is called when a record is durable.
+	grown func() error
 }
 
 // auditRecord is one change, or that personal data was shown.
@@ -81,9 +84,12 @@ func openAudit(dir string, log *slog.Logger) (*auditLog, error) {
 	}
 	// The newest file may be empty: a crash can come before its first record.
 	for _, seq := range slices.Backward(files) {
-		records, _, err := a.read(seq)
+		records, damaged, err := a.read(seq)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("audit log: %w", err), a.close())
+		}
+		if damaged > 0 {
+			a.log.Error("records of the audit log are damaged; the others are shown", "file", a.path(seq), "lines", damaged)
 		}
 		if n := len(records); n > 0 {
 			a.next = records[n-1].Number + 1
@@ -157,6 +163,11 @@ func (a *auditLog) append(r auditRecord) error {
 	if err != nil {
 		a.log.Error("the audit log can't be written, so nothing can be changed", "error", err)
 		return fmt.Errorf("%w (%w)", errAuditFailed, withoutPath(err))
+	}
+	if a.grown != nil {
+		if err := a.grown(); err != nil {
+			a.log.Error("how long the audit log is can't be noted: if its end is lost, nobody will know", "error", err)
+		}
 	}
 	return nil
 }
@@ -329,4 +340,11 @@ func (a *auditLog) changeBy(r auditRecord, do func() error) error {
 	}
 	r.Failure, r.After = err.Error(), r.Before
 	return errors.Join(err, a.append(r))
+}
+
+// setGrown sets what is called when a record is durable.
+func (a *auditLog) setGrown(grown func() error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.grown = grown
 }

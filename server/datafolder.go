@@ -20,6 +20,7 @@ const dataFormat = "rapport data 1"
 type dataFolder struct {
 	dir  string
 	lock *os.File
+	lost map[string]string // see inventory; nil in a folder that is checked
 }
 
 // LockedError means that another process has the data folder open.
@@ -56,13 +57,9 @@ func openDataFolder(dir string) (_ *dataFolder, err error) {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		var holder lockContent
-		if b, readErr := os.ReadFile(name); readErr == nil {
-			_ = json.Unmarshal(b, &holder) // it may be empty for a moment
-		}
 		_ = f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, &LockedError{Dir: dir, PID: holder.PID, URL: holder.URL}
+			return nil, lockedBy(dir)
 		}
 		return nil, fmt.Errorf("data folder: lock %s: %w", name, err)
 	}
@@ -96,7 +93,7 @@ func checkFormat(dir string) error {
 	b, err := os.ReadFile(filepath.Join(dir, "FORMAT"))
 	if err == nil {
 		if got := strings.TrimSpace(string(b)); got != dataFormat {
-			return fmt.Errorf("data folder: %s has format %.40q, this version reads %q: use the version of Rapport that wrote it", dir, got, dataFormat)
+			return fmt.Errorf("data folder: %s says that the format is %.40q, and this version reads %q: use the version of Rapport that wrote it; if it was this one, the file is damaged: rapport doctor --data %s --repair", filepath.Join(dir, "FORMAT"), got, dataFormat, dir)
 		}
 		return nil
 	}
@@ -112,7 +109,7 @@ func checkFormat(dir string) error {
 			return fmt.Errorf("data folder: a backup is being restored to %s, or that was interrupted: let rapport restore end, or begin it again", dir)
 		}
 		if e.Name() != "LOCK" {
-			return fmt.Errorf("data folder: %s has no FORMAT file but is not empty (%s): it is not a data folder of Rapport; name an empty or new one", dir, e.Name())
+			return fmt.Errorf("data folder: %s has no FORMAT file but is not empty (%s): it is not a data folder of Rapport, so name an empty or new one; if it was one: rapport doctor --data %s --repair", dir, e.Name(), dir)
 		}
 	}
 	return nil
@@ -139,3 +136,33 @@ func (d *dataFolder) path(elem ...string) string {
 
 // close releases the lock.
 func (d *dataFolder) close() error { return d.lock.Close() }
+
+// HoldFolder keeps servers from opening a data folder until release is called. It changes
+// nothing in the folder, whatever state that is in. The error is a *LockedError if a
+// process has it open.
+func HoldFolder(dir string) (release func() error, err error) {
+	name := filepath.Join(dir, "LOCK")
+	f, err := os.Open(name)
+	if errors.Is(err, os.ErrNotExist) { // nobody has ever opened it
+		return func() error { return nil }, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			err = lockedBy(dir)
+		}
+		return nil, errors.Join(err, f.Close())
+	}
+	return f.Close, nil
+}
+
+// lockedBy says who has a folder open.
+func lockedBy(dir string) *LockedError {
+	var holder lockContent
+	if b, err := os.ReadFile(filepath.Join(dir, "LOCK")); err == nil {
+		_ = json.Unmarshal(b, &holder) // it may be empty for a moment
+	}
+	return &LockedError{Dir: dir, PID: holder.PID, URL: holder.URL}
+}

@@ -89,7 +89,7 @@ func (s decisions) Decide(ctx context.Context, req *connect.Request[rapportv1.De
 		x := s.touchpointDecision(&q, d, 0)
 		res = connect.NewResponse(&rapportv1.DecideResponse{
 			DecisionId: d.id.String(), Slate: x.GetSlate(), Withheld: x.GetWithheld(), Funnel: x.GetFunnel(),
-			Profile: profileUse(d.who, d.live.compiled.Schema), CatalogVersion: d.live.compiled.Version,
+			Profile: s.profileUse(d.who, d.live.compiled.Schema), CatalogVersion: d.live.compiled.Version,
 			Scenario: x.GetScenario(), RankedBy: x.GetRankedBy(), Degradations: x.GetDegradations(),
 			Time: timestamppb.New(time.UnixMicro(d.request.Now)), Seed: d.request.Seed,
 			Card: x.GetCard(), ValidUntil: x.GetValidUntil(),
@@ -121,7 +121,7 @@ func (s decisions) decideMany(ctx context.Context, m *rapportv1.DecideManyReques
 	took, err = s.answer(ctx, &q, func(d *decision) {
 		res = &rapportv1.DecideManyResponse{
 			DecisionId: d.id.String(), Decisions: make([]*rapportv1.TouchpointDecision, len(d.at)),
-			Profile: profileUse(d.who, d.live.compiled.Schema), CatalogVersion: d.live.compiled.Version,
+			Profile: s.profileUse(d.who, d.live.compiled.Schema), CatalogVersion: d.live.compiled.Version,
 			Time: timestamppb.New(time.UnixMicro(d.request.Now)), Seed: d.request.Seed,
 		}
 		for i := range d.at {
@@ -559,7 +559,7 @@ func withheld(c *catalog.Compiled, t *catalog.Touchpoint, a *decide.Answer) []*r
 	return out
 }
 
-func profileUse(who known, schema *profilestore.Schema) *rapportv1.ProfileUse {
+func (s *Server) profileUse(who known, schema *profilestore.Schema) *rapportv1.ProfileUse {
 	use, view := &rapportv1.ProfileUse{Blocked: who.blocked}, who.view
 	if view == nil || who.blocked {
 		return use
@@ -571,6 +571,8 @@ func profileUse(who known, schema *profilestore.Schema) *rapportv1.ProfileUse {
 	for i, source := range schema.Sources() {
 		if snap, hasRow := view.Snapshot(i); snap != nil {
 			use.Snapshots = append(use.Snapshots, &rapportv1.SnapshotRef{Source: source.ID, Generation: snap.Generation(), HasRow: hasRow})
+		} else {
+			use.SetAside = s.appendSetAside(use.SetAside, source.ID)
 		}
 	}
 	return use

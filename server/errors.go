@@ -76,6 +76,7 @@ var mappings = []mapping{
 	{sentinel(catalog.ErrVersionDamaged), connect.CodeDataLoss, "CATALOG_DAMAGED"},
 	{sentinel(profilestore.ErrSnapshotNotFound), connect.CodeNotFound, "SNAPSHOT_NOT_FOUND"},
 	{sentinel(profilestore.ErrSnapshotUnfit), connect.CodeFailedPrecondition, "SNAPSHOT_UNFIT"},
+	{sentinel(profilestore.ErrSnapshotInUse), connect.CodeFailedPrecondition, "SNAPSHOT_IN_USE"},
 	{sentinel(profilestore.ErrSnapshotPruned), connect.CodeFailedPrecondition, "SNAPSHOT_TOO_OLD"},
 	{sentinel(profilestore.ErrSnapshotDamaged), connect.CodeDataLoss, "SNAPSHOT_DAMAGED"},
 	{sentinel(profilestore.ErrNoEarlierSnapshot), connect.CodeFailedPrecondition, "NO_EARLIER_SNAPSHOT"},

@@ -55,7 +55,8 @@ func (s *Server) newHandler() http.Handler {
 	decide = withoutDeadline(rapportv1connect.DecisionServiceReplayDecisionsProcedure, decide)
 	mount(path, withoutDeadline(rapportv1connect.DecisionServiceDecideStreamProcedure, decide))
 	mount(rapportv1connect.NewProfileServiceHandler(profiles{s}, options(maxRequestBytes)))
-	mount(rapportv1connect.NewSnapshotServiceHandler(snapshots{s}, options(maxQuestionBytes)))
+	path, snapshotService := rapportv1connect.NewSnapshotServiceHandler(snapshots{s}, options(maxQuestionBytes))
+	mount(path, withoutDeadline(rapportv1connect.SnapshotServiceVerifySnapshotProcedure, snapshotService))
 	mount(rapportv1connect.NewTableServiceHandler(tables{s}, options(maxQuestionBytes)))
 	path, register := rapportv1connect.NewRegisterServiceHandler(registers{s}, options(maxRequestBytes))
 	mount(path, withoutDeadline(rapportv1connect.RegisterServiceCountSegmentsProcedure, register))
@@ -102,15 +103,17 @@ func (s *Server) recovered(_ context.Context, spec connect.Spec, _ http.Header, 
 	return fmt.Errorf("%s: panic: %v\n%s", spec.Procedure, p, debug.Stack())
 }
 
-// serveReady answers 200 when the server is ready, and which snapshots are stale; else
+// serveReady answers 200 when the server is ready, which snapshots are stale, and what
+// was found damaged; else
 // 503 and what is not ready.
 func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
 	if reasons := s.notReady(); len(reasons) > 0 {
 		writeText(w, http.StatusServiceUnavailable, "not ready\n"+strings.Join(reasons, "\n")+"\n")
 		return
 	}
-	// A source that is late is no reason to send callers elsewhere.
-	writeText(w, http.StatusOK, strings.Join(append([]string{"ready"}, s.stale()...), "\n")+"\n")
+	// A source that is late or damaged is no reason to send callers elsewhere.
+	lines := append([]string{"ready"}, s.stale()...)
+	writeText(w, http.StatusOK, strings.Join(append(lines, s.damage()...), "\n")+"\n")
 }
 
 // serveRoot tells a person with a browser what this is.

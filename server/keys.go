@@ -18,13 +18,13 @@ const cacheKeySize = 32
 // compiled again, no more.
 func (d *dataFolder) cacheKey() ([]byte, error) {
 	name := d.path("keys", "cache.key")
-	key, err := os.ReadFile(name)
+	key, err := durable.ReadSealed(name)
 	if errors.Is(err, os.ErrNotExist) {
 		key = make([]byte, cacheKeySize)
 		if _, err := rand.Read(key); err != nil {
 			return nil, err
 		}
-		err = durable.WriteFile(name, key)
+		err = durable.WriteSealed(name, key)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("data folder: key of the cache: %w", err)

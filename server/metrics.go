@@ -98,6 +98,9 @@ func (m *metrics) observe(s *Server) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, f))
 	}
 	counter("rapport_admission_refused_total", "Decisions refused because the server was overloaded.", nil, func() float64 { return float64(s.admission.refused.Load()) })
+	counter("rapport_scrubbed_bytes_total", "Bytes of snapshots and delta records that were read in the background and compared with what was sealed.", nil, func() float64 { return float64(s.scrub.bytes.Load()) })
+	gauge("rapport_damaged_files", "Files that the last reading in the background found damaged.", nil, func() float64 { return float64(s.scrub.found.Load()) })
+	gauge("rapport_sources_set_aside", "Sources whose current snapshot is damaged, so that decisions are made without it.", nil, func() float64 { return float64(len(s.store.Snapshots().Problems())) })
 	gauge("rapport_admission_waiting", "Decisions that wait to be made.", nil, func() float64 { return float64(s.admission.waiting.Load()) })
 	if s.decisionLog != nil {
 		observeDecisionLog(s.decisionLog, counter, gauge)

@@ -49,6 +49,8 @@ func (s profiles) GetProfile(ctx context.Context, req *connect.Request[rapportv1
 		if snap, hasRow := view.Snapshot(i); snap != nil {
 			p.Generation, p.HasRow = snap.Generation(), hasRow
 			p.AsOf = timestamppb.New(time.UnixMicro(snap.AsOf()))
+		} else {
+			res.SetAside = s.appendSetAside(res.SetAside, source.ID)
 		}
 		res.Snapshots = append(res.Snapshots, p)
 	}

@@ -177,7 +177,7 @@ func (r release) replace(from, to string) release {
 
 func readReleaseFile(dir string) (release, error) {
 	var r release
-	b, err := os.ReadFile(filepath.Join(dir, releaseFile))
+	b, err := durable.ReadSealed(filepath.Join(dir, releaseFile))
 	if errors.Is(err, os.ErrNotExist) {
 		var live []byte
 		live, err = os.ReadFile(filepath.Join(dir, liveFile))
@@ -205,5 +205,5 @@ func writeRelease(dir, builtin string, r release) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
-	return durable.WriteFile(filepath.Join(dir, releaseFile), append(b, '\n'))
+	return durable.WriteSealed(filepath.Join(dir, releaseFile), append(b, '\n'))
 }

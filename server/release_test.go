@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"rapport/profilestore/durable"
 	"rapport/server"
 	rapportv1 "rapport/server/api/rapport/v1"
 )
@@ -448,7 +449,9 @@ func TestDamagedStrategies(t *testing.T) {
 	base.stop()
 	file := func(dir, name string) string { return filepath.Join(dir, "strategies", "pvcl", name) }
 	write := func(name string, content []byte) func(string) error {
-		return func(dir string) error { return os.WriteFile(file(dir, name), content, 0o600) }
+		return func(dir string) error {
+			return errors.Join(durable.RemoveSealed(file(dir, name)), os.WriteFile(file(dir, name), content, 0o600))
+		}
 	}
 	flip := func(name string) func(string) error {
 		return func(dir string) error {
@@ -461,7 +464,7 @@ func TestDamagedStrategies(t *testing.T) {
 		}
 	}
 	remove := func(name string) func(string) error {
-		return func(dir string) error { return os.Remove(file(dir, name)) }
+		return func(dir string) error { return durable.RemoveSealed(file(dir, name)) }
 	}
 	for _, c := range []struct {
 		name   string
@@ -471,7 +474,7 @@ func TestDamagedStrategies(t *testing.T) {
 	}{
 		{"nothing", func(string) error { return nil }, false, ""},
 		{"live module altered", flip("2.0.0.wasm"), true, "2.0.0.wasm: its content has changed since it was uploaded"},
-		{"live module gone", remove("2.0.0.wasm"), true, `no version "2.0.0"`},
+		{"live module gone", remove("2.0.0.wasm"), true, "strategies/pvcl/2.0.0.wasm: no such file"},
 		{"live module cut", write("2.0.0.wasm", two[:100]), true, "its content has changed"},
 		{"what is known of it is gone", remove("2.0.0.json"), true, "put the .json file back"},
 		{"what is known of it is nonsense", write("2.0.0.json", []byte("{")), true, "put the .json file back"},

@@ -109,7 +109,7 @@ func (d *dataFolder) installSchema(schema *profilestore.Schema, before string) (
 	defer func() { err = errors.Join(err, audit.close()) }()
 	r := auditRecord{Action: "schema apply", Subject: "schema", Peer: localPeer, Agent: fmt.Sprintf("user %d", os.Getuid()), Before: before, After: schema.ID()}
 	return audit.changeBy(r, func() error {
-		return durable.WriteFile(d.path("schema"), append(b, '\n'))
+		return durable.WriteSealed(d.path("schema"), append(b, '\n'))
 	})
 }
 
@@ -199,7 +199,7 @@ func InstalledSchema(dir string) (*profilestore.Schema, error) {
 }
 
 func readInstalledSchema(d *dataFolder) (*profilestore.Schema, error) {
-	b, err := os.ReadFile(d.path("schema"))
+	b, err := durable.ReadSealed(d.path("schema"))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", d.dir, ErrNoSchema)
 	}

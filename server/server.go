@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"rapport/profilestore"
-	"rapport/profilestore/badger"
 	"rapport/profilestore/reftable"
 	"rapport/profilestore/rules"
 	"rapport/server/catalog"
@@ -55,6 +54,10 @@ type Server struct {
 	requests   sync.WaitGroup // that came over the network
 	bodies     *bodies
 
+	notices notices
+	scrub   scrub
+	opened  bool // as a whole
+
 	// catalogError is why the current catalogue is not in service.
 	catalogError atomic.Pointer[error]
 
@@ -87,6 +90,9 @@ func Open(ctx context.Context, config Config) (_ *Server, err error) {
 		}
 	}()
 	if s.folder, err = openDataFolder(config.Data); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(s.mendSealed(), s.noticeLosses()); err != nil {
 		return nil, err
 	}
 	if s.audit, err = openAudit(s.folder.path("audit"), s.log); err != nil {
@@ -127,6 +133,12 @@ func Open(ctx context.Context, config Config) (_ *Server, err error) {
 	if err := s.serveCurrentCatalog(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.folder.writeInventory(false); err != nil {
+		return nil, err
+	}
+	s.opened = true
+	s.audit.setGrown(func() error { return s.folder.writeInventory(false) })
+	s.scrub.start(s)
 	s.metrics.observe(s)
 	s.handler = s.newHandler()
 	return s, nil
@@ -134,13 +146,11 @@ func Open(ctx context.Context, config Config) (_ *Server, err error) {
 
 func (s *Server) newSandbox(ctx context.Context) (_ *sandbox.Runtime, err error) {
 	o := sandbox.Options{
-		Logger: s.log, CacheDir: s.folder.path("wasm-cache"), Compiler: s.config.Compiler,
+		Logger: s.log, CacheDir: s.folder.path("wasm-cache"),
 		Fuel: s.config.StrategyFuel, MaxMemoryPages: uint32(s.config.StrategyMemoryPages), Now: s.config.now,
 	}
-	if len(o.Compiler) == 0 {
-		if o.Compiler, err = sandbox.CompilerCommand(); err != nil {
-			return nil, err
-		}
+	if o.Compiler, err = s.ownCommand(); err != nil {
+		return nil, err
 	}
 	if o.CacheKey, err = s.folder.cacheKey(); err != nil {
 		return nil, err
@@ -160,13 +170,8 @@ func (s *Server) openStore(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("schema: %w", err)
 	}
-	if dropped, err := profilestore.DropForeignDeltas(ctx, s.config.Data, schema); err != nil {
-		return err
-	} else if dropped {
-		s.log.Info("the schema has changed, or deriving the delta records was interrupted: they are derived from the journal anew")
-	}
-	var engine profilestore.Engine
-	if engine, err = badger.Open(s.folder.path("deltas"), badger.Options{Logger: s.log}); err != nil {
+	engine, err := s.openDeltas(ctx, schema)
+	if err != nil {
 		return err
 	}
 	if s.config.WrapEngine != nil {
@@ -254,6 +259,7 @@ func (s *Server) Close() error {
 	ctx := context.WithoutCancel(s.ctx)
 	s.learning.halt()
 	s.swap(nil)
+	s.scrub.halt()
 	s.background.Wait()
 	s.ledgerTime.end()
 	var errs []error
@@ -277,6 +283,9 @@ func (s *Server) Close() error {
 	}
 	if s.audit != nil {
 		errs = append(errs, s.audit.close())
+	}
+	if s.opened && errors.Join(errs...) == nil {
+		errs = append(errs, s.folder.writeInventory(true))
 	}
 	errs = append(errs, s.folder.close())
 	s.folder = nil

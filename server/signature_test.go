@@ -13,6 +13,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"rapport/profilestore/durable"
 	"rapport/server"
 )
 
@@ -117,11 +118,11 @@ func TestSignatureAtStart(t *testing.T) {
 	edit := func(name, before, after string) func(t *testing.T, dir string) {
 		return func(t *testing.T, dir string) {
 			name := filepath.Join(dir, "strategies", "pvcl", name)
-			b, err := os.ReadFile(name)
+			b, err := durable.ReadSealed(name)
 			if err != nil || !bytes.Contains(b, []byte(before)) {
 				t.Fatalf("%s does not contain %q: %v", name, before, err)
 			}
-			if err := os.WriteFile(name, bytes.ReplaceAll(b, []byte(before), []byte(after)), 0o600); err != nil {
+			if err := durable.WriteSealed(name, bytes.ReplaceAll(b, []byte(before), []byte(after))); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -79,6 +79,32 @@ func (s snapshots) RollbackSnapshot(ctx context.Context, req *connect.Request[ra
 	return connect.NewResponse(&rapportv1.RollbackSnapshotResponse{Active: snapshotMessage(active), PreviousGeneration: previous}), nil
 }
 
+// VerifySnapshot compares a snapshot with what was sealed.
+func (s snapshots) VerifySnapshot(ctx context.Context, req *connect.Request[rapportv1.VerifySnapshotRequest]) (*connect.Response[rapportv1.VerifySnapshotResponse], error) {
+	info, err := s.store.Snapshots().Verify(ctx, req.Msg.GetSource(), req.Msg.GetGeneration())
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&rapportv1.VerifySnapshotResponse{Snapshot: snapshotMessage(info)}), nil
+}
+
+// RemoveSnapshot removes a snapshot for good.
+func (s snapshots) RemoveSnapshot(ctx context.Context, req *connect.Request[rapportv1.RemoveSnapshotRequest]) (*connect.Response[rapportv1.RemoveSnapshotResponse], error) {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	source, generation := req.Msg.GetSource(), req.Msg.GetGeneration()
+	var info profilestore.SnapshotInfo
+	err := s.audit.change(req, "snapshot remove", "snapshot/"+source, numberName("generation", generation), "", func() (err error) {
+		info, err = s.store.Snapshots().Remove(ctx, source, generation, req.Msg.GetLast())
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.log.Info("snapshot removed", "source", source, "generation", generation, "by", req.Peer().Addr)
+	return connect.NewResponse(&rapportv1.RemoveSnapshotResponse{Removed: snapshotMessage(info)}), nil
+}
+
 // isStale reports whether a snapshot of a source with an as-of time is older than the
 // schema allows.
 func (s *Server) isStale(source string, asOf int64) bool {

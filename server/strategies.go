@@ -92,7 +92,7 @@ func openStrategies(ctx context.Context, dir string, runtime *sandbox.Runtime, t
 			name: name, version: version, digest: m.Digest(), module: m, size: len(wasm), builtin: true, counts: newCounts(),
 		})
 	}
-	files, err := filepath.Glob(filepath.Join(dir, "*", "*.wasm"))
+	files, err := moduleFiles(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -113,6 +113,23 @@ func openStrategies(ctx context.Context, dir string, runtime *sandbox.Runtime, t
 		s.releases[name] = r
 	}
 	return s, nil
+}
+
+// moduleFiles returns the paths of all modules in a folder, also of those that are gone
+// while what was known of them is there.
+func moduleFiles(dir string) (files []string, err error) {
+	for _, suffix := range []string{".wasm", ".json"} {
+		paths, err := filepath.Glob(filepath.Join(dir, "*", "*"+suffix))
+		if err != nil {
+			return nil, err
+		}
+		for _, path := range paths {
+			if path = strings.TrimSuffix(path, suffix) + ".wasm"; !slices.Contains(files, path) {
+				files = append(files, path)
+			}
+		}
+	}
+	return files, nil
 }
 
 // add takes up a module from the folder.
@@ -155,7 +172,7 @@ func (s *strategies) load(ctx context.Context, v *strategyVersion, file string) 
 	if err != nil {
 		return err
 	}
-	b, err := os.ReadFile(strings.TrimSuffix(file, ".wasm") + ".json")
+	b, err := durable.ReadSealed(strings.TrimSuffix(file, ".wasm") + ".json")
 	if err != nil {
 		return fmt.Errorf("what was known of it when it was uploaded can't be read: %w: put the .json file back, or remove the module", withoutPath(err))
 	}
@@ -289,7 +306,7 @@ func (s *strategies) write(v *strategyVersion, wasm []byte) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
-	if err := durable.WriteFile(filepath.Join(dir, v.version+".json"), b); err != nil {
+	if err := durable.WriteSealed(filepath.Join(dir, v.version+".json"), b); err != nil {
 		return err
 	}
 	return durable.WriteFile(filepath.Join(dir, v.version+".wasm"), wasm)

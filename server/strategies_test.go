@@ -13,6 +13,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"rapport/profilestore/durable"
 	"rapport/server"
 	"rapport/server/sandbox/compilertest"
 )
@@ -60,7 +61,7 @@ func TestCompiledStrategiesAreKept(t *testing.T) {
 		}
 	}
 
-	if err := os.Remove(filepath.Join(dir, "keys", "cache.key")); err != nil {
+	if err := durable.RemoveSealed(filepath.Join(dir, "keys", "cache.key")); err != nil {
 		t.Fatal(err)
 	}
 	open(t, dir, nil).stop()
@@ -95,7 +96,7 @@ func TestCacheKeyMustBeGood(t *testing.T) {
 		t.Fatal(err)
 	}
 	refuse("mode 644")
-	if err := os.WriteFile(key, []byte("short"), 0o600); err != nil {
+	if err := durable.WriteSealed(key, []byte("short")); err != nil {
 		t.Fatal(err)
 	}
 	refuse("5 bytes")

@@ -54,13 +54,13 @@ type tokens struct{ key []byte }
 // key, the outcomes of earlier decisions can't be reported any more.
 func (d *dataFolder) openTokens() (*tokens, error) {
 	name := d.path("keys", "outcomes.key")
-	key, err := os.ReadFile(name)
+	key, err := durable.ReadSealed(name)
 	if errors.Is(err, os.ErrNotExist) {
 		key = make([]byte, sha256.Size)
 		if _, err := rand.Read(key); err != nil {
 			return nil, err
 		}
-		err = durable.WriteFile(name, key)
+		err = durable.WriteSealed(name, key)
 	}
 	switch {
 	case err != nil:

@@ -10,7 +10,9 @@ import (
 )
 
 type doctorCmd struct {
-	Lang string `help:"Only what this language needs; the exit code is 1 if something is missing: ${languages}." enum:"${languages}," default:"" placeholder:"LANG"`
+	Lang       string `help:"Only what this language needs; the exit code is 1 if something is missing: ${languages}." enum:"${languages}," default:"" placeholder:"LANG"`
+	Repair     bool   `help:"With --data: repair what can be repaired. What is damaged is moved to DATA/quarantine."`
+	AcceptLoss bool   `help:"With --repair: also cut out of the journal what is damaged in it; the events in it are lost."`
 }
 
 // Help is shown by --help.
@@ -19,10 +21,19 @@ func (doctorCmd) Help() string {
 how to get what is missing. It also runs a strategy in the sandbox. Nothing is changed, and nothing is
 fetched. One language is enough.
 
+With --data it looks at a data folder instead: every file of it is read and compared with what was written.
+It says what is wrong and what to do, and changes nothing; with --repair it does what it can. Files that are
+damaged are moved to DATA/quarantine, none is removed. The exit code is 1 if something is wrong, or is left
+so. No server may have the folder open for that; of one that is open, snapshots, reference tables and
+catalogue versions are checked, which never change.
+
 Examples:
 
 	rapport doctor
-	rapport doctor --lang c`
+	rapport doctor --lang c
+	rapport doctor --data DATA
+	rapport doctor --data DATA --repair
+	rapport doctor --data DATA --repair --accept-loss`
 }
 
 // finding is what doctor says of one thing.
@@ -36,6 +47,9 @@ type finding struct {
 
 // Run looks at the machine.
 func (cmd *doctorCmd) Run(ctx context.Context, a *app) error {
+	if a.target.dataFrom.rank == fromFlag || cmd.Repair || cmd.AcceptLoss {
+		return cmd.checkData(ctx, a)
+	}
 	var findings []finding
 	if cmd.Lang == "" {
 		findings = append(findings, checkSandbox(ctx))

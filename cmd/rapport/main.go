@@ -24,12 +24,16 @@ import (
 
 	"rapport/bench"
 	"rapport/cmd/rapport/author"
+	"rapport/profilestore/badger"
 	"rapport/sdk/abi"
 	"rapport/server"
 	"rapport/server/sandbox"
 )
 
 func main() {
+	if badger.IsChecker() { // a server has started this process: see badger.Options.Checker
+		os.Exit(badger.CheckerMain(os.Stdin, os.Stdout))
+	}
 	if sandbox.IsCompiler() { // a server has started this process: see sandbox.CompilerCommand
 		os.Exit(sandbox.CompilerMain(os.Stdin, os.Stdout, os.Stderr))
 	}
@@ -56,7 +60,7 @@ type cli struct {
 	Serve      serveCmd      `cmd:"" group:"run" help:"Run the server on a data folder."`
 	Schema     schemaCmd     `cmd:"" group:"data" help:"Install or show the profile schema."`
 	Load       loadCmd       `cmd:"" group:"data" help:"Load a batch file of one source."`
-	Snapshot   snapshotCmd   `cmd:"" group:"data" help:"List, activate and roll back batch loads."`
+	Snapshot   snapshotCmd   `cmd:"" group:"data" help:"List, activate, roll back, verify and remove batch loads."`
 	Table      tableCmd      `cmd:"" group:"data" help:"Load, list and roll back reference tables."`
 	Ingest     ingestCmd     `cmd:"" group:"data" help:"Send events."`
 	Journal    journalCmd    `cmd:"" group:"data" help:"List, check and export the journal of events."`
@@ -67,7 +71,7 @@ type cli struct {
 	Segment    segmentCmd    `cmd:"" group:"decide" help:"List segments, and count the customers in them."`
 	Strategy   strategyCmd   `cmd:"" group:"decide" help:"Upload, sign, list and release strategies, and take them back."`
 	Plugin     pluginCmd     `cmd:"" group:"author" help:"Begin, build, test and push a strategy."`
-	Doctor     doctorCmd     `cmd:"" group:"author" help:"Say which toolchains are there, and how to get the others."`
+	Doctor     doctorCmd     `cmd:"" group:"author" help:"Say which toolchains are there; check and repair a data folder."`
 	Decide     decideCmd     `cmd:"" group:"decide" help:"Decide what to offer one customer, or many."`
 	Decision   decisionCmd   `cmd:"" group:"decide" help:"List decisions that were made."`
 	Explain    explainCmd    `cmd:"" group:"decide" help:"Say why a decision was what it was."`

@@ -22,6 +22,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"rapport/cmd/rapport/author"
+	"rapport/profilestore/badger"
 	"rapport/server/sandbox"
 	"rapport/server/sandbox/abitest/faulty"
 )
@@ -29,7 +30,7 @@ import (
 var update = flag.Bool("update", false, "rewrite what transcripts compare output with")
 
 func TestMain(m *testing.M) {
-	if sandbox.IsCompiler() { // of a server in the process of the tests
+	if badger.IsChecker() || sandbox.IsCompiler() { // of a server in the process of the tests
 		main()
 	}
 	testscript.Main(m, map[string]func(){

@@ -14,6 +14,8 @@ type snapshotCmd struct {
 	List     snapshotListCmd     `cmd:"" help:"List the snapshots of each source."`
 	Activate snapshotActivateCmd `cmd:"" help:"Make a snapshot the current one of its source."`
 	Rollback snapshotRollbackCmd `cmd:"" help:"Put back the snapshot that was current before."`
+	Verify   snapshotVerifyCmd   `cmd:"" help:"Compare snapshots with what was sealed."`
+	Remove   snapshotRemoveCmd   `cmd:"" help:"Remove a snapshot from the disk, for good."`
 }
 
 // Help is shown by --help.

@@ -69,6 +69,9 @@ func checkDataFolder(dir string) error {
 		if !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("data folder: %w", err)
 		}
+		if _, err := os.Stat(filepath.Join(dir, "journal")); err == nil {
+			return fmt.Errorf("%s is a data folder whose file FORMAT is missing: rapport doctor --data %s --repair", dir, dir)
+		}
 		return fmt.Errorf("%s is not a data folder: begin one with `rapport schema apply --data %s FILE`", dir, dir)
 	}
 	return nil

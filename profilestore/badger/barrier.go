@@ -36,7 +36,24 @@ func (e *Engine) Barrier(ctx context.Context) error {
 	if e.db.IsClosed() {
 		return errors.New("badger: the engine is closed")
 	}
-	return e.syncs.sync(e.dir)
+	if err := e.syncs.sync(e.dir); err != nil {
+		return err
+	}
+	return e.writeSeal(false)
+}
+
+// writeSeal seals the folder as it is, durably.
+func (e *Engine) writeSeal(closed bool) error {
+	e.sealing.Lock()
+	defer e.sealing.Unlock()
+	s, err := e.sealer.take(closed)
+	if err == nil {
+		err = s.write(e.dir)
+	}
+	if err != nil {
+		return fmt.Errorf("badger: seal: %w", err)
+	}
+	return nil
 }
 
 // syncedFiles makes a folder of Badger's durable. The zero one is ready for use,

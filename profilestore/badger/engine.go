@@ -29,14 +29,20 @@ type Options struct {
 	MemTableSize int64
 	// Compactors is how many goroutines merge tables, 2 if zero. At least 2.
 	Compactors int
+	// Checker is the command of this program, by which a folder that was not closed in order
+	// is opened in another process first: main has to call [CheckerMain] if [IsChecker]. None
+	// if empty.
+	Checker []string
 	// Logger gets what Badger has to say: its errors and warnings as warnings, the
 	// rest for debugging. slog.Default if nil.
 	Logger *slog.Logger
 }
 
+const defaultMemTable = 16 << 20
+
 func (o Options) withDefaults() (Options, error) {
 	if o.MemTableSize == 0 {
-		o.MemTableSize = 16 << 20
+		o.MemTableSize = defaultMemTable
 	}
 	if o.Compactors == 0 {
 		o.Compactors = 2
@@ -65,6 +71,8 @@ type Engine struct {
 	seed    maphash.Seed
 	stripes [64]sync.Mutex
 	syncs   syncedFiles
+	sealing sync.Mutex
+	sealer  sealer // guarded by sealing
 	// use is held for reading by whoever uses db, for writing by Close: a read of a
 	// table whose memory map is gone would kill the process.
 	use sync.RWMutex
@@ -72,8 +80,10 @@ type Engine struct {
 
 var _ profilestore.Engine = (*Engine)(nil)
 
-// Open opens the delta records in a folder, which is made if it does not exist.
-// One process at a time can have it open.
+// Open opens the delta records in a folder, which is made if it does not exist. The
+// error is a *DamagedError if they are not what they were when they were last made
+// durable, which is found out before Badger sees them; see seal. One process at a time
+// can have it open.
 func Open(dir string, o Options) (*Engine, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -85,24 +95,51 @@ func Open(dir string, o Options) (*Engine, error) {
 	if err := durable.SyncDir(filepath.Dir(dir)); err != nil { // a barrier syncs what is in dir, not its name
 		return nil, fmt.Errorf("badger: open delta records: %w", err)
 	}
-	b := bdb.DefaultOptions(dir).
-		WithLogger(logger{o.Logger}).
-		WithMetricsEnabled(false).
-		WithDetectConflicts(false). // changes of a key have a lock
-		WithSyncWrites(false).      // see Barrier
-		WithCompression(options.None).
-		WithBlockCacheSize(0). // blocks are read in the memory map
-		WithNumCompactors(o.Compactors).
-		WithMemTableSize(o.MemTableSize)
-	db, err := bdb.OpenManaged(b)
+	found, err := check(context.Background(), dir)
+	if err == nil {
+		err = found.ready()
+	}
+	if err == nil {
+		err = found.inChild(context.Background(), o.Checker)
+	}
+	if err == nil {
+		err = reopened(dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("badger: open delta records: %w", err)
+	}
+	db, err := bdb.OpenManaged(deltaOptions(dir, o, logger{o.Logger}))
 	if err != nil {
 		return nil, fmt.Errorf("badger: open delta records in %s: %w", dir, err)
 	}
 	// Reads take the newest version of a key, so older ones may go at any time.
 	db.SetDiscardTs(math.MaxUint64)
-	e := &Engine{generations: newGenerations(o.Logger), db: db, dir: dir, seed: maphash.MakeSeed()}
+	e := &Engine{generations: newGenerations(o.Logger), db: db, dir: dir, seed: maphash.MakeSeed(), sealer: newSealer(dir, found.sealed)}
 	e.version.Store(db.MaxVersion())
 	return e, nil
+}
+
+// reopened notes that a folder which was closed is going to be changed.
+func reopened(dir string) error {
+	s, err := readSeal(dir)
+	if err != nil || s == nil || !s.Closed {
+		return nil //nolint:nilerr // without a seal there is nothing to note
+	}
+	s.Closed = false
+	return s.write(dir)
+}
+
+func deltaOptions(dir string, o Options, log bdb.Logger) bdb.Options {
+	return bdb.DefaultOptions(dir).
+		WithLogger(log).
+		WithMetricsEnabled(false).
+		WithDetectConflicts(false). // changes of a key have a lock
+		WithSyncWrites(false).      // see Barrier
+		WithCompression(options.None).
+		WithBlockCacheSize(0).         // blocks are read in the memory map
+		WithValueLogFileSize(1 << 20). // nothing is ever in it, and its file has twice the size
+		WithNumCompactors(o.Compactors).
+		WithMemTableSize(o.MemTableSize)
 }
 
 // Get implements [profilestore.Engine].
@@ -213,7 +250,10 @@ func (e *Engine) Close() error {
 	if err := e.db.Close(); err != nil {
 		return fmt.Errorf("badger: close delta records in %s: %w", e.dir, err)
 	}
-	return e.syncs.sync(e.dir)
+	if err := e.syncs.sync(e.dir); err != nil {
+		return err
+	}
+	return e.writeSeal(true)
 }
 
 // logger gives what Badger logs to slog.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"runtime/debug"
 	"slices"
 
 	bdb "github.com/dgraph-io/badger/v4"
@@ -34,6 +35,19 @@ func newGenerations(log *slog.Logger) *generations {
 	return &generations{log: log}
 }
 
+// guarded calls f. What is wrong with a file that Badger has mapped, found by a checksum, by
+// reading behind the end of a file that was cut meanwhile, or by anything that makes Badger
+// panic, is an error and not the end of the process.
+func (g *generation) guarded(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("badger: generation in %s: reading panicked: %.200v", g.dir, r)
+		}
+	}()
+	return f()
+}
+
 // generationOptions are for folders that are written once and in order.
 func (g *generations) generationOptions(dir string) bdb.Options {
 	return bdb.DefaultOptions(dir).
@@ -42,6 +56,7 @@ func (g *generations) generationOptions(dir string) bdb.Options {
 		WithDetectConflicts(false).
 		WithCompression(options.None).
 		WithBlockCacheSize(0).
+		WithChecksumVerificationMode(options.OnBlockRead). // a key in a damaged block would else not be found
 		WithNumVersionsToKeep(1).
 		WithMemTableSize(8 << 20). // none is ever used
 		WithNumMemtables(1)
@@ -73,21 +88,28 @@ type generation struct {
 	db  *bdb.DB
 }
 
-// Get implements [profilestore.Generation]. A block that went bad after the
-// generation was opened can make Badger panic; that is returned as an error.
+// Get implements [profilestore.Generation]. A file that went bad after the generation was
+// opened is an error.
 func (g *generation) Get(key, dst []byte) (row []byte, found bool, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			row, found, err = dst, false, fmt.Errorf("badger: generation in %s: reading panicked: %.200v", g.dir, r)
-		}
-	}()
-	return get(g.db, key, dst)
+	row = dst
+	err = g.guarded(func() error {
+		row, found, err = get(g.db, key, dst)
+		return err
+	})
+	if err != nil {
+		return dst, false, err
+	}
+	return row, found, nil
 }
 
 // Each implements [profilestore.Generation]. It maps one table at a time: through
 // the maps by which rows are read, all of the generation would become part of the
 // process.
 func (g *generation) Each(fn func(key, row []byte) error) error {
+	return g.guarded(func() error { return g.each(fn) })
+}
+
+func (g *generation) each(fn func(key, row []byte) error) error {
 	tables := g.db.Tables()
 	slices.SortFunc(tables, func(a, b bdb.TableInfo) int { return bytes.Compare(a.Left, b.Left) })
 	for i := range tables {

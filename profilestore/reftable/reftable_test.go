@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"rapport/profilestore/durable"
 	"rapport/profilestore/reftable"
 )
 
@@ -413,7 +414,7 @@ func TestDamage(t *testing.T) {
 
 	sets := filepath.Join(h.dir, "SETS.json")
 	for _, broken := range []string{"", "{", `{"format":1}`, `{"format":2,"sets":[]}`, `{"format":1,"sets":[{"number":2},{"number":1}]}`} {
-		if err := os.WriteFile(sets, []byte(broken), 0o600); err != nil {
+		if err := durable.WriteSealed(sets, []byte(broken)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := reftable.Open(h.dir, []string{"area"}, nil); err == nil {

@@ -43,7 +43,7 @@ type setsFile struct {
 
 func (f *setsFile) read(dir string) error {
 	path := filepath.Join(dir, setsName)
-	b, err := os.ReadFile(path)
+	b, err := durable.ReadSealed(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		f.Format = 1
 		return nil
@@ -72,7 +72,7 @@ func (f *setsFile) write(dir string) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return fmt.Errorf("reference tables: %w", err)
 	}
-	if err := durable.WriteFile(filepath.Join(dir, setsName), append(b, '\n')); err != nil {
+	if err := durable.WriteSealed(filepath.Join(dir, setsName), append(b, '\n')); err != nil {
 		return fmt.Errorf("reference tables: %w", err)
 	}
 	return nil

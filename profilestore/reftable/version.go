@@ -224,7 +224,7 @@ func openVersion(f folder, number int64) (*version, error) {
 	}
 	b, err := os.ReadFile(f.path(number))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: its version %d is gone", ErrNotFound, number)
+		return nil, fmt.Errorf("%w: its version %d is gone (%s)", ErrNotFound, number, f.path(number))
 	}
 	if err != nil {
 		return nil, err
@@ -234,7 +234,7 @@ func openVersion(f folder, number int64) (*version, error) {
 		err = fmt.Errorf("it is version %d of table %s", v.head.Version, v.head.Table)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: version %d: %w", ErrDamaged, number, err)
+		return nil, fmt.Errorf("%w: version %d, %s: %w", ErrDamaged, number, f.path(number), err)
 	}
 	return v, nil
 }

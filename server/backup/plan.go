@@ -18,7 +18,7 @@ var order = []string{
 
 // derived is what is left out because it follows from the rest, or is of the server that
 // has the folder open.
-var derived = []string{"deltas", "wasm-cache", "quarantine", "ballast", "LOCK", backuplock.Name, restoringFile}
+var derived = []string{"deltas", "wasm-cache", "quarantine", "ballast", "LOCK", "INVENTORY", "INVENTORY.copy", backuplock.Name, restoringFile}
 
 // isLeftOut reports whether a name, at the top or deeper, is of something that is not
 // copied.

@@ -23,6 +23,7 @@ import (
 
 	"rapport/profilestore"
 	"rapport/profilestore/badger"
+	"rapport/profilestore/durable"
 	"rapport/profilestore/journal"
 	"rapport/profilestore/reftable"
 	"rapport/server"
@@ -568,7 +569,7 @@ func foldJournal(t testing.TB, dir string) (out folded) {
 			Versions map[string]int64
 		}
 	}
-	b, err := os.ReadFile(filepath.Join(dir, "tables", "SETS.json"))
+	b, err := durable.ReadSealed(filepath.Join(dir, "tables", "SETS.json"))
 	check(t, err)
 	check(t, json.Unmarshal(b, &sets))
 	j, err := journal.Open(filepath.Join(dir, "journal"), journal.Options{Logger: quiet()})

@@ -87,7 +87,7 @@ func (s *Store) Publish(files []File, counts Counts) (*Version, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := durable.WriteFile(s.file(v.Number), append(b, '\n')); err != nil {
+	if err := durable.WriteSealed(s.file(v.Number), append(b, '\n')); err != nil {
 		return nil, fmt.Errorf("catalogue versions: %w", err)
 	}
 	if err := s.setCurrent(v.Number); err != nil {
@@ -111,7 +111,7 @@ func (s *Store) Activate(number int64) (*Version, error) {
 }
 
 func (s *Store) setCurrent(number int64) error {
-	if err := durable.WriteFile(filepath.Join(s.dir, "CURRENT"), []byte(strconv.FormatInt(number, 10)+"\n")); err != nil {
+	if err := durable.WriteSealed(filepath.Join(s.dir, "CURRENT"), []byte(strconv.FormatInt(number, 10)+"\n")); err != nil {
 		return fmt.Errorf("catalogue versions: %w", err)
 	}
 	return nil
@@ -154,9 +154,12 @@ func (s *Store) Current() (*Version, error) {
 }
 
 func (s *Store) current() (*Version, error) {
-	b, err := os.ReadFile(filepath.Join(s.dir, "CURRENT"))
+	b, err := durable.ReadSealed(filepath.Join(s.dir, "CURRENT"))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%w: none is published", ErrVersionNotFound)
+	}
+	if errors.Is(err, durable.ErrDamaged) {
+		return nil, fmt.Errorf("%w: which one is in use can't be read: %w", ErrVersionDamaged, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("catalogue versions: %w", err)
@@ -174,9 +177,12 @@ func (s *Store) current() (*Version, error) {
 
 // Get returns a version, or ErrVersionNotFound.
 func (s *Store) Get(number int64) (*Version, error) {
-	b, err := os.ReadFile(s.file(number))
+	b, err := durable.ReadSealed(s.file(number))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %d", ErrVersionNotFound, number)
+	}
+	if errors.Is(err, durable.ErrDamaged) {
+		return nil, fmt.Errorf("%w: %d: %w", ErrVersionDamaged, number, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("catalogue versions: %w", err)

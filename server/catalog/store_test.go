@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"rapport/profilestore/durable"
 	"rapport/server/catalog"
 )
 
@@ -70,8 +71,10 @@ func TestStoreDamage(t *testing.T) {
 	}
 	head, _, _ := bytes.Cut(good, []byte("b25l")) // "one"
 	for _, bad := range [][]byte{good[:len(good)/2], nil, bytes.Replace(good, []byte("b25l"), []byte("dHdv"), 1), append(bytes.Clone(head), "!!!!"...)} {
-		if err := os.WriteFile(name, bad, 0o600); err != nil {
-			t.Fatal(err)
+		for _, file := range []string{name, name + durable.CopySuffix} {
+			if err := os.WriteFile(file, bad, 0o600); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if _, err := s.Current(); !errors.Is(err, catalog.ErrVersionDamaged) {
 			t.Errorf("a damaged version was served: %v", err)

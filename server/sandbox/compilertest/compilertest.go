@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"rapport/profilestore/badger"
 	"rapport/server/sandbox"
 )
 
@@ -25,6 +26,9 @@ import (
 // run, removes what Command made, and ends the process with the status that run
 // returns.
 func Main(run func() int) {
+	if badger.IsChecker() { // a server of a test opens a data folder that was not closed
+		os.Exit(badger.CheckerMain(os.Stdin, os.Stdout))
+	}
 	if sandbox.IsCompiler() {
 		os.Exit(sandbox.CompilerMain(os.Stdin, os.Stdout, os.Stderr))
 	}

@@ -1970,7 +1970,10 @@ type ProfileUse struct {
 	Customer string `protobuf:"bytes,5,opt,name=customer,proto3" json:"customer,omitempty"`
 	// The identity means nobody: the schema blocks it. Nothing was read, and the
 	// decision is that of a customer of whom nothing is known.
-	Blocked       bool `protobuf:"varint,6,opt,name=blocked,proto3" json:"blocked,omitempty"`
+	Blocked bool `protobuf:"varint,6,opt,name=blocked,proto3" json:"blocked,omitempty"`
+	// The sources whose current snapshot is damaged: it can't be used, and what it
+	// has of the customer was left out.
+	SetAside      []string `protobuf:"bytes,7,rep,name=set_aside,json=setAside,proto3" json:"set_aside,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2045,6 +2048,13 @@ func (x *ProfileUse) GetBlocked() bool {
 		return x.Blocked
 	}
 	return false
+}
+
+func (x *ProfileUse) GetSetAside() []string {
+	if x != nil {
+		return x.SetAside
+	}
+	return nil
 }
 
 // SnapshotRef names a snapshot that was read.
@@ -4130,7 +4140,7 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"\beligible\x18\x02 \x01(\x05R\beligible\x12\x18\n" +
 	"\aallowed\x18\x05 \x01(\x05R\aallowed\x12\x16\n" +
 	"\x06ranked\x18\x03 \x01(\x05R\x06ranked\x12\x18\n" +
-	"\aoffered\x18\x04 \x01(\x05R\aoffered\"\xdb\x01\n" +
+	"\aoffered\x18\x04 \x01(\x05R\aoffered\"\xf8\x01\n" +
 	"\n" +
 	"ProfileUse\x12\x14\n" +
 	"\x05known\x18\x01 \x01(\bR\x05known\x125\n" +
@@ -4138,7 +4148,8 @@ const file_rapport_v1_decision_service_proto_rawDesc = "" +
 	"\rdelta_version\x18\x03 \x01(\x04R\fdeltaVersion\x12%\n" +
 	"\x0eidentity_epoch\x18\x04 \x01(\x04R\ridentityEpoch\x12\x1a\n" +
 	"\bcustomer\x18\x05 \x01(\tR\bcustomer\x12\x18\n" +
-	"\ablocked\x18\x06 \x01(\bR\ablocked\"^\n" +
+	"\ablocked\x18\x06 \x01(\bR\ablocked\x12\x1b\n" +
+	"\tset_aside\x18\a \x03(\tR\bsetAside\"^\n" +
 	"\vSnapshotRef\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1e\n" +
 	"\n" +

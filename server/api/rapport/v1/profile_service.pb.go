@@ -203,7 +203,10 @@ type GetProfileResponse struct {
 	// All identities of the customer, and what links them.
 	Group *IdentityGroup `protobuf:"bytes,7,opt,name=group,proto3" json:"group,omitempty"`
 	// Why the identity means nobody, if the schema blocks it: nothing is known then.
-	Blocked       string `protobuf:"bytes,8,opt,name=blocked,proto3" json:"blocked,omitempty"`
+	Blocked string `protobuf:"bytes,8,opt,name=blocked,proto3" json:"blocked,omitempty"`
+	// The sources whose current snapshot is damaged: it can't be used, and what it
+	// has of the customer is left out.
+	SetAside      []string `protobuf:"bytes,9,rep,name=set_aside,json=setAside,proto3" json:"set_aside,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -292,6 +295,13 @@ func (x *GetProfileResponse) GetBlocked() string {
 		return x.Blocked
 	}
 	return ""
+}
+
+func (x *GetProfileResponse) GetSetAside() []string {
+	if x != nil {
+		return x.SetAside
+	}
+	return nil
 }
 
 // ProfileValue is a field's value and its origin. With no value set, the value
@@ -1446,7 +1456,7 @@ const file_rapport_v1_profile_service_proto_rawDesc = "" +
 	"rapport.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19rapport/v1/identity.proto\";\n" +
 	"\x11GetProfileRequest\x12&\n" +
 	"\bcustomer\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05 \x01(\x80\x02R\bcustomer\"\xc0\x02\n" +
+	"\xbaH\ar\x05 \x01(\x80\x02R\bcustomer\"\xdd\x02\n" +
 	"\x12GetProfileResponse\x12\x1a\n" +
 	"\bcustomer\x18\x01 \x01(\tR\bcustomer\x12\x14\n" +
 	"\x05known\x18\x02 \x01(\bR\x05known\x120\n" +
@@ -1455,7 +1465,8 @@ const file_rapport_v1_profile_service_proto_rawDesc = "" +
 	"\rdelta_version\x18\x05 \x01(\x04R\fdeltaVersion\x12\x1b\n" +
 	"\tschema_id\x18\x06 \x01(\tR\bschemaId\x12/\n" +
 	"\x05group\x18\a \x01(\v2\x19.rapport.v1.IdentityGroupR\x05group\x12\x18\n" +
-	"\ablocked\x18\b \x01(\tR\ablocked\"\x8f\x03\n" +
+	"\ablocked\x18\b \x01(\tR\ablocked\x12\x1b\n" +
+	"\tset_aside\x18\t \x03(\tR\bsetAside\"\x8f\x03\n" +
 	"\fProfileValue\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\x06number\x18\x02 \x01(\x01H\x00R\x06number\x12\x14\n" +

@@ -464,6 +464,217 @@ func (x *RollbackSnapshotResponse) GetPreviousGeneration() int64 {
 	return 0
 }
 
+// VerifySnapshotRequest names a snapshot.
+type VerifySnapshotRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The source.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// The number of the snapshot.
+	Generation    int64 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifySnapshotRequest) Reset() {
+	*x = VerifySnapshotRequest{}
+	mi := &file_rapport_v1_snapshot_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifySnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifySnapshotRequest) ProtoMessage() {}
+
+func (x *VerifySnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_snapshot_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifySnapshotRequest.ProtoReflect.Descriptor instead.
+func (*VerifySnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_snapshot_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *VerifySnapshotRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *VerifySnapshotRequest) GetGeneration() int64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+// VerifySnapshotResponse says that a snapshot is as it was sealed.
+type VerifySnapshotResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The snapshot.
+	Snapshot      *Snapshot `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifySnapshotResponse) Reset() {
+	*x = VerifySnapshotResponse{}
+	mi := &file_rapport_v1_snapshot_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifySnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifySnapshotResponse) ProtoMessage() {}
+
+func (x *VerifySnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_snapshot_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifySnapshotResponse.ProtoReflect.Descriptor instead.
+func (*VerifySnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_snapshot_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *VerifySnapshotResponse) GetSnapshot() *Snapshot {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
+// RemoveSnapshotRequest names a snapshot.
+type RemoveSnapshotRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The source.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// The number of the snapshot.
+	Generation int64 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	// Remove it also if it is the last one that a rollback could go to.
+	Last          bool `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveSnapshotRequest) Reset() {
+	*x = RemoveSnapshotRequest{}
+	mi := &file_rapport_v1_snapshot_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveSnapshotRequest) ProtoMessage() {}
+
+func (x *RemoveSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_snapshot_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*RemoveSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_snapshot_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RemoveSnapshotRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *RemoveSnapshotRequest) GetGeneration() int64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *RemoveSnapshotRequest) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
+}
+
+// RemoveSnapshotResponse says what was removed.
+type RemoveSnapshotResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The snapshot, which is gone.
+	Removed       *Snapshot `protobuf:"bytes,1,opt,name=removed,proto3" json:"removed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveSnapshotResponse) Reset() {
+	*x = RemoveSnapshotResponse{}
+	mi := &file_rapport_v1_snapshot_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveSnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveSnapshotResponse) ProtoMessage() {}
+
+func (x *RemoveSnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rapport_v1_snapshot_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveSnapshotResponse.ProtoReflect.Descriptor instead.
+func (*RemoveSnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_rapport_v1_snapshot_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RemoveSnapshotResponse) GetRemoved() *Snapshot {
+	if x != nil {
+		return x.Removed
+	}
+	return nil
+}
+
 var File_rapport_v1_snapshot_service_proto protoreflect.FileDescriptor
 
 const file_rapport_v1_snapshot_service_proto_rawDesc = "" +
@@ -502,11 +713,28 @@ const file_rapport_v1_snapshot_service_proto_rawDesc = "" +
 	"\x06source\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,31}$R\x06source\"y\n" +
 	"\x18RollbackSnapshotResponse\x12,\n" +
 	"\x06active\x18\x01 \x01(\v2\x14.rapport.v1.SnapshotR\x06active\x12/\n" +
-	"\x13previous_generation\x18\x02 \x01(\x03R\x12previousGeneration2\xaa\x02\n" +
+	"\x13previous_generation\x18\x02 \x01(\x03R\x12previousGeneration\"w\n" +
+	"\x15VerifySnapshotRequest\x125\n" +
+	"\x06source\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,31}$R\x06source\x12'\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x01R\n" +
+	"generation\"J\n" +
+	"\x16VerifySnapshotResponse\x120\n" +
+	"\bsnapshot\x18\x01 \x01(\v2\x14.rapport.v1.SnapshotR\bsnapshot\"\x8b\x01\n" +
+	"\x15RemoveSnapshotRequest\x125\n" +
+	"\x06source\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,31}$R\x06source\x12'\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x01R\n" +
+	"generation\x12\x12\n" +
+	"\x04last\x18\x03 \x01(\bR\x04last\"H\n" +
+	"\x16RemoveSnapshotResponse\x12.\n" +
+	"\aremoved\x18\x01 \x01(\v2\x14.rapport.v1.SnapshotR\aremoved2\xe1\x03\n" +
 	"\x0fSnapshotService\x12Y\n" +
 	"\rListSnapshots\x12 .rapport.v1.ListSnapshotsRequest\x1a!.rapport.v1.ListSnapshotsResponse\"\x03\x90\x02\x01\x12]\n" +
 	"\x10ActivateSnapshot\x12#.rapport.v1.ActivateSnapshotRequest\x1a$.rapport.v1.ActivateSnapshotResponse\x12]\n" +
-	"\x10RollbackSnapshot\x12#.rapport.v1.RollbackSnapshotRequest\x1a$.rapport.v1.RollbackSnapshotResponseB)Z'rapport/server/api/rapport/v1;rapportv1b\x06proto3"
+	"\x10RollbackSnapshot\x12#.rapport.v1.RollbackSnapshotRequest\x1a$.rapport.v1.RollbackSnapshotResponse\x12\\\n" +
+	"\x0eVerifySnapshot\x12!.rapport.v1.VerifySnapshotRequest\x1a\".rapport.v1.VerifySnapshotResponse\"\x03\x90\x02\x01\x12W\n" +
+	"\x0eRemoveSnapshot\x12!.rapport.v1.RemoveSnapshotRequest\x1a\".rapport.v1.RemoveSnapshotResponseB)Z'rapport/server/api/rapport/v1;rapportv1b\x06proto3"
 
 var (
 	file_rapport_v1_snapshot_service_proto_rawDescOnce sync.Once
@@ -520,7 +748,7 @@ func file_rapport_v1_snapshot_service_proto_rawDescGZIP() []byte {
 	return file_rapport_v1_snapshot_service_proto_rawDescData
 }
 
-var file_rapport_v1_snapshot_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_rapport_v1_snapshot_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_rapport_v1_snapshot_service_proto_goTypes = []any{
 	(*Snapshot)(nil),                 // 0: rapport.v1.Snapshot
 	(*ListSnapshotsRequest)(nil),     // 1: rapport.v1.ListSnapshotsRequest
@@ -529,26 +757,36 @@ var file_rapport_v1_snapshot_service_proto_goTypes = []any{
 	(*ActivateSnapshotResponse)(nil), // 4: rapport.v1.ActivateSnapshotResponse
 	(*RollbackSnapshotRequest)(nil),  // 5: rapport.v1.RollbackSnapshotRequest
 	(*RollbackSnapshotResponse)(nil), // 6: rapport.v1.RollbackSnapshotResponse
-	(*timestamppb.Timestamp)(nil),    // 7: google.protobuf.Timestamp
+	(*VerifySnapshotRequest)(nil),    // 7: rapport.v1.VerifySnapshotRequest
+	(*VerifySnapshotResponse)(nil),   // 8: rapport.v1.VerifySnapshotResponse
+	(*RemoveSnapshotRequest)(nil),    // 9: rapport.v1.RemoveSnapshotRequest
+	(*RemoveSnapshotResponse)(nil),   // 10: rapport.v1.RemoveSnapshotResponse
+	(*timestamppb.Timestamp)(nil),    // 11: google.protobuf.Timestamp
 }
 var file_rapport_v1_snapshot_service_proto_depIdxs = []int32{
-	7, // 0: rapport.v1.Snapshot.as_of:type_name -> google.protobuf.Timestamp
-	7, // 1: rapport.v1.Snapshot.ingest_cut:type_name -> google.protobuf.Timestamp
-	7, // 2: rapport.v1.Snapshot.sealed_at:type_name -> google.protobuf.Timestamp
-	0, // 3: rapport.v1.ListSnapshotsResponse.snapshots:type_name -> rapport.v1.Snapshot
-	0, // 4: rapport.v1.ActivateSnapshotResponse.active:type_name -> rapport.v1.Snapshot
-	0, // 5: rapport.v1.RollbackSnapshotResponse.active:type_name -> rapport.v1.Snapshot
-	1, // 6: rapport.v1.SnapshotService.ListSnapshots:input_type -> rapport.v1.ListSnapshotsRequest
-	3, // 7: rapport.v1.SnapshotService.ActivateSnapshot:input_type -> rapport.v1.ActivateSnapshotRequest
-	5, // 8: rapport.v1.SnapshotService.RollbackSnapshot:input_type -> rapport.v1.RollbackSnapshotRequest
-	2, // 9: rapport.v1.SnapshotService.ListSnapshots:output_type -> rapport.v1.ListSnapshotsResponse
-	4, // 10: rapport.v1.SnapshotService.ActivateSnapshot:output_type -> rapport.v1.ActivateSnapshotResponse
-	6, // 11: rapport.v1.SnapshotService.RollbackSnapshot:output_type -> rapport.v1.RollbackSnapshotResponse
-	9, // [9:12] is the sub-list for method output_type
-	6, // [6:9] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	11, // 0: rapport.v1.Snapshot.as_of:type_name -> google.protobuf.Timestamp
+	11, // 1: rapport.v1.Snapshot.ingest_cut:type_name -> google.protobuf.Timestamp
+	11, // 2: rapport.v1.Snapshot.sealed_at:type_name -> google.protobuf.Timestamp
+	0,  // 3: rapport.v1.ListSnapshotsResponse.snapshots:type_name -> rapport.v1.Snapshot
+	0,  // 4: rapport.v1.ActivateSnapshotResponse.active:type_name -> rapport.v1.Snapshot
+	0,  // 5: rapport.v1.RollbackSnapshotResponse.active:type_name -> rapport.v1.Snapshot
+	0,  // 6: rapport.v1.VerifySnapshotResponse.snapshot:type_name -> rapport.v1.Snapshot
+	0,  // 7: rapport.v1.RemoveSnapshotResponse.removed:type_name -> rapport.v1.Snapshot
+	1,  // 8: rapport.v1.SnapshotService.ListSnapshots:input_type -> rapport.v1.ListSnapshotsRequest
+	3,  // 9: rapport.v1.SnapshotService.ActivateSnapshot:input_type -> rapport.v1.ActivateSnapshotRequest
+	5,  // 10: rapport.v1.SnapshotService.RollbackSnapshot:input_type -> rapport.v1.RollbackSnapshotRequest
+	7,  // 11: rapport.v1.SnapshotService.VerifySnapshot:input_type -> rapport.v1.VerifySnapshotRequest
+	9,  // 12: rapport.v1.SnapshotService.RemoveSnapshot:input_type -> rapport.v1.RemoveSnapshotRequest
+	2,  // 13: rapport.v1.SnapshotService.ListSnapshots:output_type -> rapport.v1.ListSnapshotsResponse
+	4,  // 14: rapport.v1.SnapshotService.ActivateSnapshot:output_type -> rapport.v1.ActivateSnapshotResponse
+	6,  // 15: rapport.v1.SnapshotService.RollbackSnapshot:output_type -> rapport.v1.RollbackSnapshotResponse
+	8,  // 16: rapport.v1.SnapshotService.VerifySnapshot:output_type -> rapport.v1.VerifySnapshotResponse
+	10, // 17: rapport.v1.SnapshotService.RemoveSnapshot:output_type -> rapport.v1.RemoveSnapshotResponse
+	13, // [13:18] is the sub-list for method output_type
+	8,  // [8:13] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_rapport_v1_snapshot_service_proto_init() }
@@ -562,7 +800,7 @@ func file_rapport_v1_snapshot_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rapport_v1_snapshot_service_proto_rawDesc), len(file_rapport_v1_snapshot_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -42,6 +42,12 @@ const (
 	// SnapshotServiceRollbackSnapshotProcedure is the fully-qualified name of the SnapshotService's
 	// RollbackSnapshot RPC.
 	SnapshotServiceRollbackSnapshotProcedure = "/rapport.v1.SnapshotService/RollbackSnapshot"
+	// SnapshotServiceVerifySnapshotProcedure is the fully-qualified name of the SnapshotService's
+	// VerifySnapshot RPC.
+	SnapshotServiceVerifySnapshotProcedure = "/rapport.v1.SnapshotService/VerifySnapshot"
+	// SnapshotServiceRemoveSnapshotProcedure is the fully-qualified name of the SnapshotService's
+	// RemoveSnapshot RPC.
+	SnapshotServiceRemoveSnapshotProcedure = "/rapport.v1.SnapshotService/RemoveSnapshot"
 )
 
 // SnapshotServiceClient is a client for the rapport.v1.SnapshotService service.
@@ -61,6 +67,19 @@ type SnapshotServiceClient interface {
 	//
 	// Errors: FAILED_PRECONDITION with reason NO_EARLIER_SNAPSHOT.
 	RollbackSnapshot(context.Context, *connect.Request[v1.RollbackSnapshotRequest]) (*connect.Response[v1.RollbackSnapshotResponse], error)
+	// VerifySnapshot reads all of a snapshot and compares it with what was sealed.
+	// It has no deadline of the server's.
+	//
+	// Errors: NOT_FOUND with reason SNAPSHOT_NOT_FOUND; DATA_LOSS with reason
+	// SNAPSHOT_DAMAGED, which names the file.
+	VerifySnapshot(context.Context, *connect.Request[v1.VerifySnapshotRequest]) (*connect.Response[v1.VerifySnapshotResponse], error)
+	// RemoveSnapshot removes a snapshot from the disk, for good. The audit log has
+	// it.
+	//
+	// Errors: NOT_FOUND with reason SNAPSHOT_NOT_FOUND; FAILED_PRECONDITION with
+	// reason SNAPSHOT_IN_USE if it is the active one, or the last one that a
+	// rollback could go to.
+	RemoveSnapshot(context.Context, *connect.Request[v1.RemoveSnapshotRequest]) (*connect.Response[v1.RemoveSnapshotResponse], error)
 }
 
 // NewSnapshotServiceClient constructs a client for the rapport.v1.SnapshotService service. By
@@ -93,6 +112,19 @@ func NewSnapshotServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(snapshotServiceMethods.ByName("RollbackSnapshot")),
 			connect.WithClientOptions(opts...),
 		),
+		verifySnapshot: connect.NewClient[v1.VerifySnapshotRequest, v1.VerifySnapshotResponse](
+			httpClient,
+			baseURL+SnapshotServiceVerifySnapshotProcedure,
+			connect.WithSchema(snapshotServiceMethods.ByName("VerifySnapshot")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		removeSnapshot: connect.NewClient[v1.RemoveSnapshotRequest, v1.RemoveSnapshotResponse](
+			httpClient,
+			baseURL+SnapshotServiceRemoveSnapshotProcedure,
+			connect.WithSchema(snapshotServiceMethods.ByName("RemoveSnapshot")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -101,6 +133,8 @@ type snapshotServiceClient struct {
 	listSnapshots    *connect.Client[v1.ListSnapshotsRequest, v1.ListSnapshotsResponse]
 	activateSnapshot *connect.Client[v1.ActivateSnapshotRequest, v1.ActivateSnapshotResponse]
 	rollbackSnapshot *connect.Client[v1.RollbackSnapshotRequest, v1.RollbackSnapshotResponse]
+	verifySnapshot   *connect.Client[v1.VerifySnapshotRequest, v1.VerifySnapshotResponse]
+	removeSnapshot   *connect.Client[v1.RemoveSnapshotRequest, v1.RemoveSnapshotResponse]
 }
 
 // ListSnapshots calls rapport.v1.SnapshotService.ListSnapshots.
@@ -116,6 +150,16 @@ func (c *snapshotServiceClient) ActivateSnapshot(ctx context.Context, req *conne
 // RollbackSnapshot calls rapport.v1.SnapshotService.RollbackSnapshot.
 func (c *snapshotServiceClient) RollbackSnapshot(ctx context.Context, req *connect.Request[v1.RollbackSnapshotRequest]) (*connect.Response[v1.RollbackSnapshotResponse], error) {
 	return c.rollbackSnapshot.CallUnary(ctx, req)
+}
+
+// VerifySnapshot calls rapport.v1.SnapshotService.VerifySnapshot.
+func (c *snapshotServiceClient) VerifySnapshot(ctx context.Context, req *connect.Request[v1.VerifySnapshotRequest]) (*connect.Response[v1.VerifySnapshotResponse], error) {
+	return c.verifySnapshot.CallUnary(ctx, req)
+}
+
+// RemoveSnapshot calls rapport.v1.SnapshotService.RemoveSnapshot.
+func (c *snapshotServiceClient) RemoveSnapshot(ctx context.Context, req *connect.Request[v1.RemoveSnapshotRequest]) (*connect.Response[v1.RemoveSnapshotResponse], error) {
+	return c.removeSnapshot.CallUnary(ctx, req)
 }
 
 // SnapshotServiceHandler is an implementation of the rapport.v1.SnapshotService service.
@@ -135,6 +179,19 @@ type SnapshotServiceHandler interface {
 	//
 	// Errors: FAILED_PRECONDITION with reason NO_EARLIER_SNAPSHOT.
 	RollbackSnapshot(context.Context, *connect.Request[v1.RollbackSnapshotRequest]) (*connect.Response[v1.RollbackSnapshotResponse], error)
+	// VerifySnapshot reads all of a snapshot and compares it with what was sealed.
+	// It has no deadline of the server's.
+	//
+	// Errors: NOT_FOUND with reason SNAPSHOT_NOT_FOUND; DATA_LOSS with reason
+	// SNAPSHOT_DAMAGED, which names the file.
+	VerifySnapshot(context.Context, *connect.Request[v1.VerifySnapshotRequest]) (*connect.Response[v1.VerifySnapshotResponse], error)
+	// RemoveSnapshot removes a snapshot from the disk, for good. The audit log has
+	// it.
+	//
+	// Errors: NOT_FOUND with reason SNAPSHOT_NOT_FOUND; FAILED_PRECONDITION with
+	// reason SNAPSHOT_IN_USE if it is the active one, or the last one that a
+	// rollback could go to.
+	RemoveSnapshot(context.Context, *connect.Request[v1.RemoveSnapshotRequest]) (*connect.Response[v1.RemoveSnapshotResponse], error)
 }
 
 // NewSnapshotServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -163,6 +220,19 @@ func NewSnapshotServiceHandler(svc SnapshotServiceHandler, opts ...connect.Handl
 		connect.WithSchema(snapshotServiceMethods.ByName("RollbackSnapshot")),
 		connect.WithHandlerOptions(opts...),
 	)
+	snapshotServiceVerifySnapshotHandler := connect.NewUnaryHandler(
+		SnapshotServiceVerifySnapshotProcedure,
+		svc.VerifySnapshot,
+		connect.WithSchema(snapshotServiceMethods.ByName("VerifySnapshot")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	snapshotServiceRemoveSnapshotHandler := connect.NewUnaryHandler(
+		SnapshotServiceRemoveSnapshotProcedure,
+		svc.RemoveSnapshot,
+		connect.WithSchema(snapshotServiceMethods.ByName("RemoveSnapshot")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/rapport.v1.SnapshotService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case SnapshotServiceListSnapshotsProcedure:
@@ -171,6 +241,10 @@ func NewSnapshotServiceHandler(svc SnapshotServiceHandler, opts ...connect.Handl
 			snapshotServiceActivateSnapshotHandler.ServeHTTP(w, r)
 		case SnapshotServiceRollbackSnapshotProcedure:
 			snapshotServiceRollbackSnapshotHandler.ServeHTTP(w, r)
+		case SnapshotServiceVerifySnapshotProcedure:
+			snapshotServiceVerifySnapshotHandler.ServeHTTP(w, r)
+		case SnapshotServiceRemoveSnapshotProcedure:
+			snapshotServiceRemoveSnapshotHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -190,4 +264,12 @@ func (UnimplementedSnapshotServiceHandler) ActivateSnapshot(context.Context, *co
 
 func (UnimplementedSnapshotServiceHandler) RollbackSnapshot(context.Context, *connect.Request[v1.RollbackSnapshotRequest]) (*connect.Response[v1.RollbackSnapshotResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.SnapshotService.RollbackSnapshot is not implemented"))
+}
+
+func (UnimplementedSnapshotServiceHandler) VerifySnapshot(context.Context, *connect.Request[v1.VerifySnapshotRequest]) (*connect.Response[v1.VerifySnapshotResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.SnapshotService.VerifySnapshot is not implemented"))
+}
+
+func (UnimplementedSnapshotServiceHandler) RemoveSnapshot(context.Context, *connect.Request[v1.RemoveSnapshotRequest]) (*connect.Response[v1.RemoveSnapshotResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rapport.v1.SnapshotService.RemoveSnapshot is not implemented"))
 }
