@@ -47,6 +47,9 @@ func (s *Server) damage() []string {
 		out = append(out, fmt.Sprintf("source %s: its snapshot can't be used, so all its fields are unknown: %v; "+
 			"activate another (rapport snapshot list %s), or load its file again", source, problems[source], source))
 	}
+	for i := range out { // where the folder lies is nobody's business who may ask this
+		out[i] = strings.ReplaceAll(out[i], s.config.Data+string(filepath.Separator), "")
+	}
 	return out
 }
 

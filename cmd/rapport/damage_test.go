@@ -34,7 +34,7 @@ import (
 )
 
 var (
-	damages    = flag.Int("damages", 4, "how many damaged data folders are opened")
+	damages    = flag.Int("damages", 1, "how many damaged data folders are opened")
 	damageSeed = flag.Uint64("damage-seed", 0, "the first seed of TestDamage")
 	damageKind = flag.String("damage-kind", "", "damage only files of this kind")
 )

@@ -38,7 +38,8 @@ Examples:
 
 	rapport journal export --data DATA --out events.ndjson --links links.ndjson
 	rapport journal export --data DATA --since 7d --identity 7590-VHVEG
-	rapport journal export --data DATA | rapport ingest --server http://127.0.0.1:9000 -`
+	rapport journal export --data DATA --out events.ndjson
+	rapport ingest --server http://127.0.0.1:9000 events.ndjson`
 }
 
 // exportedEvent is an event as a line of NDJSON.
