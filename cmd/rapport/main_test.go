@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"os"
@@ -77,20 +78,26 @@ func freshParser(t *testing.T) *kong.Kong {
 	return parser
 }
 
-// parseExample checks that a line of an example is a command line, and returns
-// the first word of its command.
+// parseExample checks that a line of an example is a command line, or several that pipe
+// into each other, and returns the first word of the first command.
 func parseExample(t *testing.T, line string) string {
 	t.Helper()
-	at := strings.Index(line, "rapport ")
-	if at < 0 {
+	first := ""
+	for part := range strings.SplitSeq(line, " | ") {
+		at := strings.Index(part, "rapport ")
+		if at < 0 {
+			continue // zcat, say
+		}
+		words := strings.Fields(part[at:])[1:]
+		if _, err := freshParser(t).Parse(words); err != nil && !strings.Contains(err.Error(), "no such file") {
+			t.Errorf("%s: %v", part, err)
+		}
+		first = cmp.Or(first, words[0])
+	}
+	if first == "" {
 		t.Errorf("an example without rapport: %s", line)
-		return ""
 	}
-	words := strings.Fields(line[at:])[1:]
-	if _, err := freshParser(t).Parse(words); err != nil && !strings.Contains(err.Error(), "no such file") {
-		t.Errorf("%s: %v", line, err)
-	}
-	return words[0]
+	return first
 }
 
 func TestUsage(t *testing.T) {
