@@ -21,7 +21,8 @@ import (
 // whose last checkpoint was the base. If another schema is in force, its records hold, of
 // the fields that events feed, those right whose meaning is the same; the others, called
 // fresh here, follow from as much of the journal as is left. That begins before the base's
-// position, and each event must reach each field once, so it takes two passes:
+// position, or right after it with events that the base's records know of by an earlier
+// sending, and each event must reach each field once, so it takes two passes:
 //
 //  1. The ties of the base's records, without anything else, go into the engine: they say
 //     to whom an event belongs. Then all of the journal is replayed, for fresh fields only.
@@ -72,7 +73,7 @@ func (s *Store) derive(ctx context.Context) (*checkpointState, error) {
 	}
 	state.Applied = b.header.Position
 	fresh, kept := s.schema.freshAfter(b.schema)
-	if slices.Contains(fresh, true) && s.journal.First() <= b.header.Position {
+	if slices.Contains(fresh, true) {
 		return state, s.deriveFresh(ctx, b, fresh, kept)
 	}
 	if err := s.load(ctx, b, func(key, record []byte, d *delta) []byte { // of the base
