@@ -39,7 +39,8 @@ import (
 //	footer  0  the end's place in the file, uint64
 //	        8  magic "RAPPSEAL"
 //
-// Numbers are little-endian. A format of delta records that comes after this one must be
+// Numbers are little-endian. Other formats have the same header, so that one is told from
+// damage. A format of delta records that comes after this one must be
 // able to read the records of a base: what they say can't be derived from anywhere else.
 const (
 	baseMagic  = "RAPPBASE"
@@ -178,15 +179,15 @@ func (b *base) open(position uint64) error {
 	if string(head[:8]) != baseMagic || length > maxBaseHeader {
 		return b.damaged(0, "it is no base")
 	}
-	if v := le.Uint32(head[8:]); v != baseFormat {
-		return fmt.Errorf("profilestore: the base %s has format %d, this program knows %d: use the program that wrote it, or a newer one", b.info.Path, v, baseFormat)
-	}
 	content := make([]byte, length)
 	if _, err := b.file.ReadAt(content, 20); err != nil {
 		return b.damaged(0, "the header can't be read: %v", err)
 	}
 	if crc32.Update(crc32.Checksum(head[:16], castagnoli), castagnoli, content) != le.Uint32(head[16:]) {
 		return b.damaged(0, "its header does not match its checksum")
+	}
+	if v := le.Uint32(head[8:]); v != baseFormat {
+		return fmt.Errorf("profilestore: the base %s has format %d, this program knows %d: use the program that wrote it, or a newer one", b.info.Path, v, baseFormat)
 	}
 	if err := json.Unmarshal(content, &b.header); err != nil {
 		return b.damaged(20, "%v", err)

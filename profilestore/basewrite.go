@@ -54,7 +54,7 @@ func (s *Store) writeBase(ctx context.Context, o WriteBaseOptions) (_ *BaseInfo,
 		return nil, fmt.Errorf("profilestore: %w", err)
 	}
 	path := basePath(s.dir, position)
-	temporary := path + ".new"
+	temporary := path + unfinished
 	h := baseHeader{
 		ID: newBaseID(), Journal: s.journalName, Position: position, Schema: schema, Records: deltaFormat,
 		Made: time.Now().UTC().Truncate(time.Second),
@@ -149,6 +149,28 @@ func (s *Store) removeOldBases(position uint64) error {
 		}
 	}
 	return durable.SyncDir(dir)
+}
+
+// unfinished is the end of the name of a base that is being written.
+const unfinished = ".new"
+
+// removeUnfinished removes what was being written when a process ended, when nobody writes.
+func removeUnfinished(dir string) error {
+	files, err := filepath.Glob(filepath.Join(dir, baseFolder, "*"+baseSuffix+unfinished))
+	if err != nil || len(files) == 0 {
+		return err
+	}
+	release, err := backuplock.Removal(dir)
+	if err != nil || release == nil {
+		return err
+	}
+	defer release()
+	for _, file := range files {
+		if err := os.Remove(file); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // wait waits, or returns the error of a context that ends before.

@@ -1,6 +1,7 @@
 package profilestore_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -53,7 +54,7 @@ func TestNewFieldHasWhatIsLeft(t *testing.T) {
 	const first = 3
 	for position := first - 1; position <= len(ids); position++ {
 		t.Run(fmt.Sprint("a base at ", position), func(t *testing.T) {
-			h := &house{dir: t.TempDir(), schema: storeSchema(t), now: 20_000 * day, memory: new(memory.Memory), segmentBytes: 1}
+			h := &house{dir: memoryDir(t), schema: storeSchema(t), now: 20_000 * day, memory: new(memory.Memory), segmentBytes: 1}
 			if err := h.open(); err != nil {
 				t.Fatal(err)
 			}
@@ -86,5 +87,100 @@ func TestNewFieldHasWhatIsLeft(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
+	}
+}
+
+// TestRemovalNeedsAWholeBase turns over a bit of the base, in one place after the other,
+// before a part of the journal is removed because of it: another is written first.
+func TestRemovalNeedsAWholeBase(t *testing.T) {
+	const flips = 40
+	h := &house{dir: memoryDir(t), schema: storeSchema(t), now: 20_000 * day, memory: new(memory.Memory), segmentBytes: 1}
+	if err := h.open(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range flips + 20 {
+		h.use(t, fmt.Sprint(i), fmt.Sprint("customer:", i%10), h.now)
+	}
+	want := h.customers(t)
+	h.retainFrom(t, 3)
+	again := 0
+	for i := range flips {
+		if err := h.store.Close(); err != nil {
+			t.Fatal(err)
+		}
+		path := h.baseFile(t)
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		damaged := slices.Clone(content)
+		damaged[len(content)*i/flips] ^= 0x04
+		if err := os.WriteFile(path, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.open(); err != nil {
+			t.Fatal(err)
+		}
+		h.retainFrom(t, uint64(4+i))
+		v, err := profilestore.VerifyJournal(t.Context(), h.dir, nil)
+		if err != nil || v.BaseError != nil {
+			t.Fatalf("flip %d: removed by a damaged base: %v, %v", i, v, err)
+		}
+		if i%10 > 0 {
+			continue
+		}
+		h.reopen(t, true)
+		if got := h.customers(t); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Fatalf("flip %d: %v, want %v", i, got, want)
+		}
+		again++
+	}
+	t.Logf("%d flips; records derived %d times", flips, again)
+	if err := h.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestBaseKeepsHorizon: what the records of a base were pruned by holds for those that are
+// derived from it, also when the snapshots of then are gone.
+func TestBaseKeepsHorizon(t *testing.T) {
+	h := &house{dir: memoryDir(t), schema: storeSchema(t), now: 20_000 * day, memory: new(memory.Memory), segmentBytes: 1}
+	if err := h.open(); err != nil {
+		t.Fatal(err)
+	}
+	use := func(id string, at int64) { h.use(t, id, "customer:1", at) }
+	load := func(asOf int64, used int) error {
+		return h.loadBI(asOf, asOf, fmt.Sprintf("customer,value.balance,usage.data_mb\n1,1,%d\n", used))
+	}
+	use("1", h.now)
+	for i := range 2 {
+		h.now += day
+		if err := load(h.now, 1); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	use("2", h.now) // which prunes the first
+	h.want(t, 0, "usage.data_mb", "2")
+	h.retainFrom(t, 2)
+	if err := h.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, lost := range []string{"snapshots", "deltas"} {
+		if err := os.RemoveAll(filepath.Join(h.dir, lost)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := h.open(); err != nil {
+		t.Fatal(err)
+	}
+	if err := load(20_000*day, 0); !errors.Is(err, profilestore.ErrSnapshotPruned) { // it would be 1 too low
+		t.Errorf("a snapshot that does not cover what was pruned before the base: %v", err)
+	}
+	if err := load(h.now, 1); err != nil {
+		t.Fatal(err)
+	}
+	h.want(t, 0, "usage.data_mb", "2")
+	if err := h.store.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

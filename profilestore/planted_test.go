@@ -44,7 +44,6 @@ var mistakes = []mistake{
 	{"checkpoint ahead of the records", "replay.go", "from := state.Applied + 1\n", "from := state.Applied + 2\n"},
 	{"a checkpoint without a barrier", "checkpoint.go", "	err := s.engine.Barrier(ctx)\n	if err == nil {\n", "	err := error(nil)\n	if err == nil {\n"},
 	{"a base ahead of its records", "derive.go", "state.Applied = b.header.Position\n", "state.Applied = b.header.Position + 1\n"},
-	{"a base without horizons", "derive.go", "setHorizons(b.end.Horizons)", "setHorizons(nil)"},
 	{"a new field has what came after the base twice", "derive.go", "	s.part = others\n", "	s.part = nil\n"},
 	{"a new field begins with the base", "derive.go", "if slices.Contains(fresh, true) {", "if slices.Contains(fresh, true) && len(fresh) == 0 {"},
 	{"a field of another rule has what the old one made", "derive.go", "reflect.DeepEqual(f.Events, g.Events)", "reflect.DeepEqual(f.Type, g.Type)"},
@@ -80,6 +79,9 @@ var retainMistakes = []struct {
 }{
 	{mistake{"a base of another schema is enough", "retain.go", "b.Position >= upTo && b.Schema == s.schema.ID()", "b.Position >= upTo"}, "TestFieldKeepsItsBeginning"},
 	{mistake{"a new field knows what the base knows", "derive.go", "if slices.Contains(fresh, true) {", "if slices.Contains(fresh, true) && s.journal.First() <= b.header.Position {"}, "TestNewFieldHasWhatIsLeft"},
+	{mistake{"a base without horizons", "derive.go", "setHorizons(b.end.Horizons)", "setHorizons(nil)"}, "TestBaseKeepsHorizon"},
+	{mistake{"a base has its name before it is whole", "basewrite.go", "path + unfinished", "path"}, "TestKilledRetention"},
+	{mistake{"a removal by a base that nobody has read", "retain.go", "err := s.verifyBase(ctx, b)\n		if _, damaged", "err := error(nil)\n		if _, damaged"}, "TestRemovalNeedsAWholeBase"},
 }
 
 // historyMistakes are those that the tests of the interaction history must find.

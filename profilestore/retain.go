@@ -161,6 +161,9 @@ func (s *Store) verifyBase(ctx context.Context, b *BaseInfo) error {
 
 // openNewestBase looks for a base. One that is damaged is none, and told of.
 func (s *Store) openNewestBase() error {
+	if err := removeUnfinished(s.dir); err != nil {
+		s.log.Warn("a base that was not finished can't be removed; it takes room and no more", "error", err)
+	}
 	b, err := openBase(s.dir)
 	if _, ok := errors.AsType[*BaseError](err); ok {
 		s.log.Error("the base of the delta records can't be used; a new one is written if they are there", "error", err)
