@@ -318,8 +318,11 @@ func DropForeignDeltas(ctx context.Context, dir string, schema *Schema) (dropped
 		return false, err
 	}
 	b, err := openBase(dir)
-	if err != nil || b == nil && state == nil {
-		return false, err
+	if err != nil {
+		return false, keepForeign(state, err)
+	}
+	if b == nil && state == nil {
+		return false, nil
 	}
 	if b != nil {
 		defer b.close()
@@ -328,13 +331,25 @@ func DropForeignDeltas(ctx context.Context, dir string, schema *Schema) (dropped
 		err = checkBegins(dir)
 	}
 	if err != nil {
-		return false, err
+		return false, keepForeign(state, err)
 	}
 	deltas := filepath.Join(dir, "deltas")
 	if entries, err := os.ReadDir(deltas); err == nil && len(entries) == 0 || errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}
 	return true, os.RemoveAll(deltas)
+}
+
+// keepForeign says how records that must stay are put to use. state is their checkpoint,
+// nil without.
+func keepForeign(state *checkpointState, err error) error {
+	switch {
+	case state == nil:
+		return err
+	case state.Format != deltaFormat:
+		return fmt.Errorf("%w; the records that are there are of format %d, this program's of %d: first have the program of before write the base", err, state.Format, deltaFormat)
+	}
+	return fmt.Errorf("%w; the records that are there were derived by another schema: first apply that one again, write the base, and then apply the new one", err)
 }
 
 // checkBegins returns ErrBaseMissing if the journal of a data folder without a base has
