@@ -33,6 +33,12 @@ type Budget struct {
 	// Gate: a check fails if it is missed. Quick: it is judged in a quick run too.
 	Gate  bool `yaml:"gate"`
 	Quick bool `yaml:"quick"`
+	// Fails, if there is one, is how far off a gate has to be for a check to fail: a bound
+	// that is wider than the budget's own.
+	Fails *Amount `yaml:"fails"`
+	// While names a budget that says whether the machine can tell: while it is not met, this
+	// one is noisy and not missed.
+	While string `yaml:"while"`
 }
 
 // Amount is a number, or a time in nanoseconds.
@@ -72,6 +78,11 @@ func Budgets() []Budget {
 	return b
 }
 
+// BudgetsOf returns those budgets that are of some layers.
+func BudgetsOf(layers []string, budgets []Budget) []Budget {
+	return slices.DeleteFunc(slices.Clone(budgets), func(b Budget) bool { return !slices.Contains(layers, b.Layer) })
+}
+
 // ParseBudgets reads a file of budgets, such as budgets.yaml beside this file.
 func ParseBudgets(content []byte) ([]Budget, error) {
 	var file struct {
@@ -94,6 +105,11 @@ func ParseBudgets(content []byte) ([]Budget, error) {
 		}
 		seen[b.Name] = true
 	}
+	for _, b := range file.Budgets {
+		if b.While != "" && (!seen[b.While] || b.While == b.Name) {
+			return nil, fmt.Errorf("bench: budgets: %s is judged while %s is met, which is no other budget", b.Name, b.While)
+		}
+	}
 	return file.Budgets, nil
 }
 
@@ -107,7 +123,9 @@ const (
 	Unclear Verdict = "unclear" // the interval of the figure holds the bound
 	// Refused: two runs of the same work differ by more than the budget allows, so nothing
 	// can be said.
-	Refused     Verdict = "refused"
+	Refused Verdict = "refused"
+	// Noisy: it is off, and so is what says whether the machine can tell.
+	Noisy       Verdict = "noisy"
 	NotMeasured Verdict = "not measured"
 )
 
@@ -117,11 +135,26 @@ type Judgement struct {
 	Verdict Verdict
 	Figure  Figure
 	Noise   float64 // of a refused one: by how much two runs of the same work differ
+	Quick   bool    // of a quick run
 }
 
-// Broken reports whether a check fails for it.
+// Broken reports whether a check fails for it: a gate that is missed, by as much as it says,
+// or that nobody has measured. Of a full run, which is for a machine that has nothing else to
+// do, also for a gate of which nothing can be said.
 func (j *Judgement) Broken() bool {
-	return j.Budget.Gate && (j.Verdict == Missed || j.Verdict == Refused)
+	if !j.Budget.Gate {
+		return false
+	}
+	switch j.Verdict {
+	case Missed:
+		return j.Budget.Fails == nil || compare(&j.Figure, *j.Budget.Fails, j.Budget.AtLeast != nil) == Missed
+	case NotMeasured:
+		return true
+	case Refused, Noisy:
+		return !j.Quick
+	case Met, Unclear:
+	}
+	return false
 }
 
 // Judge judges budgets by what was measured. With quick, budgets that are not for quick
@@ -133,7 +166,16 @@ func Judge(budgets []Budget, records []Record, quick bool) []Judgement {
 		if quick && !b.Quick {
 			continue
 		}
-		out = append(out, b.judge(records, noise))
+		j := b.judge(records, noise)
+		j.Quick = quick
+		out = append(out, j)
+	}
+	for i := range out {
+		j := &out[i]
+		k := slices.IndexFunc(out, func(o Judgement) bool { return o.Budget.Name == j.Budget.While })
+		if k >= 0 && (j.Verdict == Missed || j.Verdict == Unclear) && out[k].Verdict != Met {
+			j.Verdict = Noisy
+		}
 	}
 	return out
 }
@@ -143,7 +185,7 @@ func Judge(budgets []Budget, records []Record, quick bool) []Judgement {
 func Noise(records []Record) float64 {
 	noise := 0.0
 	for i := range records {
-		if f, ok := records[i].Figure(FigureRatio); ok && records[i].Layer == NoiseLayer {
+		if f, ok := records[i].Figure(FigureRatio); ok && f.known() && records[i].Layer == NoiseLayer {
 			noise = max(noise, math.Abs(f.Low-1), math.Abs(f.High-1))
 		}
 	}
@@ -161,31 +203,34 @@ func (b *Budget) judge(records []Record, noise float64) Judgement {
 		return j
 	}
 	j.Figure = f
+	bound := b.AtMost
+	if bound == nil {
+		bound = b.AtLeast
+	}
+	j.Verdict = compare(&f, *bound, b.AtLeast != nil)
+	if f.Unit == UnitRatio && noise > 0 && math.Abs(bound.Value-1) < noise {
+		j.Verdict, j.Noise = Refused, noise
+	}
+	return j
+}
+
+// compare says how a figure's interval, or the figure where there is none, lies to a bound.
+func compare(f *Figure, bound Amount, atLeast bool) Verdict {
 	low, high := f.Value, f.Value
 	if f.known() {
 		low, high = f.Low, f.High
 	}
-	bound := b.AtMost
-	keeps, breaks := high, low // by their worst, by their best
-	if bound == nil {
-		bound = b.AtLeast
-		keeps, breaks = -low, -high
-	}
 	limit := bound.Value
-	if b.AtLeast != nil {
-		limit = -limit
+	if atLeast {
+		low, high, limit = -high, -low, -limit
 	}
 	switch {
-	case f.Unit == UnitRatio && noise > 0 && math.Abs(bound.Value-1) < noise:
-		j.Verdict, j.Noise = Refused, noise
-	case keeps <= limit:
-		j.Verdict = Met
-	case breaks > limit:
-		j.Verdict = Missed
-	default:
-		j.Verdict = Unclear
+	case high <= limit:
+		return Met
+	case low > limit:
+		return Missed
 	}
-	return j
+	return Unclear
 }
 
 // matches reports whether a record is the one that a budget is of.
@@ -204,10 +249,16 @@ func (b *Budget) matches(r *Record) bool {
 
 // bound says the bound in words.
 func (b *Budget) bound() string {
+	s := ""
 	if b.AtMost != nil {
-		return "at most " + b.AtMost.String()
+		s = "at most " + b.AtMost.String()
+	} else {
+		s = "at least " + b.AtLeast.String()
 	}
-	return "at least " + b.AtLeast.String()
+	if b.Fails != nil {
+		s += ", a check fails at " + b.Fails.String()
+	}
+	return s
 }
 
 // String says the bound and the figure, as in "1.31 x (1.28–1.35), at most 2".
@@ -216,6 +267,9 @@ func (j *Judgement) String() string {
 		return "not measured"
 	}
 	s := j.Figure.String() + ", " + j.Budget.bound()
+	if j.Verdict == Noisy {
+		s += "; " + j.Budget.While + " is not met, so that may be the machine"
+	}
 	if j.Verdict == Refused {
 		s += fmt.Sprintf("; the same work measured twice differs by up to %.0f%%", 100*j.Noise)
 	}

@@ -23,8 +23,13 @@ const (
 // what it had of memory and descriptors.
 func (s *Suite) endurance(ctx context.Context) (records []Record, err error) {
 	scale, step := s.loadScale(), enduranceStep
-	if scale.measured = enduranceFor; s.Quick {
+	switch {
+	case s.scale != nil:
+		step = scale.measured / 4
+	case s.Quick:
 		scale.measured, step = 10*time.Second, time.Second
+	default:
+		scale.measured = enduranceFor
 	}
 	u, err := newUnderLoad(ctx, s, scale, processConfig{Fault: s.Fault})
 	if err != nil {
@@ -59,7 +64,7 @@ func (s *Suite) endurance(ctx context.Context) (records []Record, err error) {
 			return nil
 		}()
 	}()
-	r, err := u.offerWatched(ctx, u.capacity/2, scale, step)
+	r, err := u.offer(ctx, u.mix, u.capacity/2, scale, step)
 	cancel()
 	if e := <-watched; e != nil && !errors.Is(e, context.Canceled) {
 		err = errors.Join(err, e)
@@ -82,6 +87,14 @@ func (s *Suite) endurance(ctx context.Context) (records []Record, err error) {
 		records = append(records, rec)
 	}
 	whole, err := r.record("endurance", in.Of("minute", "all"), mixDecide)
+	// From the second on: the first fills caches.
+	if n := len(stats); n > 2 {
+		first, last := &stats[1], &stats[n-1]
+		whole.Figures = append([]Figure{
+			{Name: "resident-growth", Value: float64(last.Resident) / float64(max(1, first.Resident)), Unit: UnitRatio},
+			{Name: "more-descriptors", Value: float64(last.Descriptors - first.Descriptors)},
+		}, whole.Figures...)
+	}
 	if err == nil && r.Failed > 0 {
 		err = fmt.Errorf("%d requests failed: %v", r.Failed, r.Errors)
 	}
@@ -93,15 +106,6 @@ func (s *ProcessStats) figures() []Figure {
 		{Name: "resident", Value: float64(s.Resident), Unit: UnitBytes}, {Name: "heap", Value: float64(s.Heap), Unit: UnitBytes},
 		{Name: "descriptors", Value: float64(s.Descriptors)}, {Name: "goroutines", Value: float64(s.Goroutines)},
 	}
-}
-
-// offerWatched is offer where somebody else asks the process for its stats meanwhile.
-func (u *underLoad) offerWatched(ctx context.Context, rate float64, scale loadScale, interval time.Duration) (*loadRun, error) {
-	r, err := u.generate(ctx, rate, scale, interval)
-	if err != nil {
-		return nil, err
-	}
-	return &loadRun{Result: r}, nil
 }
 
 // swapBack makes the other snapshot the active one, and another version of the strategy

@@ -32,7 +32,7 @@ func TestFaults(t *testing.T) {
 			}
 			s := newSuite(t, "server")
 			s.Fault = c.fault
-			s.SetLoad(500, 200*time.Millisecond, time.Second)
+			s.SetLoad(500, 100*time.Millisecond, 600*time.Millisecond)
 			records, err := s.Run(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -41,7 +41,13 @@ func TestFaults(t *testing.T) {
 			if !ok || records[0].Name != "decisions" {
 				t.Fatalf("%+v", records)
 			}
-			judgements := bench.Judge(bench.Budgets(), records, true)
+			budgets := bench.BudgetsOf([]string{"server"}, bench.Budgets())
+			for i := range budgets {
+				if budgets[i].Name == "server-p99" {
+					budgets[i].While = "" // whatever else the machine has to do now
+				}
+			}
+			judgements := bench.Judge(budgets, records, true)
 			for i := range judgements {
 				j := &judgements[i]
 				if j.Budget.Name != "server-p99" {

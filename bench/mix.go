@@ -65,9 +65,7 @@ func (m *mix) call(ctx context.Context, r traffic.Request) error {
 	if err != nil {
 		return refusal(err)
 	}
-	if len(res.Msg.GetDegradations()) > 0 {
-		m.degraded.Add(1)
-	}
+	m.decided(r, res)
 	for _, p := range res.Msg.GetSlate() {
 		m.tokens[r.Worker] = p.GetToken()
 	}

@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -157,6 +158,7 @@ type process struct {
 	command *exec.Cmd
 	in      io.WriteCloser
 	out     *bufio.Reader
+	asking  sync.Mutex
 	errs    *tail
 }
 
@@ -183,14 +185,16 @@ func start(ctx context.Context, self []string, c processConfig) (*process, error
 	p.out = bufio.NewReader(out)
 	url, err := p.out.ReadString('\n')
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("bench: the %s did not start: %w\n%s", c.Role, err, p.errs), p.close())
+		return nil, errors.Join(fmt.Errorf("bench: the %s did not start: %w", c.Role, err), p.close())
 	}
 	p.URL = strings.TrimSpace(url)
 	return p, nil
 }
 
-// stats asks the process what it uses.
+// stats asks the process what it uses. It may be called from several goroutines.
 func (p *process) stats() (s ProcessStats, err error) {
+	p.asking.Lock()
+	defer p.asking.Unlock()
 	if _, err := io.WriteString(p.in, "\n"); err != nil {
 		return s, fmt.Errorf("bench: %w\n%s", err, p.errs)
 	}
@@ -211,15 +215,24 @@ func (p *process) close() error {
 }
 
 // tail keeps the last of what is written to it.
-type tail struct{ kept []byte }
+type tail struct {
+	mu   sync.Mutex
+	kept []byte
+}
 
 const tailBytes = 4 << 10
 
 func (t *tail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.kept = append(t.kept, b...)
 	t.kept = t.kept[max(0, len(t.kept)-tailBytes):]
 	return len(b), nil
 }
 
-// String returns what is kept. It must not be called while somebody writes.
-func (t *tail) String() string { return string(t.kept) }
+// String returns what is kept.
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.kept)
+}

@@ -41,6 +41,21 @@ type judgement struct {
 	Bound   string  `json:"bound"`
 }
 
+// Layers returns the names of the layers of which the report has records.
+func (r *Report) Layers() (out []string) {
+	for i := range r.Records {
+		if l := r.Records[i].Layer; !slices.Contains(out, l) {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// Judge judges the budgets of the report's layers anew.
+func (r *Report) Judge(budgets []Budget) {
+	r.Judgements = Judge(BudgetsOf(r.Layers(), budgets), r.Records, r.Quick)
+}
+
 // WriteNDJSON writes the report as lines of JSON: what the run was, then the records, then
 // the budgets.
 func (r *Report) WriteNDJSON(w io.Writer) error {
@@ -224,7 +239,7 @@ func (r *Report) writeJudgements(w io.Writer) error {
 	if len(r.Judgements) == 0 {
 		return nil
 	}
-	_, err := fmt.Fprintf(w, "\nbudgets; a check fails if one with * is missed or refused\n")
+	_, err := fmt.Fprintf(w, "\nbudgets; a check fails if one with * is missed, and after a full run if it can't be judged\n")
 	errs := []error{err}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for i := range r.Judgements {

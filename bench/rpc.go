@@ -13,8 +13,9 @@ import (
 	rapportv1 "rapport/server/api/rapport/v1"
 )
 
-// How many callers there are in a closed loop, which keeps a server busy without ever
-// filling its queue, and how many customers they are about.
+// How many callers there are in a closed loop, as a rule, which keeps a server busy without
+// ever filling its queue; and how many customers they are about, all of whom come to be in
+// the cache of profiles.
 const (
 	rpcCallers   = 16
 	rpcCustomers = 10_000
@@ -37,27 +38,32 @@ func newPair(ctx context.Context, s *Suite, customers, candidates int, c process
 			err = errors.Join(err, p.close())
 		}
 	}()
-	if p.world, err = newWorld(customers, candidates, 60); err != nil {
+	if p.world, err = newWorld(ctx, customers, candidates, 60); err != nil {
 		return nil, err
 	}
 	if p.server, err = p.world.serve(ctx, s, c); err != nil {
 		return nil, err
 	}
-	ask := newCaller(p.server.URL, protocols()[0], 1, customers)
+	p.echo, err = p.world.echo(ctx, s, p.server)
+	return p, err
+}
+
+// echo starts an echo whose answer is one of the server's.
+func (w *world) echo(ctx context.Context, s *Suite, server *process) (*process, error) {
+	ask := newCaller(server.URL, protocols()[0], 1, w.customers)
 	defer ask.close()
 	res, err := ask.client.Decide(ctx, connect.NewRequest(&rapportv1.DecideRequest{Customer: "1", Touchpoint: "web.home"}))
 	if err != nil {
 		return nil, err
 	}
-	if len(res.Msg.GetSlate()) == 0 || len(res.Msg.GetDegradations()) > 0 {
-		return nil, fmt.Errorf("bench: a decision of %d offers, degraded by %v", len(res.Msg.GetSlate()), res.Msg.GetDegradations())
+	if len(res.Msg.GetSlate()) == 0 {
+		return nil, errNoOffer
 	}
 	answer, err := proto.Marshal(res.Msg)
 	if err != nil {
 		return nil, err
 	}
-	p.echo, err = start(ctx, s.Self, processConfig{Role: roleEcho, Answer: answer})
-	return p, err
+	return start(ctx, s.Self, processConfig{Role: roleEcho, Answer: answer})
 }
 
 func (p *pair) close() error {
@@ -80,7 +86,11 @@ func (s *Suite) rpc(ctx context.Context) (records []Record, err error) {
 	if s.Quick {
 		rounds, slice = 7, 250*time.Millisecond
 	}
-	p, err := newPair(ctx, s, rpcCustomers, 100, processConfig{Deadline: rpcDeadline})
+	customers := rpcCustomers
+	if s.scale != nil {
+		rounds, slice, customers = fewestRounds, s.scale.measured/10, s.scale.customers
+	}
+	p, err := newPair(ctx, s, customers, 100, processConfig{Deadline: rpcDeadline})
 	if err != nil {
 		return nil, err
 	}
@@ -89,17 +99,23 @@ func (s *Suite) rpc(ctx context.Context) (records []Record, err error) {
 		if s.Quick && of.name != protocols()[0].name {
 			break
 		}
-		some, err := p.throughput(ctx, of, rounds, slice)
-		if err != nil {
-			return records, err
+		callers := []int{rpcCallers}
+		if !s.Quick && of.name == protocols()[0].name {
+			callers = []int{1, 4, rpcCallers, 64}
 		}
-		records = append(records, some...)
+		for _, n := range callers {
+			some, err := p.throughput(ctx, of, n, rounds, slice)
+			if err != nil {
+				return records, err
+			}
+			records = append(records, some...)
+		}
 	}
 	return records, nil
 }
 
-// throughput measures one protocol.
-func (p *pair) throughput(ctx context.Context, of protocol, rounds int, slice time.Duration) ([]Record, error) {
+// throughput measures one protocol with so many callers.
+func (p *pair) throughput(ctx context.Context, of protocol, callers, rounds int, slice time.Duration) ([]Record, error) {
 	type side struct {
 		process *process
 		caller  *caller
@@ -110,9 +126,9 @@ func (p *pair) throughput(ctx context.Context, of protocol, rounds int, slice ti
 	sides := [2]side{{process: p.echo}, {process: p.server}}
 	for k := range sides {
 		x := &sides[k]
-		x.caller = newCaller(x.process.URL, of, rpcCallers, p.world.customers)
+		x.caller = newCaller(x.process.URL, of, callers, p.world.customers)
 		defer x.caller.close()
-		plan := traffic.Plan{Duration: 2 * slice, Workers: rpcCallers}
+		plan := traffic.Plan{Duration: 4 * slice, Workers: callers}
 		if _, err := saturate(ctx, plan, x.caller.decide); err != nil { // to warm up: caches, connections
 			return nil, err
 		}
@@ -124,7 +140,7 @@ func (p *pair) throughput(ctx context.Context, of protocol, rounds int, slice ti
 			if err != nil {
 				return nil, err
 			}
-			r, err := saturate(ctx, traffic.Plan{Duration: slice, Workers: rpcCallers}, x.caller.decide)
+			r, err := saturate(ctx, traffic.Plan{Duration: slice, Workers: callers}, x.caller.decide)
 			if err != nil {
 				return nil, err
 			}
@@ -133,15 +149,16 @@ func (p *pair) throughput(ctx context.Context, of protocol, rounds int, slice ti
 				return nil, err
 			}
 			x.rates = append(x.rates, r.Rate())
-			x.cpu = append(x.cpu, float64(after.CPU-before.CPU)/float64(r.Good))
+			x.cpu = append(x.cpu, float64(after.CPU-before.CPU)/float64(r.Calls))
 			if x.all.Latency == nil {
 				x.all = r.Stretch
 			} else {
 				x.all.Latency.Merge(r.Latency)
+				x.all.Refused += r.Refused
 			}
 		}
 	}
-	in := Case{}.Of("protocol", of.name)
+	in := Case{}.Of("protocol", of.name).Of("callers", callers)
 	var records []Record
 	for k, name := range []string{"empty echo", "decisions"} {
 		x := &sides[k]
@@ -151,6 +168,7 @@ func (p *pair) throughput(ctx context.Context, of protocol, rounds int, slice ti
 			{Name: FigureRate, Value: rate, Unit: UnitPerSecond, Low: low, High: high, Samples: rounds},
 			{Name: "processor", Value: cpu, Unit: UnitNanos},
 			{Name: "degraded", Value: float64(x.caller.degraded.Load())},
+			{Name: "refused", Value: float64(x.all.Refused)},
 		}}
 		r.Figures = append(r.Figures, latencies(&x.all)...)
 		if k == 1 {

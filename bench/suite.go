@@ -41,6 +41,7 @@ type Suite struct {
 	Fault Fault
 
 	guests *Guests
+	lent   bool       // the guests are somebody else's
 	scale  *loadScale // of tests
 }
 
@@ -65,6 +66,17 @@ func Layers() []Layer {
 		{"overload", "a server that is offered more than it can answer", false, (*Suite).overload},
 		{"endurance", "a server at half of its capacity for ten minutes, with a swap each minute", true, (*Suite).endurance},
 	}
+}
+
+// Measures returns the names of the layers that Run measures, or an error if one of Only is
+// none.
+func (s *Suite) Measures() ([]string, error) {
+	layers, err := s.layers()
+	var names []string
+	for _, l := range layers {
+		names = append(names, l.Name)
+	}
+	return names, err
 }
 
 // layers returns those that are to be measured.
@@ -96,7 +108,7 @@ func (s *Suite) Run(ctx context.Context) (records []Record, err error) {
 		return nil, err
 	}
 	defer func() {
-		if s.guests != nil {
+		if s.guests != nil && !s.lent {
 			err = errors.Join(err, s.guests.Close())
 			s.guests = nil
 		}
@@ -116,6 +128,9 @@ func (s *Suite) Run(ctx context.Context) (records []Record, err error) {
 
 // options are those of comparisons.
 func (s *Suite) options() Options {
+	if s.scale != nil {
+		return Options{Rounds: fewestRounds, Slice: 50 * time.Microsecond}
+	}
 	if s.Quick {
 		return Options{Rounds: 40, Slice: 500 * time.Microsecond}
 	}
@@ -124,6 +139,9 @@ func (s *Suite) options() Options {
 
 // dear are the options where an operation takes milliseconds.
 func (s *Suite) dear() Options {
+	if s.scale != nil {
+		return Options{Rounds: fewestRounds, Slice: time.Millisecond}
+	}
 	if s.Quick {
 		return Options{Rounds: 12, Slice: 10 * time.Millisecond}
 	}
@@ -340,7 +358,9 @@ func (s *Suite) events(ctx context.Context) (records []Record, err error) {
 		}
 		some := i.Comparison.Records("events", Case{}.Of("senders", size[0]).Of("each", size[1]).Of("disk", i.Disk))
 		for k := range some {
-			if f, ok := some[k].Figure(FigureP50); ok { // of an event, since a call is a batch of them
+			// Of an event, since a call is a batch of them; and the mean, since what goes through in
+			// a second is made of the slow ones too.
+			if f, ok := some[k].Figure(FigureMean); ok {
 				some[k].Figures = append(some[k].Figures, Figure{Name: FigureRate, Value: 1e9 / f.Value, Unit: UnitPerSecond})
 			}
 		}

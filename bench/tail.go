@@ -14,9 +14,13 @@ import (
 func (s *Suite) tails(ctx context.Context) (_ []Record, err error) {
 	rounds, slice := 15, 3*time.Second
 	if s.Quick {
-		rounds, slice = 5, time.Second
+		rounds, slice = 7, 800*time.Millisecond
 	}
-	p, err := newPair(ctx, s, rpcCustomers, 100, processConfig{})
+	customers := rpcCustomers
+	if s.scale != nil {
+		rounds, slice, customers = fewestRounds, s.scale.measured/3, s.scale.customers
+	}
+	p, err := newPair(ctx, s, customers, 100, processConfig{})
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +42,7 @@ func (s *Suite) tails(ctx context.Context) (_ []Record, err error) {
 	for round := range rounds {
 		for i := range processes {
 			k := (i + round) % 2
-			r, err := traffic.Offer(ctx, traffic.Plan{Rate: rate, Warmup: slice / 10, Duration: slice, Workers: loadWorkers, Seed: uint64(round)}, callers[k].decide)
+			r, err := traffic.Offer(ctx, traffic.Plan{Rate: rate, Warmup: slice / 10, Duration: slice, Workers: loadWorkers, Seed: uint64(round), Drain: callTimeout}, callers[k].decide)
 			if err != nil {
 				return nil, err
 			}

@@ -32,7 +32,7 @@ type world struct {
 }
 
 // newWorld makes the folder, with two batch files of the same customers.
-func newWorld(customers, candidates, percent int) (_ *world, err error) {
+func newWorld(ctx context.Context, customers, candidates, percent int) (_ *world, err error) {
 	w := &world{customers: customers, candidates: candidates, percent: percent}
 	if w.dir, err = os.MkdirTemp("", "rapport-bench"); err != nil {
 		return nil, err
@@ -52,7 +52,7 @@ func newWorld(customers, candidates, percent int) (_ *world, err error) {
 		}
 		w.files = append(w.files, file)
 	}
-	return w, w.load(context.Background(), 0)
+	return w, w.load(ctx, 0)
 }
 
 func (w *world) close() error { return os.RemoveAll(w.dir) }

@@ -23,6 +23,8 @@ type Result struct {
 	Kinds     []Stretch     // by Plan.Shares, if there were any
 	Stretches []Stretch     // of kind 0, by Plan.Interval, if there was one
 	CPU       time.Duration // processor time of this process, warm-up and draining included
+	Elapsed   time.Duration // likewise of the clock
+	Calls     int64         // that were made, warm-up and draining included
 	Closed    bool          // by Saturate: latencies are from sending, and say nothing of customers
 	Errors    []string      // of failed requests, the first few different ones
 }
@@ -37,7 +39,11 @@ type Stretch struct {
 	Dropped int64 // not sent, because all workers were waiting for answers
 	// Latency is of good answers, from when the request was due; in nanoseconds, as are all.
 	Latency *hdrhistogram.Histogram
-	// Refusal is of refused ones, also from when they were due.
+	// Service is of good answers, from when the request was sent: what the server and the way to
+	// it took. Where the generator sends late, as it does when it is offered more than the
+	// machine can send, Latency is the generator's own.
+	Service *hdrhistogram.Histogram
+	// Refusal is of refused ones, from when they were sent.
 	Refusal *hdrhistogram.Histogram
 	// Lateness is from when a request was due until it was sent: what the generator added,
 	// and the time for which all workers were waiting for answers.
@@ -45,12 +51,15 @@ type Stretch struct {
 }
 
 func newStretch() Stretch {
-	return Stretch{Latency: newHistogram(), Refusal: newHistogram(), Lateness: newHistogram()}
+	return Stretch{Latency: newHistogram(), Service: newHistogram(), Refusal: newHistogram(), Lateness: newHistogram()}
 }
 
 func newHistogram() *hdrhistogram.Histogram {
 	return hdrhistogram.New(leastLatency, mostLatency*int64(time.Millisecond), latencyDigits)
 }
+
+// Processors is how many processors this process used.
+func (r *Result) Processors() float64 { return float64(r.CPU) / float64(r.Elapsed) }
 
 // Rate is how many requests were answered well in a second.
 func (s *Stretch) Rate() float64 { return float64(s.Good) / s.Seconds }
@@ -73,9 +82,10 @@ func (s *Stretch) add(j job, sent, now time.Time, err error) {
 	case err == nil:
 		s.Good++
 		record(s.Latency, now.Sub(j.due))
+		record(s.Service, now.Sub(sent))
 	case errors.Is(err, ErrRefused):
 		s.Refused++
-		record(s.Refusal, now.Sub(j.due))
+		record(s.Refusal, now.Sub(sent))
 	default:
 		s.Failed++
 	}
@@ -91,6 +101,7 @@ type collector struct {
 	closed bool
 
 	mu        sync.Mutex
+	calls     int64
 	start     time.Time // of what is counted
 	all       Stretch
 	kinds     []Stretch
@@ -133,11 +144,12 @@ func (c *collector) each(j job, fn func(*Stretch)) {
 }
 
 func (c *collector) answered(j job, sent, now time.Time, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calls++
 	if !j.counted {
 		return
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.each(j, func(s *Stretch) { s.add(j, sent, now, err) })
 	if err != nil && !errors.Is(err, ErrRefused) && len(c.errors) < maxErrors && !slices.Contains(c.errors, err.Error()) {
 		c.errors = append(c.errors, err.Error())
@@ -156,7 +168,7 @@ func (c *collector) drop(j job) {
 	})
 }
 
-func (c *collector) result(cpu time.Duration) *Result {
+func (c *collector) result(cpu, elapsed time.Duration) *Result {
 	c.all.Seconds = c.plan.Duration.Seconds()
-	return &Result{Stretch: c.all, Kinds: c.kinds, Stretches: c.stretches, CPU: cpu, Closed: c.closed, Errors: c.errors}
+	return &Result{Elapsed: elapsed, Calls: c.calls, Stretch: c.all, Kinds: c.kinds, Stretches: c.stretches, CPU: cpu, Closed: c.closed, Errors: c.errors}
 }

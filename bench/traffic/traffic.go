@@ -15,6 +15,8 @@ type Request struct {
 	Number int // from 0, in the order in which they are due
 	Worker int // of Plan.Workers, from 0: who sends it; never two at a time
 	Kind   int // of Plan.Shares, from 0
+	// Counted: the result tells what comes of it. Those of a warm-up are not.
+	Counted bool
 }
 
 // Call sends one request and returns when it is answered. An error that wraps
@@ -86,11 +88,12 @@ func Offer(ctx context.Context, p Plan, call Call) (*Result, error) {
 		workers.Go(func() {
 			for j := range jobs {
 				sent := time.Now()
-				err := call(answering, Request{Number: j.number, Worker: i, Kind: j.kind})
+				err := call(answering, Request{Number: j.number, Worker: i, Kind: j.kind, Counted: j.counted})
 				c.answered(j, sent, time.Now(), err)
 			}
 		})
 	}
+	begun := time.Now()
 	used, err := processorTime()
 	if err != nil {
 		return nil, err
@@ -104,7 +107,7 @@ func Offer(ctx context.Context, p Plan, call Call) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.result(after - used), ctx.Err()
+	return c.result(after-used, time.Since(begun)), ctx.Err()
 }
 
 // job is a request on its way to a worker.
@@ -163,7 +166,9 @@ func (p *Plan) kind(random *rand.Rand) int {
 }
 
 // Saturate has so many workers call one after the other for a time, after a warm-up, and
-// says what was answered. Latencies are from sending.
+// says what was answered in that time, also of what was sent before it began: as many calls
+// are left out at its end, and none would make what goes through look smaller, the more so
+// the slower calls are. Latencies are from sending.
 func Saturate(ctx context.Context, p Plan, call Call) (*Result, error) {
 	p.Rate = 1 // it does not matter
 	if err := p.check(); err != nil {
@@ -188,9 +193,9 @@ func Saturate(ctx context.Context, p Plan, call Call) (*Result, error) {
 					return
 				}
 				kind := p.kind(random)
-				err := call(ctx, Request{Number: n, Worker: i, Kind: kind})
+				err := call(ctx, Request{Number: n, Worker: i, Kind: kind, Counted: !sent.Before(counted)})
 				now := time.Now()
-				c.answered(job{number: n, kind: kind, due: sent, counted: !sent.Before(counted) && now.Before(end)}, sent, now, err)
+				c.answered(job{number: n, kind: kind, due: sent, counted: !now.Before(counted) && now.Before(end)}, sent, now, err)
 			}
 		})
 	}
@@ -199,5 +204,5 @@ func Saturate(ctx context.Context, p Plan, call Call) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.result(after - used), ctx.Err()
+	return c.result(after-used, time.Since(begin)), ctx.Err()
 }
