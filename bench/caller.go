@@ -55,8 +55,12 @@ type caller struct {
 	customers int
 	timeout   time.Duration
 	zipf      []*rand.Zipf // one for each worker, or none: who comes is then even
-	degraded  atomic.Int64 // counted decisions that had to do without something
-	served    served
+	// touchpoint is where decisions are for, and ids, if there are any, are whom they are about.
+	touchpoint string
+	ids        []string
+	empty      atomic.Int64 // counted decisions without an offer
+	degraded   atomic.Int64 // counted decisions that had to do without something
+	served     served
 }
 
 // callTimeout is so long that a request fails only if it is never answered: a machine that
@@ -66,7 +70,7 @@ const callTimeout = 30 * time.Second
 func newCaller(url string, p protocol, workers, customers int) *caller {
 	t := newTransport(workers, p.h2c)
 	return &caller{
-		client: rapportv1connect.NewDecisionServiceClient(t.client(), url, p.options...), transport: t, customers: customers,
+		client: rapportv1connect.NewDecisionServiceClient(t.client(), url, p.options...), transport: t, customers: customers, touchpoint: "web.home",
 		timeout: callTimeout,
 	}
 }
@@ -81,6 +85,9 @@ func (c *caller) skew(workers int, seed uint64) {
 
 // customer returns whom a request is about.
 func (c *caller) customer(r traffic.Request) string {
+	if len(c.ids) > 0 {
+		return c.ids[r.Number*7919%len(c.ids)]
+	}
 	if len(c.zipf) == 0 {
 		return strconv.Itoa(r.Number * 7919 % c.customers)
 	}
@@ -92,7 +99,7 @@ func (c *caller) customer(r traffic.Request) string {
 func (c *caller) decide(ctx context.Context, r traffic.Request) error {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	res, err := c.client.Decide(ctx, connect.NewRequest(&rapportv1.DecideRequest{Customer: c.customer(r), Touchpoint: "web.home"}))
+	res, err := c.client.Decide(ctx, connect.NewRequest(&rapportv1.DecideRequest{Customer: c.customer(r), Touchpoint: c.touchpoint}))
 	if err != nil {
 		return refusal(err)
 	}
@@ -110,6 +117,9 @@ func (c *caller) decided(r traffic.Request, res *connect.Response[rapportv1.Deci
 	}
 	if len(res.Msg.GetDegradations()) > 0 {
 		c.degraded.Add(1)
+	}
+	if len(res.Msg.GetSlate()) == 0 {
+		c.empty.Add(1)
 	}
 	if took, err := strconv.ParseInt(res.Header().Get(serverTimeHeader), 10, 64); err == nil { // an echo has none
 		c.served.add(time.Duration(took) * time.Microsecond)

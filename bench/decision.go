@@ -30,6 +30,7 @@ type Decision struct {
 	dir    string
 
 	percent, eligible int // of the candidates
+	cache             int
 
 	request decide.Request
 	answer  decide.Answer
@@ -37,8 +38,17 @@ type Decision struct {
 
 // NewDecision sets up one customer and so many candidates, each with a rule, of which the
 // customer is eligible for so many in a hundred; they are ranked by a strategy.
-func NewDecision(ctx context.Context, g *Guest, candidates, percent int) (_ *Decision, err error) {
-	d := &Decision{guest: g, percent: percent}
+func NewDecision(ctx context.Context, g *Guest, candidates, percent int) (*Decision, error) {
+	return decisionIn(ctx, g, candidates, percent, 0, sceneCache)
+}
+
+// sceneCache is how many profiles are cached: more than there are.
+const sceneCache = 1000
+
+// decisionIn is NewDecision in a catalogue with so many other offers, and with a cache of so
+// many profiles; with none the customer is read from the store each time.
+func decisionIn(ctx context.Context, g *Guest, candidates, percent, others, cache int) (_ *Decision, err error) {
+	d := &Decision{guest: g, percent: percent, cache: cache}
 	for i := range candidates {
 		if eligible(i, percent) {
 			d.eligible++
@@ -49,7 +59,7 @@ func NewDecision(ctx context.Context, g *Guest, candidates, percent int) (_ *Dec
 			err = errors.Join(err, d.Close())
 		}
 	}()
-	if d.scene, err = newSceneOf(g, candidates, percent); err != nil {
+	if d.scene, err = newSceneOf(g, candidates, percent, others); err != nil {
 		return nil, err
 	}
 	if d.dir, err = os.MkdirTemp("", "rapport-bench"); err != nil {
@@ -90,7 +100,7 @@ func (d *Decision) openStore(ctx context.Context, schema *profilestore.Schema) e
 		return err
 	}
 	d.store, err = profilestore.OpenStore(ctx, profilestore.Options{
-		Dir: d.dir, Schema: schema, Mapper: mapper, Engine: engine, CacheEntries: 1000, Logger: quiet,
+		Dir: d.dir, Schema: schema, Mapper: mapper, Engine: engine, CacheEntries: d.cache, Logger: quiet,
 	})
 	if err != nil {
 		return err

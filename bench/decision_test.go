@@ -54,7 +54,7 @@ var shares = []int{100, 10, 1}
 // the same decision without Wasm does not make.
 func TestDecisionLayer(t *testing.T) {
 	ctx := context.Background()
-	for _, guest := range shared.get(t).All() {
+	for _, guest := range shared.get(t).Every() {
 		d, err := bench.NewDecision(ctx, guest, 100, 100)
 		if err != nil {
 			t.Fatal(err)

@@ -43,7 +43,7 @@ func (s *Suite) generator(ctx context.Context) (records []Record, err error) {
 		{"requests to an empty echo", ask},
 	} {
 		best := Record{Layer: "generator", Name: kind.name, Figures: []Figure{{Name: FigureRate, Unit: UnitPerSecond}}} // not even the first
-		again := true // a machine that others use may stand still once
+		again := true                                                                                                   // a machine that others use may stand still once
 		for rate := 1000.0; rate < 1e6; {
 			r, err := traffic.Offer(ctx, traffic.Plan{Rate: rate, Warmup: duration / 5, Duration: duration, Workers: loadWorkers, Seed: 1}, kind.call)
 			if err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"rapport/plugins"
 	"rapport/server/catalog"
@@ -22,9 +23,10 @@ type Guest struct {
 	Name string
 	Wasm []byte
 
-	module *sandbox.Module
-	native native
-	probed map[probe.Mode]*probe.Module // compiled when first used
+	parameters string // of a scenario that it ranks, as YAML; empty for none
+	module     *sandbox.Module
+	native     native
+	probed     map[probe.Mode]*probe.Module // compiled when first used
 }
 
 type native = func(*catalog.Compiled, *catalog.Scenario) (decide.Ranker, error)
@@ -38,6 +40,10 @@ func newGuest(name string, wasm []byte, n native) *Guest {
 // gets who writes Go.
 type Guests struct {
 	PVCL, Upsell *Guest
+	// Care and Epsilon, in C and AssemblyScript, rank as pvcl does where there is no reason not
+	// to: the customer is content, and nothing is explored. So the arbitration natively in Go
+	// is their limit too, and what they cost more is the looking.
+	Care, Epsilon *Guest
 
 	runtime *sandbox.Runtime
 }
@@ -50,16 +56,27 @@ func NewGuests(ctx context.Context, compiler []string) (_ *Guests, err error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Guests{
-		PVCL:   newGuest("pvcl", plugins.PVCL(), arbitration),
-		Upsell: newGuest("upsell", upsell, newUpsell),
+	care, err := shipped(ctx, "care")
+	if err != nil {
+		return nil, err
 	}
+	epsilon, err := shipped(ctx, "epsilon")
+	if err != nil {
+		return nil, err
+	}
+	g := &Guests{
+		PVCL:    newGuest("pvcl", plugins.PVCL(), arbitration),
+		Upsell:  newGuest("upsell", upsell, newUpsell),
+		Care:    newGuest("care", care, arbitration),
+		Epsilon: newGuest("epsilon", epsilon, arbitration),
+	}
+	g.Epsilon.parameters = "{epsilon: 0}"
 	// A strategy that is suspended would be measured as an error.
 	o := sandbox.Options{Logger: slog.New(slog.DiscardHandler), Compiler: compiler, NoBreaker: true}
 	if g.runtime, err = sandbox.New(ctx, o); err != nil {
 		return nil, err
 	}
-	for _, s := range g.All() {
+	for _, s := range g.Every() {
 		if s.module, err = g.runtime.Compile(ctx, s.Wasm); err != nil {
 			return nil, errors.Join(fmt.Errorf("bench: %s: %w", s.Name, err), g.Close())
 		}
@@ -67,14 +84,17 @@ func NewGuests(ctx context.Context, compiler []string) (_ *Guests, err error) {
 	return g, nil
 }
 
-// All returns the strategies.
+// Every returns all strategies.
+func (g *Guests) Every() []*Guest { return append(g.All(), g.Care, g.Epsilon) }
+
+// All returns those that every layer measures.
 func (g *Guests) All() []*Guest { return []*Guest{g.PVCL, g.Upsell} }
 
 // Close frees what was compiled.
 func (g *Guests) Close() error {
 	ctx := context.Background()
 	errs := []error{g.runtime.Close(ctx)}
-	for _, s := range g.All() {
+	for _, s := range g.Every() {
 		for _, m := range s.probed {
 			errs = append(errs, m.Close(ctx))
 		}
@@ -128,6 +148,15 @@ func build(ctx context.Context, pkg string) (_ []byte, err error) {
 		return nil, fmt.Errorf("bench: go build %s: %w\n%s", pkg, err, text)
 	}
 	return os.ReadFile(out)
+}
+
+// shipped reads the module of a strategy that is built already.
+func shipped(ctx context.Context, name string) ([]byte, error) {
+	out, err := exec.CommandContext(ctx, "go", "list", "-f", "{{.Dir}}", "rapport/plugins").Output()
+	if err != nil {
+		return nil, fmt.Errorf("bench: go list rapport/plugins, in a folder of the module rapport: %w", err)
+	}
+	return os.ReadFile(filepath.Join(strings.TrimSpace(string(out)), "dist", name+".wasm"))
 }
 
 // arbitration is pvcl natively.

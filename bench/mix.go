@@ -37,11 +37,12 @@ type mix struct {
 	profiles rapportv1connect.ProfileServiceClient
 	tokens   []string // by worker: of an offer whose outcome nobody has told
 	events   atomic.Int64
+	reports  string // the outcome that is reported
 	run      string // tells this mix's events from those of others
 }
 
 func newMix(url string, workers, customers int, seed uint64) *mix {
-	m := &mix{caller: newCaller(url, protocols()[0], workers, customers), tokens: make([]string, workers)}
+	m := &mix{caller: newCaller(url, protocols()[0], workers, customers), tokens: make([]string, workers), reports: "presented"}
 	m.skew(workers, seed)
 	m.profiles = rapportv1connect.NewProfileServiceClient(m.transport.client(), url)
 	m.run = strconv.FormatInt(time.Now().UnixNano(), 36)
@@ -61,7 +62,7 @@ func (m *mix) call(ctx context.Context, r traffic.Request) error {
 			return m.outcome(ctx, token)
 		}
 	}
-	res, err := m.client.Decide(ctx, connect.NewRequest(&rapportv1.DecideRequest{Customer: m.customer(r), Touchpoint: "web.home"}))
+	res, err := m.client.Decide(ctx, connect.NewRequest(&rapportv1.DecideRequest{Customer: m.customer(r), Touchpoint: m.touchpoint}))
 	if err != nil {
 		return refusal(err)
 	}
@@ -73,7 +74,7 @@ func (m *mix) call(ctx context.Context, r traffic.Request) error {
 }
 
 func (m *mix) outcome(ctx context.Context, token string) error {
-	res, err := m.client.RecordOutcomes(ctx, connect.NewRequest(&rapportv1.RecordOutcomesRequest{Reports: []*rapportv1.OutcomeReport{{Token: token, Outcome: "presented"}}}))
+	res, err := m.client.RecordOutcomes(ctx, connect.NewRequest(&rapportv1.RecordOutcomesRequest{Reports: []*rapportv1.OutcomeReport{{Token: token, Outcome: m.reports}}}))
 	if err != nil {
 		return refusal(err)
 	}

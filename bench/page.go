@@ -14,16 +14,9 @@ var pageText string
 
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"figure": func(f Figure) string { return f.String() },
-	"says": func(layer string) string {
-		for _, l := range Layers() {
-			if l.Name == layer {
-				return l.Says
-			}
-		}
-		return ""
-	},
-	"of":   func(j Judgement) string { return j.String() },
-	"kind": kind,
+	"says":   layerSays,
+	"of":     func(j Judgement) string { return j.String() },
+	"kind":   kind,
 }).Parse(pageText))
 
 // pageLayer is a layer as the page has it: its columns, and a row for each record.
@@ -149,7 +142,7 @@ func (r *Report) candidates() *chart {
 		rec := &r.Records[i]
 		n, err := strconv.ParseFloat(rec.Case.Get("candidates"), 64)
 		y, ok := rec.Figure(FigureP50)
-		if rec.Layer != "decision" || err != nil || !ok || rec.Limit == "" && rec.Case.Get("strategy") != "pvcl" {
+		if rec.Layer != "decision" || rec.Case.Get("profile") == "miss" || err != nil || !ok || rec.Limit == "" && rec.Case.Get("strategy") != "pvcl" {
 			continue
 		}
 		name := fmt.Sprintf("%s, %s eligible", rec.Case.Get("strategy"), rec.Case.Get("eligible"))
@@ -157,7 +150,7 @@ func (r *Report) candidates() *chart {
 			if rec.Case.Get("eligible") != "100%" {
 				continue
 			}
-			name = "pvcl native in Go"
+			name = rec.Case.Get("strategy") + " native in Go"
 		}
 		c.point(name, rec.Limit == "", n, y.Value)
 	}

@@ -36,7 +36,7 @@ func BenchmarkRank(b *testing.B) {
 // TestRankLayer runs the layer a few times. It fails if the two don't give the same
 // answer, or if a call allocates, whatever the number of candidates.
 func TestRankLayer(t *testing.T) {
-	for _, guest := range shared.get(t).All() {
+	for _, guest := range shared.get(t).Every() {
 		for _, candidates := range []int{1, 100, 1000} {
 			c, err := bench.MeasureRank(context.Background(), few, guest, candidates)
 			if err != nil {

@@ -19,8 +19,10 @@ type Report struct {
 	Begun       time.Time   `json:"begun"`
 	Seconds     float64     `json:"seconds"`
 	Quick       bool        `json:"quick"`
-	Records     []Record    `json:"-"`
-	Judgements  []Judgement `json:"-"`
+	// Against is the URL of the server that was measured, if it was not the suite's own.
+	Against    string      `json:"against,omitempty"`
+	Records    []Record    `json:"-"`
+	Judgements []Judgement `json:"-"`
 }
 
 // line is a line of NDJSON: one of these.
@@ -161,8 +163,12 @@ func (f *Figure) benchstatUnit() string {
 func (r *Report) Write(w io.Writer) error {
 	_, err := fmt.Fprintf(w, "%s\nRapport %s, %s, %.0f s\n", r.Environment.String(), cmp.Or(r.Environment.Revision, "of an unknown revision"), kind(r.Quick), r.Seconds)
 	errs := []error{err}
+	if r.Against != "" {
+		_, err := fmt.Fprintf(w, "Of the server at %s. Not known: its version and machine, what else it had to do, how many processors it used, and what\nof its customers was in its caches. The machine and version above are of the generator of load.\n", r.Against)
+		errs = append(errs, err)
+	}
 	errs = append(errs, WriteRecords(w, r.Records))
-	return errors.Join(append(errs, r.writeJudgements(w))...)
+	return errors.Join(append(errs, r.WriteJudgements(w))...)
 }
 
 func kind(quick bool) string {
@@ -174,24 +180,39 @@ func kind(quick bool) string {
 
 // WriteRecords prints records for people, with a table for each layer.
 func WriteRecords(w io.Writer, records []Record) error {
-	layers := Layers()
 	var errs []error
 	for i := 0; i < len(records); {
 		layer, n := records[i].Layer, 1
 		for i+n < len(records) && records[i+n].Layer == layer {
 			n++
 		}
-		says := ""
-		for _, l := range layers {
-			if l.Name == layer {
-				says = ": " + l.Says
-			}
-		}
-		_, err := fmt.Fprintf(w, "\n%s%s\n", layer, says)
+		_, err := fmt.Fprintf(w, "\n%s: %s\n", layer, layerSays(layer))
 		errs = append(errs, err, writeRecords(w, records[i:i+n]))
 		i += n
 	}
 	return errors.Join(errs...)
+}
+
+// layerSays returns what a layer measures.
+func layerSays(name string) string {
+	for _, l := range Layers() {
+		if l.Name == name {
+			return l.Says
+		}
+	}
+	if name == AgainstLayer {
+		return againstSays
+	}
+	return "measured by another program"
+}
+
+// Unlike returns why two reports can't be compared; empty if they can.
+func (r *Report) Unlike(other *Report) []string {
+	unlike := r.Environment.Unlike(&other.Environment)
+	if r.Against != other.Against {
+		unlike = append(unlike, fmt.Sprintf("the server: %s and %s", cmp.Or(r.Against, "the suite's own"), cmp.Or(other.Against, "the suite's own")))
+	}
+	return unlike
 }
 
 // isLimit reports whether others are held against a record.
@@ -235,7 +256,8 @@ func writeRecords(w io.Writer, records []Record) error {
 	return errors.Join(append(errs, t.Flush())...)
 }
 
-func (r *Report) writeJudgements(w io.Writer) error {
+// WriteJudgements prints the budgets for people.
+func (r *Report) WriteJudgements(w io.Writer) error {
 	if len(r.Judgements) == 0 {
 		return nil
 	}

@@ -27,6 +27,9 @@ fields:
   - {name: general.customer_since, type: time, batch: bi}
   - {name: usage.data_mb, type: counter, batch: bi, decimals: 3, events: {on: 'event.type == "data"', add: event.mb}}
   - {name: marketing.propensity, type: number, batch: bi, decimals: 4}
+  - {name: service.complaint_open, type: flag, batch: bi}
+  - {name: service.satisfaction, type: number, batch: bi}
+  - {name: service.hotline_calls, type: number, batch: bi}
 `
 
 // The customer, as a batch file has it: one who spends 40.
@@ -36,27 +39,46 @@ const (
 		"1,40,yes,private,2020-01-01T00:00:00Z,4000.5,0.07\n"
 )
 
-func newScene(g *Guest, candidates int) (*scene, error) { return newSceneOf(g, candidates, 100) }
+func newScene(g *Guest, candidates int) (*scene, error) { return newSceneOf(g, candidates, 100, 0) }
 
 // newSceneOf returns a scene in which the customer is eligible for so many of a hundred
-// candidates.
-func newSceneOf(g *Guest, candidates, percent int) (*scene, error) {
+// candidates, in a catalogue that has so many other offers, for another channel.
+func newSceneOf(g *Guest, candidates, percent, others int) (*scene, error) {
 	schema, problems := catalog.ReadSchema("schema.yaml", []byte(sceneSchema))
 	if len(problems) > 0 {
 		return nil, fmt.Errorf("bench: schema: %v", problems)
 	}
-	compiled, _, problems := catalog.Compile([]catalog.File{{Name: "catalog.yaml", Content: []byte(sceneCatalog(g.Name, candidates, percent))}}, schema, nil)
+	compiled, _, problems := catalog.Compile([]catalog.File{{Name: "catalog.yaml", Content: []byte(sceneCatalog(g.named(), candidates, percent) + otherOffers(candidates, others))}}, schema, nil)
 	if len(problems) > 0 {
 		return nil, fmt.Errorf("bench: catalogue: %v", problems)
 	}
 	return &scene{schema, compiled, compiled.Scenarios[0]}, nil
 }
 
+// named is how a scenario names the strategy.
+func (g *Guest) named() string {
+	if g.parameters == "" {
+		return g.Name
+	}
+	return g.Name + ", parameters: " + g.parameters
+}
+
+// otherOffers are offers that are no candidates, for the end of a sceneCatalog.
+func otherOffers(first, n int) string {
+	var b strings.Builder
+	for i := first; i < first+n; i++ {
+		fmt.Fprintf(&b, "  - {id: offer%d, group: g%d, class: marketing, value: %d, propensity: {start: 0.05}, "+
+			"eligible: 'profile.value.arpu > %d && profile.usage.data_mb > %d', treatments: [{channel: mail, content: text%d}]}\n",
+			i, i%7, 5+i%40, i%60, 10*(i%300), i)
+	}
+	return b.String()
+}
+
 // sceneCatalog is of offers priced 10 to 99, every fifth of which has no price, and
 // every second of which is for those who use much data.
 func sceneCatalog(strategy string, candidates, percent int) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "channels: [{id: web, direction: inbound, cost: 0.01}]\n"+
+	fmt.Fprintf(&b, "channels: [{id: web, direction: inbound, cost: 0.01}, {id: mail, direction: outbound}]\n"+
 		"touchpoints: [{id: web.home, channel: web, slots: 3}]\n"+
 		"scenarios: [{id: inbound, touchpoints: [web.home], strategy: {name: %s}}]\noffers:\n", strategy)
 	for i := range candidates {

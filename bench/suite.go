@@ -55,6 +55,7 @@ func Layers() []Layer {
 		{"rules", "cel-go against rules as Rapport compiles them", false, (*Suite).rules},
 		{"decision", "a decision in process against the same with its strategy native in Go", false, (*Suite).decision},
 		{"survivors", "a decision in which few candidates survive against one in which all do", false, (*Suite).survivors},
+		{"catalogue", "a decision in a catalogue of 10,000 other offers against the same without them", false, (*Suite).catalogue},
 		{"profile", "a customer's profile against the raw gets, or the map, that it needs", false, (*Suite).profile},
 		{"log", "a decision that is remembered against one that is not", false, (*Suite).remembering},
 		{"events", "events, durable and visible, against a raw journal with the same bytes and syncs", false, (*Suite).events},
@@ -182,7 +183,7 @@ func (s *Suite) rank(ctx context.Context) (records []Record, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, guest := range g.All() {
+	for _, guest := range g.Every() {
 		for _, n := range s.sizes() {
 			c, err := MeasureRank(ctx, s.options(), guest, n)
 			if err != nil {
@@ -255,13 +256,13 @@ func (s *Suite) decision(ctx context.Context) (records []Record, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, guest := range g.All() {
+	for _, guest := range g.Every() {
 		for _, n := range s.sizes() {
 			for _, percent := range []int{100, 10, 1} {
 				if percent < 100 && (guest != g.PVCL || s.Quick) {
 					continue
 				}
-				some, err := s.decisionOf(ctx, guest, n, percent)
+				some, err := s.decisionOf(ctx, guest, n, percent, sceneCache)
 				if err != nil {
 					return records, err
 				}
@@ -269,11 +270,13 @@ func (s *Suite) decision(ctx context.Context) (records []Record, err error) {
 			}
 		}
 	}
-	return records, nil
+	some, err := s.decisionOf(ctx, g.PVCL, 100, 100, 0)
+	return append(records, some...), err
 }
 
-func (s *Suite) decisionOf(ctx context.Context, g *Guest, candidates, percent int) (_ []Record, err error) {
-	d, err := NewDecision(ctx, g, candidates, percent)
+// decisionOf measures decisions with a cache of so many profiles: with none all miss it.
+func (s *Suite) decisionOf(ctx context.Context, g *Guest, candidates, percent, cache int) (_ []Record, err error) {
+	d, err := decisionIn(ctx, g, candidates, percent, 0, cache)
 	if err != nil {
 		return nil, err
 	}
@@ -283,7 +286,37 @@ func (s *Suite) decisionOf(ctx context.Context, g *Guest, candidates, percent in
 	if err != nil {
 		return nil, err
 	}
-	return c.Records("decision", Case{}.Of("strategy", g.Name).Of("candidates", candidates).Of("eligible", strconv.Itoa(percent)+"%")), nil
+	profile := "hot"
+	if cache == 0 {
+		profile = "miss"
+	}
+	in := Case{}.Of("strategy", g.Name).Of("candidates", candidates).Of("eligible", strconv.Itoa(percent)+"%").Of("profile", profile)
+	return c.Records("decision", in), nil
+}
+
+// catalogue compares decisions of the same candidates by how much else a catalogue has.
+func (s *Suite) catalogue(ctx context.Context) (_ []Record, err error) {
+	g, err := s.strategies(ctx)
+	if err != nil {
+		return nil, err
+	}
+	const others = 10_000
+	var subjects []Subject
+	for _, n := range []int{0, others} {
+		d, err := decisionIn(ctx, g.PVCL, 100, 100, n, sceneCache)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, d.Close()) }()
+		_, wasm := d.Subjects(ctx)
+		wasm.Name, wasm.Goal = fmt.Sprintf("a catalogue of %d offers", 100+n), Goal{}
+		subjects = append(subjects, wasm)
+	}
+	c, err := Compare(ctx, s.options(), subjects[0], subjects[1])
+	if err != nil {
+		return nil, err
+	}
+	return c.Records("catalogue", Case{}.Of("strategy", g.PVCL.Name).Of("candidates", 100)), nil
 }
 
 // survivors compares decisions of 10,000 candidates by how many of them survive.

@@ -171,10 +171,15 @@ func TestInterrupted(t *testing.T) {
 		_, err := s.Run(ctx)
 		done <- err
 	}()
-	// A server that runs says where.
-	for {
-		if servers, err := filepath.Glob(filepath.Join(temp, "*", "data", "URLFILE")); err != nil || len(servers) > 0 {
-			break
+	for { // until a server runs, which says where in its folder
+		locks, err := filepath.Glob(filepath.Join(temp, "*", "data", "LOCK"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(locks) > 0 {
+			if b, err := os.ReadFile(locks[0]); err == nil && bytes.Contains(b, []byte("http://")) {
+				break
+			}
 		}
 		select {
 		case err := <-done:

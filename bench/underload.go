@@ -94,7 +94,7 @@ type loadRun struct {
 	*traffic.Result
 
 	served   *hdrhistogram.Histogram // the server's own times of decisions; nil if none was made
-	cpu      float64                 // processors that the server's process used
+	cpu      float64                 // processors that the server's process used; below 0 if that is not known
 	degraded int64
 }
 
@@ -132,8 +132,13 @@ func (r *loadRun) record(layer string, in Case, kind int) (Record, error) {
 			out.Figures = append(out.Figures, percentile("server-p50", r.served, 0.5), percentile("server-p99", r.served, 0.99))
 		}
 		out.Figures = append(out.Figures, Figure{Name: "whole", Value: float64(s.Good-r.degraded) / float64(max(1, s.Offered))}, Figure{Name: "degraded", Value: float64(r.degraded)},
-			Figure{Name: "server-processors", Value: r.cpu}, Figure{Name: "generator-processors", Value: r.Processors()},
-			Figure{Name: "generator-late-p99", Value: float64(s.Lateness.ValueAtQuantile(99)), Unit: UnitNanos})
+			Figure{Name: "generator-processors", Value: r.Processors()})
+		if r.cpu >= 0 { // known
+			out.Figures = append(out.Figures, Figure{Name: "server-processors", Value: r.cpu})
+		}
+		if !r.Closed {
+			out.Figures = append(out.Figures, Figure{Name: "generator-late-p99", Value: float64(s.Lateness.ValueAtQuantile(99)), Unit: UnitNanos})
+		}
 	}
 	out.Figures = append(out.Figures,
 		Figure{Name: "offered", Value: s.OfferedRate(), Unit: UnitPerSecond}, Figure{Name: FigureRate, Value: s.Rate(), Unit: UnitPerSecond},

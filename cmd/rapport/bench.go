@@ -18,6 +18,7 @@ import (
 type benchCmd struct {
 	Run     benchRunCmd     `cmd:"" default:"withargs" help:"Measure, and say which budgets are kept."`
 	Layers  benchLayersCmd  `cmd:"" help:"List the layers that can be measured."`
+	Check   benchCheckCmd   `cmd:"" help:"Judge the budgets of a report again."`
 	Compare benchCompareCmd `cmd:"" help:"Compare two reports of the same machine."`
 	Versus  benchVersusCmd  `cmd:"" help:"Measure this program and another one in turns."`
 }
@@ -36,6 +37,8 @@ Examples:
 	rapport bench --quick
 	rapport bench --check --out report
 	rapport bench --layer decision --layer rpc --profile profiles
+	rapport bench --against http://127.0.0.1:8080 --touchpoint web.home --customers ids.txt --rate 500
+	rapport bench check report/report.ndjson
 	rapport bench compare before/report.ndjson after/report.ndjson
 	rapport bench versus ./rapport-of-yesterday --layer decision`
 }
@@ -46,10 +49,45 @@ type benchRunCmd struct {
 	Layer   []string `help:"Measure only this layer; may be given again. rapport bench layers lists them." placeholder:"NAME"`
 	Out     string   `help:"Folder for the report: as a table, NDJSON, benchstat's lines and a page." placeholder:"DIR" type:"path"`
 	Profile string   `help:"Folder for profiles and traces of each layer; they slow it down." placeholder:"DIR" type:"path"`
+
+	Against    string        `help:"Measure the server at this URL, which runs already, and nothing else." placeholder:"URL"`
+	Touchpoint string        `help:"With --against: where decisions are for." placeholder:"TOUCHPOINT"`
+	Customers  string        `help:"With --against: file of customers' ids, one a line." placeholder:"FILE"`
+	Rate       float64       `help:"With --against: requests a second, in an open loop." placeholder:"N"`
+	Callers    int           `help:"With --against: instead of --rate, callers who ask one after the other." placeholder:"N"`
+	Duration   time.Duration `help:"With --against: for how long it is measured." default:"30s" placeholder:"TIME"`
+	Warmup     time.Duration `help:"With --against: for how long it is asked before." default:"3s" placeholder:"TIME"`
+	Outcome    string        `help:"With --against: report this outcome of one offer for every ten decisions." placeholder:"OUTCOME"`
+	AnyHost    bool          `help:"With --against: the server may be on another machine."`
+}
+
+// Help is shown by --help.
+func (benchRunCmd) Help() string {
+	return `What is measured, and how to read it, is in bench/README.md of the sources. A quick run measures every layer
+in 3 minutes; its --check fails only for budgets that are missed by far, not for what a busy machine can't
+tell. That of a full run fails for both.
+
+With --against, a server that runs already is asked for decisions of its own catalogue, about customers of a
+file, and its answers are timed. These decisions are made in earnest: they are in its decision log, and their
+contacts count against caps.
+
+Examples:
+
+	rapport bench --quick --check
+	rapport bench --out report
+	rapport bench --layer server --layer overload
+	rapport bench --against http://127.0.0.1:8080 --touchpoint web.home --customers ids.txt --rate 500
+	rapport bench --against http://127.0.0.1:8080 --touchpoint web.home --customers ids.txt --callers 16 --duration 1m`
 }
 
 // Run measures.
 func (cmd *benchRunCmd) Run(ctx context.Context, a *app) error {
+	if cmd.Against != "" {
+		return cmd.against(ctx, a)
+	}
+	if cmd.Touchpoint != "" || cmd.Customers != "" || cmd.Rate != 0 || cmd.Callers != 0 || cmd.Outcome != "" || cmd.AnyHost {
+		return usagef("--touchpoint, --customers, --rate, --callers, --outcome and --any-host are of a server that runs already: give its URL by --against URL")
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -65,6 +103,10 @@ func (cmd *benchRunCmd) Run(ctx context.Context, a *app) error {
 		},
 	}
 	r := &bench.Report{Environment: bench.ReadEnvironment(), Begun: time.Now().UTC().Truncate(time.Second), Quick: cmd.Quick}
+	layers, err := s.Measures()
+	if err != nil {
+		return usagef("%v", err)
+	}
 	begun := time.Now()
 	var measured error
 	r.Records, measured = s.Run(ctx)
@@ -72,10 +114,7 @@ func (cmd *benchRunCmd) Run(ctx context.Context, a *app) error {
 	if len(r.Records) == 0 {
 		return measured
 	}
-	r.Judgements = bench.Judge(bench.Budgets(), r.Records, cmd.Quick)
-	if len(cmd.Layer) > 0 {
-		r.Judgements = measuredOnly(r.Judgements)
-	}
+	r.Judgements = bench.Judge(bench.BudgetsOf(layers, bench.Budgets()), r.Records, cmd.Quick)
 	if err := errors.Join(measured, cmd.print(a, r)); err != nil {
 		return err
 	}
@@ -85,14 +124,64 @@ func (cmd *benchRunCmd) Run(ctx context.Context, a *app) error {
 	return nil
 }
 
-// measuredOnly leaves out the budgets of layers that were not asked for.
-func measuredOnly(all []bench.Judgement) (out []bench.Judgement) {
-	for _, j := range all {
-		if j.Verdict != bench.NotMeasured {
-			out = append(out, j)
-		}
+// against measures a server that runs already.
+func (cmd *benchRunCmd) against(ctx context.Context, a *app) error {
+	switch {
+	case cmd.Quick || cmd.Check || len(cmd.Layer) > 0 || cmd.Profile != "":
+		return usagef("--against measures a server as a whole, for as long as --duration says, and no budget is of it: leave out --quick, --check, --layer and --profile")
+	case cmd.Touchpoint == "" || cmd.Customers == "":
+		return usagef("--against needs --touchpoint TOUCHPOINT and --customers FILE: the server's own")
+	case (cmd.Rate > 0) == (cmd.Callers > 0) || cmd.Rate < 0 || cmd.Callers < 0 || cmd.Callers > maxCallers:
+		return usagef("--against needs --rate N requests a second, or --callers N, up to %d", maxCallers)
+	case cmd.Duration <= 0 || cmd.Warmup < 0:
+		return usagef("--duration %v, --warmup %v: use times above 0", cmd.Duration, cmd.Warmup)
 	}
-	return out
+	url, err := parseServerURL(cmd.Against, origin{rank: fromFlag, name: "--against"})
+	if err != nil {
+		return err
+	}
+	customers, err := readCustomers(cmd.Customers)
+	if err != nil {
+		return err
+	}
+	x := &bench.Against{
+		URL: url, Touchpoint: cmd.Touchpoint, Customers: customers, Rate: cmd.Rate, Callers: cmd.Callers, Warmup: cmd.Warmup, Duration: cmd.Duration,
+		Outcome: cmd.Outcome, Anywhere: cmd.AnyHost,
+	}
+	r := &bench.Report{Environment: bench.ReadEnvironment(), Begun: time.Now().UTC().Truncate(time.Second), Against: url}
+	begun := time.Now()
+	var measured error
+	r.Records, measured = x.Run(ctx)
+	if errors.Is(measured, bench.ErrElsewhere) {
+		return usagef("%v: load on it may harm others; if it is yours to load, say so by --any-host", measured)
+	}
+	r.Seconds = time.Since(begun).Seconds()
+	if len(r.Records) == 0 {
+		return measured
+	}
+	return errors.Join(measured, cmd.print(a, r))
+}
+
+// maxCallers of a closed loop: each has a connection of its own.
+const maxCallers = 1000
+
+// readCustomers reads a file of ids.
+func readCustomers(name string) (ids []string, err error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	for id, err := range customersOf(f, name, "") {
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	if len(ids) == 0 {
+		return nil, fmt.Errorf("%s: no customers", name)
+	}
+	return ids, nil
 }
 
 // print prints the report, and writes its files.
@@ -128,7 +217,59 @@ func writeReportFile(name string, write func(io.Writer) error) error {
 	return errors.Join(write(f), f.Close())
 }
 
+type benchCheckCmd struct {
+	Report string `arg:"" help:"report.ndjson of a run." type:"existingfile"`
+}
+
+// Help is shown by --help.
+func (benchCheckCmd) Help() string {
+	return `The budgets are those of this program, and the figures those of the report; only budgets of layers that it
+has are judged. The exit code is 1 if a gate is broken, as with rapport bench --check.
+
+Examples:
+
+	rapport bench check report/report.ndjson`
+}
+
+// Run judges.
+func (cmd *benchCheckCmd) Run(a *app) error {
+	r, err := readReport(cmd.Report)
+	if err != nil {
+		return err
+	}
+	if r.Against != "" {
+		return fmt.Errorf("%s is of a server that ran already: no budget is of that", cmd.Report)
+	}
+	r.Judge(bench.Budgets())
+	write := r.WriteJudgements
+	if a.json {
+		write = r.WriteNDJSON
+	}
+	return errors.Join(write(a.out), bench.Check(r.Judgements))
+}
+
+func readReport(name string) (*bench.Report, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	r, err := bench.ReadReport(f)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return r, nil
+}
+
 type benchLayersCmd struct{}
+
+// Help is shown by --help.
+func (benchLayersCmd) Help() string {
+	return `A layer is a part of Rapport, and what it is measured against.
+
+Examples:
+
+	rapport bench layers`
+}
 
 // Run lists the layers.
 func (benchLayersCmd) Run(a *app) error {
@@ -153,7 +294,13 @@ type benchVersusCmd struct {
 // Help is shown by --help.
 func (benchVersusCmd) Help() string {
 	return `Both are run, again and again, each time in another order. A figure is that of this program over that of
-the other; the interval in brackets holds it with 95% confidence, so a change is real if 1 is outside.`
+the other; the interval in brackets holds it with 95% confidence, so a change is real if 1 is outside. Of fewer
+than 6 rounds nothing is known but the ratio.
+
+Examples:
+
+	rapport bench versus ./rapport-of-yesterday --layer decision
+	rapport bench versus ./rapport-of-yesterday --layer rpc --rounds 15`
 }
 
 // Run measures both.
@@ -192,23 +339,23 @@ type benchCompareCmd struct {
 // Help is shown by --help.
 func (benchCompareCmd) Help() string {
 	return `Runs on machines that differ are not compared. Times of two runs differ by the machine's mood too: compare
-ratios, or measure two programs in turns.`
+ratios, or measure two programs in turns.
+
+Examples:
+
+	rapport bench compare before/report.ndjson after/report.ndjson`
 }
 
 // Run compares two reports.
 func (cmd *benchCompareCmd) Run(a *app) error {
 	var reports [2]*bench.Report
 	for i, name := range []string{cmd.Before, cmd.After} {
-		f, err := os.Open(name)
-		if err != nil {
+		var err error
+		if reports[i], err = readReport(name); err != nil {
 			return err
 		}
-		reports[i], err = bench.ReadReport(f)
-		if err := errors.Join(err, f.Close()); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
 	}
-	if unlike := reports[0].Environment.Unlike(&reports[1].Environment); len(unlike) > 0 {
+	if unlike := reports[0].Unlike(reports[1]); len(unlike) > 0 {
 		return fmt.Errorf("the two runs can't be compared, their machines are not alike: %s", strings.Join(unlike, "; "))
 	}
 	return bench.WriteChanges(a.out, reports[0], reports[1])
