@@ -29,6 +29,9 @@ func MeasureRank(ctx context.Context, o Options, g *Guest, candidates int) (_ *C
 	}
 	defer closing(strategy, &err)
 	q := s.ranking(random())
+	if strategy.Info().Chances {
+		q.Chance = make([]float64, candidates)
+	}
 	if err := agree(ctx, native, strategy, q); err != nil {
 		return nil, err
 	}

@@ -169,7 +169,7 @@ func (m *remembering) load(dir string) error {
 	var b strings.Builder
 	b.WriteString(header + "\n")
 	for i := range rememberCustomers { // no two of them are alike
-		fmt.Fprintf(&b, "%d,%d.%02d,%s,private,20%02d-0%d-01T00:00:00Z,%d.5,0.%04d\n",
+		fmt.Fprintf(&b, "%d,%d.%02d,%s,private,20%02d-0%d-01T00:00:00Z,%d.5,0.%04d,no,8,0\n",
 			i, 30+i%20, i*37%100, []string{"yes", "no"}[i%2], 10+i%15, 1+i%9, 3000+i*7, i*97%10_000)
 	}
 	file := filepath.Join(dir, "bi.csv")

@@ -35,8 +35,8 @@ fields:
 // The customer, as a batch file has it: one who spends 40.
 const (
 	sceneCustomer = "customer:1"
-	sceneCSV      = "customer,value.arpu,tag.high_traffic,general.customer_type,general.customer_since,usage.data_mb,marketing.propensity\n" +
-		"1,40,yes,private,2020-01-01T00:00:00Z,4000.5,0.07\n"
+	sceneCSV      = "customer,value.arpu,tag.high_traffic,general.customer_type,general.customer_since,usage.data_mb,marketing.propensity,service.complaint_open,service.satisfaction,service.hotline_calls\n" +
+		"1,40,yes,private,2020-01-01T00:00:00Z,4000.5,0.07,no,8,0\n"
 )
 
 func newScene(g *Guest, candidates int) (*scene, error) { return newSceneOf(g, candidates, 100, 0) }

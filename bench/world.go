@@ -73,7 +73,7 @@ func (w *world) write(file string, day int) (err error) {
 	}
 	for i := range w.customers {
 		k := i + 7*day
-		_, err := fmt.Fprintf(out, "%d,%d.%02d,%s,private,20%02d-0%d-01T00:00:00Z,%d.5,0.%04d\n",
+		_, err := fmt.Fprintf(out, "%d,%d.%02d,%s,private,20%02d-0%d-01T00:00:00Z,%d.5,0.%04d,no,8,0\n",
 			i, 30+k%20, k*37%100, []string{"yes", "no"}[k%2], 10+k%15, 1+k%9, 3000+k%2000, k*97%10_000)
 		if err != nil {
 			return err

@@ -5,12 +5,13 @@ import (
 	"fmt"
 
 	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types"
 
 	"rapport/bench"
 )
 
-// celRules has a program for each offer, compiled once, and a customer's values ready to be
-// read: cel-go as its documentation has it, without what reads a profile or ranks in a
+// celRules has a program for each offer, compiled and optimised once, and a customer's values
+// ready to be read, as CEL's own, so that none is converted: cel-go as its documentation has it, without what reads a profile or ranks in a
 // sandbox. Scores are Go's.
 type celRules struct {
 	contest  *bench.Contest
@@ -42,7 +43,7 @@ func newCEL(_ context.Context, c *bench.Contest) (contender, error) {
 	}
 	for i := range c.Customers {
 		x := &c.Customers[i]
-		a, err := cel.NewActivation(map[string]any{"arpu": x.ARPU, "data_mb": x.DataMB, "heavy": x.Heavy})
+		a, err := cel.NewActivation(map[string]any{"arpu": types.Double(x.ARPU), "data_mb": types.Double(x.DataMB), "heavy": types.Bool(x.Heavy)})
 		if err != nil {
 			return nil, err
 		}
@@ -60,7 +61,7 @@ func (r *celRules) Decide(_ context.Context, customer int) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if v.Value() == true {
+		if v == types.True {
 			best.Add(i, r.contest.Offers[i].Score(x))
 		}
 	}
