@@ -39,13 +39,14 @@ func entrants() []entrant {
 		{"Rapport, profile not in the cache", 0, rapport(0)},
 		{"Rapport, and its sandbox put back", 0, putBack},
 		{"Rapport's sandbox, rules in Go", 0, host},
-		{"likewise, and put back", 0, hostPutBack},
+		{"sandbox, rules in Go, and put back", 0, hostPutBack},
 		{"plain Go, no store, no sandbox", 0, plain},
 		{"cel-go", 0, newCEL},
 		{"Extism Go SDK, rules in Go", 10, newExtism},
 		{"JSON profiles in Redis, rules in Go", 3, newRedis},
-		{"likewise, 20 customers in a pipeline", 0, newRedisPiped},
+		{"JSON in Redis, 20 customers in a pipeline", 0, newRedisPiped},
 		{"OPA, prepared, data in memory", 100, newOPA},
+		{"OPA, rules alone, scores in Go", 0, newOPARules},
 		{"json-rules-engine on Node", 0, newNode},
 	}
 }
