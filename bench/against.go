@@ -111,11 +111,5 @@ func (a *Against) Run(ctx context.Context) ([]Record, error) {
 		}
 		records = append(records, rec)
 	}
-	if r.Failed > 0 {
-		return records, fmt.Errorf("bench: %d requests failed: %v", r.Failed, r.Errors)
-	}
-	if r.Good == 0 {
-		return records, errors.New("bench: nothing was answered")
-	}
-	return records, nil
+	return records, run.broken()
 }

@@ -249,7 +249,7 @@ func (b *Budget) matches(r *Record) bool {
 
 // bound says the bound in words.
 func (b *Budget) bound() string {
-	s := ""
+	var s string
 	if b.AtMost != nil {
 		s = "at most " + b.AtMost.String()
 	} else {

@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"connectrpc.com/connect"
@@ -95,16 +94,15 @@ func (s *Suite) endurance(ctx context.Context) (records []Record, err error) {
 			{Name: "more-descriptors", Value: float64(last.Descriptors - first.Descriptors)},
 		}, whole.Figures...)
 	}
-	if err == nil && r.Failed > 0 {
-		err = fmt.Errorf("%d requests failed: %v", r.Failed, r.Errors)
-	}
-	return append(records, whole), err
+	return append(records, whole), errors.Join(err, r.broken())
 }
 
 func (s *ProcessStats) figures() []Figure {
 	return []Figure{
-		{Name: "resident", Value: float64(s.Resident), Unit: UnitBytes}, {Name: "heap", Value: float64(s.Heap), Unit: UnitBytes},
-		{Name: "descriptors", Value: float64(s.Descriptors)}, {Name: "goroutines", Value: float64(s.Goroutines)},
+		{Name: "resident", Value: float64(s.Resident), Unit: UnitBytes},
+		{Name: "heap", Value: float64(s.Heap), Unit: UnitBytes},
+		{Name: "descriptors", Value: float64(s.Descriptors)},
+		{Name: "goroutines", Value: float64(s.Goroutines)},
 	}
 }
 

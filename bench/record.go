@@ -17,6 +17,8 @@ type Record struct {
 	Limit string `json:"limit,omitempty"` // what it was measured against, empty for the limit itself
 	// Figures come in an order for people.
 	Figures []Figure `json:"figures"`
+	// Errors are of requests that failed, the first few different ones.
+	Errors []string `json:"errors,omitempty"`
 	// HDR is the histogram of latencies in nanoseconds, where there is one: HdrHistogram's
 	// compressed form V2, in base64.
 	HDR string `json:"hdr,omitempty"`

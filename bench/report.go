@@ -253,7 +253,14 @@ func writeRecords(w io.Writer, records []Record) error {
 		}
 		row(cells...)
 	}
-	return errors.Join(append(errs, t.Flush())...)
+	errs = append(errs, t.Flush())
+	for i := range records {
+		for _, e := range records[i].Errors {
+			_, err := fmt.Fprintf(w, "  %s %s, failed: %s\n", records[i].Case, records[i].Name, e)
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // WriteJudgements prints the budgets for people.

@@ -55,7 +55,7 @@ func fake(t *testing.T, nanos float64, processors int) string {
 	program := t.TempDir() + "/program"
 	quoted := func(s string) string { return "'" + strings.ReplaceAll(s, "'", `'"'"'`) + "'" }
 	script := fmt.Sprintf("#!/bin/sh\n%s=%s exec %s \"$@\"\n", fakeVariable, quoted(lines.String()), quoted(self))
-	if err := os.WriteFile(program, []byte(script), 0o700); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(program, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	return program
