@@ -68,7 +68,7 @@ func versus(reports [2][]*Report, of *Record, name string) (Figure, bool) {
 				return Figure{}, false
 			}
 			f, ok := rec.Figure(name)
-			if !ok || f.Value == 0 {
+			if !ok || f.Value <= 0 { // a difference has no ratio
 				return Figure{}, false
 			}
 			values[k] = append(values[k], f.Value)
