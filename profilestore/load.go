@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rapport/profilestore/batchfile"
+	"rapport/profilestore/durable"
 )
 
 // LoadOptions say what to load. Dir, Schema, Engine, Source, Path or Paths, and AsOf
@@ -135,7 +136,7 @@ func Load(ctx context.Context, o LoadOptions) (*LoadReport, error) {
 	if err := l.findParts(); err != nil {
 		return nil, err
 	}
-	if err := makeFolder(l.folder.dir); err != nil {
+	if err := durable.MakeFolder(l.folder.dir, 0o700); err != nil {
 		return nil, err
 	}
 	unlock, err := l.folder.lockLoad()

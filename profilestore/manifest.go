@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -233,26 +232,4 @@ func chunkSum(ctx context.Context, r io.Reader) (string, int64, error) {
 		return "", 0, err
 	}
 	return fmt.Sprintf("%08x", h.Sum32()), n, nil
-}
-
-// makeFolder makes a folder and what is missing above it, durably.
-func makeFolder(dir string) error {
-	var missing []string
-	for d := dir; ; d = filepath.Dir(d) {
-		if _, err := os.Stat(d); err == nil {
-			break
-		} else if !errors.Is(err, fs.ErrNotExist) || filepath.Dir(d) == d {
-			return err
-		}
-		missing = append(missing, d)
-	}
-	for _, d := range slices.Backward(missing) {
-		if err := os.Mkdir(d, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
-		}
-		if err := durable.SyncDir(filepath.Dir(d)); err != nil {
-			return err
-		}
-	}
-	return nil
 }

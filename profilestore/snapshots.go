@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"rapport/profilestore/durable"
 )
 
 // Snapshots are the sealed batch loads of all sources, one of each the current
@@ -331,7 +333,7 @@ func (s *Snapshots) change(ctx context.Context, source string, decide func(sourc
 		return fail(err)
 	}
 	folder := s.folder(source)
-	if err := makeFolder(folder.dir); err != nil {
+	if err := durable.MakeFolder(folder.dir, 0o700); err != nil {
 		return fail(err)
 	}
 	s.changing.Lock()

@@ -45,7 +45,7 @@ type lockContent struct {
 
 // openDataFolder locks a data folder, or makes a new one where there is nothing.
 func openDataFolder(dir string) (_ *dataFolder, err error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := durable.MakeFolder(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
 	if err := checkFormat(dir); err != nil {
@@ -81,7 +81,18 @@ func openDataFolder(dir string) (_ *dataFolder, err error) {
 		"snapshots": 0o750, "deltas": 0o750, "journal": 0o750, "catalog": 0o750, "strategies": 0o750,
 		"audit": 0o750, "tables": 0o750, "ledger": 0o750, "decisions": 0o750, "wasm-cache": 0o700, "keys": 0o700,
 	} {
-		if err := os.MkdirAll(d.path(sub), mode); err != nil {
+		if err := durable.MakeFolder(d.path(sub), mode); err != nil {
+			return nil, fmt.Errorf("data folder: %w", err)
+		}
+	}
+	// Where loads write beside a server, they remove what others have left behind.
+	for _, sub := range []string{"catalog", "strategies", "decisions", "keys"} {
+		if err := durable.RemoveUnfinished(d.path(sub)); err != nil {
+			return nil, fmt.Errorf("data folder: %w", err)
+		}
+	}
+	for _, sub := range []string{"catalog", "strategies", "tables", "snapshots", "keys"} {
+		if err := durable.SyncFolders(d.path(sub)); err != nil {
 			return nil, fmt.Errorf("data folder: %w", err)
 		}
 	}

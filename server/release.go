@@ -202,7 +202,7 @@ func writeRelease(dir, builtin string, r release) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := durable.MakeFolder(dir, 0o750); err != nil {
 		return err
 	}
 	return durable.WriteSealed(filepath.Join(dir, releaseFile), append(b, '\n'))

@@ -83,7 +83,7 @@ func newReplaySources(s *Server) *replaySources {
 // go on, and some day can't be replayed.
 func (s *replaySources) keep() {
 	dir := s.server.folder.path("decisions", "kept")
-	err := os.MkdirAll(dir, 0o750)
+	err := durable.MakeFolder(dir, 0o750)
 	if err == nil {
 		var schema []byte
 		if schema, err = s.server.store.Schema().MarshalJSON(); err == nil {

@@ -303,7 +303,7 @@ func (s *strategies) write(v *strategyVersion, wasm []byte) error {
 		return err
 	}
 	dir := filepath.Join(s.dir, v.name)
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := durable.MakeFolder(dir, 0o750); err != nil {
 		return err
 	}
 	if err := durable.WriteSealed(filepath.Join(dir, v.version+".json"), b); err != nil {

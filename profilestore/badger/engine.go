@@ -95,6 +95,9 @@ func Open(dir string, o Options) (*Engine, error) {
 	if err := durable.SyncDir(filepath.Dir(dir)); err != nil { // a barrier syncs what is in dir, not its name
 		return nil, fmt.Errorf("badger: open delta records: %w", err)
 	}
+	if err := removeEmpty(dir); err != nil {
+		return nil, err
+	}
 	found, err := check(context.Background(), dir)
 	if err == nil {
 		err = found.ready()

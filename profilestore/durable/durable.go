@@ -10,12 +10,15 @@ import (
 	"path/filepath"
 )
 
+// unfinished ends the name of a file that is being written.
+const unfinished = ".new"
+
 // WriteFile replaces the file name by content in one step and returns when that
 // survives loss of power. Another process sees the old file or the new one, never
 // a part. The folder must exist. Two writers of one file must not run at the same
 // time.
 func WriteFile(name string, content []byte) error {
-	temporary := name + ".new"
+	temporary := name + unfinished
 	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err

@@ -105,10 +105,7 @@ func Load(ctx context.Context, o LoadOptions) (_ *LoadReport, err error) {
 		return nil, err
 	}
 	f := folder{root: o.Dir, table: o.Table}
-	if err := os.MkdirAll(f.dir(), 0o750); err != nil {
-		return nil, fmt.Errorf("reference table %s: %w", o.Table, err)
-	}
-	if err := durable.SyncDir(o.Dir); err != nil {
+	if err := durable.MakeFolder(f.dir(), 0o750); err != nil {
 		return nil, fmt.Errorf("reference table %s: %w", o.Table, err)
 	}
 	unlock, err := f.lockLoad()

@@ -69,7 +69,7 @@ func (f *setsFile) write(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := durable.MakeFolder(dir, 0o750); err != nil {
 		return fmt.Errorf("reference tables: %w", err)
 	}
 	if err := durable.WriteSealed(filepath.Join(dir, setsName), append(b, '\n')); err != nil {
