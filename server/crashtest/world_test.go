@@ -55,6 +55,7 @@ type world struct {
 	api    *clients
 	audit  auditTwin
 
+	late   bool // the server's answers; see role
 	strike strike
 	count  int // of operations of the strike's kind
 	armed  sync.Mutex
@@ -122,6 +123,7 @@ func (w *world) data() string { return filepath.Join(w.disk.dir(), "data") }
 
 // open starts the server and waits until it listens.
 func (w *world) open() error {
+	w.late = !w.late
 	begun := time.Now()
 	r, err := w.serverRole()
 	if err != nil {
@@ -142,7 +144,7 @@ func (w *world) open() error {
 // serverRole is what the server's process does.
 func (w *world) serverRole() (role, error) {
 	compiler, err := compilertest.Command()
-	return role{Do: "serve", Data: w.data(), Compiler: compiler}, err
+	return role{Do: "serve", Data: w.data(), Compiler: compiler, Late: w.late}, err
 }
 
 // close stops the server in order.
@@ -266,10 +268,13 @@ func (w *world) begin(kind string) {
 // aim has the strike come after a part of the operation that has begun.
 func (w *world) aim() {
 	const changes = 40 // of the file system, of an operation with many
-	if d, ok := w.disk.(interface{ strikeAfter(n int, hit func()) bool }); ok && d.strikeAfter(1+int(w.strike.at*changes), w.hit) {
+	if d, ok := w.disk.(interface{ strikeAfter(n int, hit func()) bool }); ok && !w.late && d.strikeAfter(1+int(w.strike.at*changes), w.hit) {
 		return
 	}
-	delay := time.Duration(w.strike.at * float64(w.tally.typical(w.strike.kind)))
+	delay := time.Duration(w.strike.at * float64(w.tally.typical(w.timed(w.strike.kind))))
+	if w.late { // what becomes durable near the end of the work does so in the middle of this time
+		delay = delay * 2 / 3
+	}
 	go func() {
 		wait(delay)
 		w.hit()
@@ -281,9 +286,17 @@ func (w *world) end(kind string, begun time.Time, err error) (ok bool) {
 	w.flying[kind]--
 	w.mu.Unlock()
 	if err == nil {
-		w.tally.took(kind, time.Since(begun))
+		w.tally.took(w.timed(kind), time.Since(begun))
 	}
 	return err == nil
+}
+
+// timed is by which name it is known how long an operation takes.
+func (w *world) timed(kind string) string {
+	if w.late {
+		return kind + ", answered late"
+	}
+	return kind
 }
 
 // hit ends the server, and what works beside it, once. It does not wait for that.
@@ -332,6 +345,7 @@ func (p *processes) running() []*process {
 
 // beside plays a role beside the server as an operation.
 func (w *world) beside(kind string, r role) (fate, error) {
+	r.Late = w.late
 	return w.call(kind, func() error {
 		p, err := start(r)
 		if err != nil {
