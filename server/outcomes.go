@@ -108,7 +108,7 @@ func (s decisions) RecordOutcomes(ctx context.Context, req *connect.Request[rapp
 }
 
 // settleTime is how long the ledger may take to note what has been reported.
-const settleTime = time.Second
+const settleTime = 5 * time.Second
 
 // settle tells the ledger what came of reservations, after the events: for a moment both
 // count, never neither. The events are there, so it is done also when the caller has gone.
@@ -116,14 +116,24 @@ func (s decisions) settle(ctx context.Context, recorded []report, reports []*rap
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
 	var failed error
+	taken := false
 	for _, r := range recorded {
 		t := r.token
 		o := ledger.Outcome{Name: reports[r.place].GetOutcome(), Offer: t.items[t.item].Offer, Expires: t.expires}
-		if _, err := s.ledger.Commit(ctx, ledgerID(t.decision, t.channel), o, now); err != nil && failed == nil {
+		id := ledgerID(t.decision, t.channel)
+		result, err := s.ledger.Commit(ctx, id, o, now)
+		if err != nil && failed == nil {
 			// The event counts; what the ledger holds ends when it expires, unless the report
 			// is sent again, which it may be.
 			failed = fmt.Errorf("reports[%d] and perhaps others: the outcome is recorded, but its place could not be settled: send them again: %w", r.place, err)
 		}
+		taken = taken || (result == ledger.Committed || result == ledger.Unchanged) && s.ledger.Taken(id)
+	}
+	if !taken {
+		return failed
+	}
+	if err := s.ledger.Sync(ctx); err != nil && failed == nil {
+		failed = fmt.Errorf("the outcomes are recorded, but their places could not be made durable: send them again: %w", err)
 	}
 	return failed
 }

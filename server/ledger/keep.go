@@ -48,21 +48,31 @@ func (g *log) maintain() error {
 		more = l.sweep(256)
 		l.mu.Unlock()
 	}
-	l.mu.Lock()
-	failed, full := g.broken != nil || g.suspect, g.current().size >= l.o.SegmentBytes
-	l.mu.Unlock()
-	if failed {
-		return g.renew()
-	}
-	if err := g.syncFrom(0); err != nil {
+	renewed, err := g.syncOrRenew()
+	if renewed || err != nil {
 		return err
 	}
+	l.mu.Lock()
+	full := g.current().size >= l.o.SegmentBytes
+	l.mu.Unlock()
 	if full {
 		if err := g.rotate(); err != nil {
 			return err
 		}
 	}
 	return g.compact(false)
+}
+
+// syncOrRenew makes durable what was written. After a sync has failed the next one of the
+// same file may succeed and mean nothing, so then everything is written anew.
+func (g *log) syncOrRenew() (renewed bool, err error) {
+	g.l.mu.Lock()
+	failed := g.broken != nil || g.suspect
+	g.l.mu.Unlock()
+	if failed {
+		return true, g.renew()
+	}
+	return false, g.syncFrom(0)
 }
 
 // renew begins a new file and writes everything to it, after the last one has failed.
@@ -87,6 +97,25 @@ func (g *log) sync() error {
 	g.keeping.Lock()
 	defer g.keeping.Unlock()
 	return g.syncFrom(0)
+}
+
+// syncSoon has everything synced by a goroutine, and returns what is done when that is.
+// Whoever comes before it begins waits for the same. Caller holds the mutex of the ledger.
+func (g *log) syncSoon() *batch {
+	b := &batch{done: make(chan struct{})}
+	g.next = b
+	g.keeper.Go(func() {
+		g.keeping.Lock()
+		defer g.keeping.Unlock()
+		g.l.mu.Lock()
+		g.next = nil
+		g.l.mu.Unlock()
+		if _, err := g.syncOrRenew(); err != nil {
+			b.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		close(b.done)
+	})
+	return b
 }
 
 // syncFrom makes durable what was written, but for the first so many files. The caller is

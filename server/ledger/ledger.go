@@ -292,5 +292,18 @@ func (l *Ledger) Close() error {
 	return l.log.close()
 }
 
-// Sync makes what was written durable.
-func (l *Ledger) Sync() error { return l.log.sync() }
+// Sync makes durable what has come before. Those who ask at the same time share a sync of
+// the disk. An error is ErrUnavailable with its cause, or that of the context.
+func (l *Ledger) Sync(ctx context.Context) error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return ErrClosed
+	}
+	b := l.log.next
+	if b == nil {
+		b = l.log.syncSoon()
+	}
+	l.mu.Unlock()
+	return l.await(ctx, b)
+}

@@ -26,7 +26,8 @@ const (
 // its last write with one write, and wakes those who wait for it. They wait with a
 // deadline, which is why they don't write themselves: a write to a stuck disk can't be
 // given up. There is no sync before a decision is answered: what was written survives the
-// process. Every second or so it is synced, so that a loss of power costs no more.
+// process. Every second or so it is synced, so that a loss of power costs no more; and
+// when an outcome has taken places for good, before its report is answered.
 //
 // If a write fails, the file is cut back to what it was, and everything that was in the
 // write or has come since is undone, in memory too, before anybody learns of it: nothing
@@ -62,6 +63,7 @@ type log struct {
 	failure    error
 	failures   uint64
 	compacted  uint64
+	next       *batch // nothing to write: a sync that has not begun; nil: none
 
 	keeping sync.Mutex // held by who syncs, rotates or compacts
 	kick    chan struct{}
@@ -299,7 +301,7 @@ func (g *log) addTo(s *Stats) {
 // close writes and syncs everything, and ends the goroutines.
 func (g *log) close() error {
 	close(g.stop)
-	g.keeper.Wait() // it may wait for the writer
+	g.keeper.Wait() // it and the syncs may wait for the writer
 	g.l.mu.Lock()
 	g.closing = true
 	g.work.Signal()

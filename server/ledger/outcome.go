@@ -1,6 +1,9 @@
 package ledger
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // OutcomeContact is the outcome that says no more than that the contact was made. Every
 // other outcome says that too.
@@ -49,7 +52,8 @@ func (r Result) String() string {
 // event must be in the history before, so that the contact is never in neither. What an
 // outcome does not take stays reserved until the reservation expires.
 //
-// When it returns without an error, what it did survives the end of the process. An error
+// When it returns without an error, what it did survives the end of the process; for a
+// loss of power see Taken. An error
 // is ErrUnavailable with its cause: nothing was done; or that of the context: perhaps it
 // was. Calling it again does no harm in any case.
 func (l *Ledger) Commit(ctx context.Context, id ID, o Outcome, now int64) (Result, error) {
@@ -73,6 +77,15 @@ func (l *Ledger) Commit(ctx context.Context, id ID, o Outcome, now int64) (Resul
 		l.mu.Unlock()
 		return result, nil
 	}
+}
+
+// Taken reports whether an outcome of a reservation, which was committed, may have taken a
+// place for good. That survives a loss of power when Sync has returned.
+func (l *Ledger) Taken(id ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.reservations[id]
+	return r == nil || slices.ContainsFunc(r.places, func(p place) bool { return p.taken }) // or it has expired since
 }
 
 func (s *Stats) note(r Result) {
