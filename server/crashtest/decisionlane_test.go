@@ -70,7 +70,7 @@ func (l *outcomeLane) step(ctx context.Context, r *rand.Rand) error {
 		return nil
 	}
 	c.report = &rapportv1.OutcomeReport{Token: d.GetSlate()[0].GetToken(), Outcome: "accepted", Time: timestamppb.Now()}
-	res, f, err := l.send(ctx, c)
+	res, f, err := l.w.report(ctx, c.report)
 	if c.state = f; err != nil || f != acknowledged {
 		return err
 	}
@@ -78,7 +78,7 @@ func (l *outcomeLane) step(ctx context.Context, r *rand.Rand) error {
 		return fmt.Errorf("the outcome of %s was not taken: %v", c.name, res)
 	}
 	if r.IntN(3) == 0 {
-		res, f, err := l.send(ctx, c)
+		res, f, err := l.w.report(ctx, c.report)
 		if err != nil || f == inDoubt { // it was acknowledged before
 			return err
 		}
@@ -89,10 +89,11 @@ func (l *outcomeLane) step(ctx context.Context, r *rand.Rand) error {
 	return nil
 }
 
-func (l *outcomeLane) send(ctx context.Context, c *outcomeCustomer) (*rapportv1.RecordOutcomesResponse, fate, error) {
+// report reports an outcome.
+func (w *world) report(ctx context.Context, o *rapportv1.OutcomeReport) (*rapportv1.RecordOutcomesResponse, fate, error) {
 	var res *connect.Response[rapportv1.RecordOutcomesResponse]
-	f, err := l.w.call("outcome", func() (err error) {
-		res, err = l.w.api.decisions.RecordOutcomes(ctx, connect.NewRequest(&rapportv1.RecordOutcomesRequest{Reports: []*rapportv1.OutcomeReport{c.report}}))
+	f, err := w.call("outcome", func() (err error) {
+		res, err = w.api.decisions.RecordOutcomes(ctx, connect.NewRequest(&rapportv1.RecordOutcomesRequest{Reports: []*rapportv1.OutcomeReport{o}}))
 		return err
 	})
 	if res == nil {
@@ -129,7 +130,7 @@ func (l *outcomeLane) checkCustomer(ctx context.Context, c *outcomeCustomer) err
 		return nil
 	}
 	l.w.tally.settled("outcome", there == 1)
-	res, _, err := l.send(ctx, c)
+	res, _, err := l.w.report(ctx, c.report)
 	if err != nil {
 		return err
 	}
@@ -184,8 +185,9 @@ func (l *outcomeLane) checkLog(ctx context.Context) error {
 	return nil
 }
 
-// capLane asks for more than there is. What it was given never passes a limit, whatever
-// is lost in between.
+// capLane asks for more than there is, and reports some of what it was given. That never
+// passes a limit: where the power fails the last moments of what was given are forgotten,
+// but not what was reported.
 type capLane struct {
 	w         *world
 	customers int
@@ -197,6 +199,7 @@ type capLane struct {
 type seat struct {
 	customer, offer string
 	at              time.Time
+	sold            bool // it was reported, and that was acknowledged
 }
 
 func (l *capLane) step(ctx context.Context, r *rand.Rand) error {
@@ -204,14 +207,14 @@ func (l *capLane) step(ctx context.Context, r *rand.Rand) error {
 	name := fmt.Sprintf("customer:c-%d", l.customers)
 	for range visitsMax + 2 {
 		wait(time.Duration(r.IntN(8000)) * time.Microsecond)
-		if err := l.ask(ctx, name); err != nil || l.w.struck.Load() {
+		if err := l.ask(ctx, r, name); err != nil || l.w.struck.Load() {
 			return err
 		}
 	}
 	return nil
 }
 
-func (l *capLane) ask(ctx context.Context, name string) error {
+func (l *capLane) ask(ctx context.Context, r *rand.Rand, name string) error {
 	d, f, err := l.w.decide(ctx, name, "kiosk.seats")
 	if err != nil {
 		return err
@@ -221,8 +224,18 @@ func (l *capLane) ask(ctx context.Context, name string) error {
 		l.doubts++
 	case acknowledged:
 		for _, p := range d.GetSlate() {
-			l.given = append(l.given, seat{name, p.GetOffer(), time.Now()})
+			s := seat{customer: name, offer: p.GetOffer(), at: time.Now()}
 			l.w.tally.saw("seats given", 1)
+			if r.IntN(2) == 0 {
+				_, f, err := l.w.report(ctx, &rapportv1.OutcomeReport{Token: p.GetToken(), Outcome: "accepted"})
+				if err != nil {
+					return err
+				}
+				if s.sold = f == acknowledged; s.sold {
+					l.w.tally.saw("seats sold", 1)
+				}
+			}
+			l.given = append(l.given, s)
 		}
 		if len(d.GetSlate()) == 0 {
 			l.w.tally.saw("seats refused", 1)
@@ -256,13 +269,14 @@ func (l *capLane) check(ctx context.Context, _ *rand.Rand) error {
 	if err != nil || taken < 0 {
 		return err
 	}
-	if l.w.disk.losesUnsynced() { // the ledger may lose a second of promises
+	if l.w.disk.losesUnsynced() { // the ledger may lose a second of promises that nobody has reported
 		var kept []seat
 		for _, s := range l.given {
-			if s.at.Before(l.w.struckAt.Add(-lossWindow)) {
+			if s.sold || s.at.Before(l.w.struckAt.Add(-lossWindow)) {
 				kept = append(kept, s)
 			}
 		}
+		l.w.tally.saw("seats that may have been forgotten", len(l.given)-len(kept))
 		l.doubts += len(l.given) - len(kept)
 		l.given = kept
 	}

@@ -65,6 +65,11 @@ var mistakes = []mistake{
 		[]string{lossyRun},
 	},
 	{
+		"the place of what was sold is not synced", "server/outcomes.go",
+		"	if !taken {\n", "	if taken || !taken {\n",
+		[]string{lossyRun + "-only outcome"},
+	},
+	{
 		"the audit log is not synced", "server/audit.go",
 		"		err = a.file.Sync()\n", "",
 		[]string{lossyRun},
