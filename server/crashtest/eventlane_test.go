@@ -161,6 +161,27 @@ func (l *eventLane) check(ctx context.Context, r *rand.Rand) error {
 	return nil
 }
 
+// look looks which events in doubt are there. What is there is no longer in doubt.
+func (l *eventLane) look(ctx context.Context) error {
+	bi, err := l.batch(ctx)
+	if err != nil {
+		return err
+	}
+	for c := range l.open {
+		there, err := l.read(ctx, c, bi)
+		if err != nil {
+			return err
+		}
+		for _, e := range c.events {
+			if !e.sure && there[e.tag] {
+				l.w.tally.saw("events in doubt seen", 1)
+				e.sure = true
+			}
+		}
+	}
+	return nil
+}
+
 // batch is what the current snapshot of the source bi says of everybody; wave is 0 if
 // there is none.
 type batch struct {

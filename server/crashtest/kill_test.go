@@ -141,7 +141,31 @@ func (w *world) round(ctx context.Context, r *rand.Rand, round int) error {
 	if err := w.open(); err != nil {
 		return err
 	}
+	if d, ok := w.disk.(interface{ again() bool }); ok && d.again() {
+		if err := w.lookAndCut(ctx); err != nil {
+			return err
+		}
+	}
 	return w.check(ctx, r)
+}
+
+// lookAndCut cuts the power after having seen which events are there, and before anything
+// new is written: what was shown to be there must stay.
+func (w *world) lookAndCut(ctx context.Context) error {
+	for _, l := range w.lanes {
+		if l, ok := l.(*eventLane); ok {
+			if err := l.look(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	w.tally.saw("power failed after a look", 1)
+	w.struckAt = time.Now()
+	w.disk.cut([]*process{w.server})
+	if err := w.disk.mend(); err != nil {
+		return err
+	}
+	return w.open()
 }
 
 // between works a little, and strikes while the server stops or while it starts again.

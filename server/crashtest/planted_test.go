@@ -56,7 +56,7 @@ var mistakes = []mistake{
 	},
 	{
 		"no sync of the folder after a rename", "profilestore/durable/durable.go",
-		"	return SyncDir(filepath.Dir(name))\n", "	return nil\n",
+		"	return SyncDir(filepath.Dir(name))\n", "	_ = filepath.Dir(name)\n	return nil\n",
 		[]string{lossyRun},
 	},
 	{

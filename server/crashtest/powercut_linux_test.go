@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"rapport/profilestore/durable/lossyfs"
@@ -89,6 +90,7 @@ type lossy struct {
 	once    *sync.Once // unmounts
 	chance  *rand.Rand
 	gentle  bool // the next cut kills the server, and the machine goes on
+	stayed  bool // the last one did
 }
 
 // Every so often the power stays: what a server has written and not synced is there when
@@ -124,6 +126,10 @@ func (l *lossy) cut(all []*process) {
 		l.after, l.lost = l.disk.PowerCut()
 	}
 	for _, p := range all {
+		p.signal(syscall.SIGKILL)
+	}
+	l.disk.Thaw() // who waits in the kernel dies when it has an answer
+	for _, p := range all {
 		p.kill()
 	}
 	if !l.gentle {
@@ -131,9 +137,21 @@ func (l *lossy) cut(all []*process) {
 	}
 }
 
+// again says whether the power is to fail once more, before anything new is written.
+func (l *lossy) again() bool {
+	was := l.stayed
+	l.stayed = false
+	if was && l.chance.IntN(3) > 0 {
+		l.gentle = false
+		return true
+	}
+	return false
+}
+
 func (l *lossy) mend() error {
 	was := l.gentle
 	l.gentle = l.chance.IntN(gentleEvery) == 0
+	l.stayed = was
 	if was {
 		l.tally.saw("power stayed", 1)
 		return nil
@@ -146,11 +164,16 @@ func (l *lossy) mend() error {
 	return l.use(l.after)
 }
 
-// strikeAfter has the strike come at the nth change of the file system.
-func (l *lossy) strikeAfter(n int, hit func()) bool {
-	if !l.exact || l.gentle {
+// strikeAfter has the strike come at the nth change of the file system; where the power
+// stays, before a sync.
+func (l *lossy) strikeAfter(n int, late bool, hit func()) bool {
+	switch {
+	case !l.exact || late && !l.gentle:
 		return false
+	case l.gentle:
+		l.disk.Freeze(1+n/5, hit)
+	default:
+		l.disk.After(n, hit)
 	}
-	l.disk.After(n, hit)
 	return true
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // process is a child process that plays a role.
@@ -110,6 +111,16 @@ func (p *process) signal(s syscall.Signal) {
 func (p *process) kill() {
 	p.signal(syscall.SIGKILL)
 	<-p.done
+}
+
+// ending says how the process has ended by itself, nothing if it has not.
+func (p *process) ending() string {
+	select {
+	case <-p.done:
+		return fmt.Sprintf("; the server has ended: %v", p.err)
+	case <-time.After(time.Second):
+		return ""
+	}
 }
 
 // complaints returns the lines of the log that a clean run has none of.

@@ -246,7 +246,7 @@ func (w *world) call(kind string, do func() error, refusals ...connect.Code) (fa
 	if w.struck.Load() {
 		return inDoubt, nil
 	}
-	return refused, fmt.Errorf("%s: %w", kind, err)
+	return refused, fmt.Errorf("%s: %w%s", kind, err, w.server.ending())
 }
 
 func (w *world) begin(kind string) {
@@ -268,7 +268,9 @@ func (w *world) begin(kind string) {
 // aim has the strike come after a part of the operation that has begun.
 func (w *world) aim() {
 	const changes = 40 // of the file system, of an operation with many
-	if d, ok := w.disk.(interface{ strikeAfter(n int, hit func()) bool }); ok && !w.late && d.strikeAfter(1+int(w.strike.at*changes), w.hit) {
+	if d, ok := w.disk.(interface {
+		strikeAfter(n int, late bool, hit func()) bool
+	}); ok && d.strikeAfter(1+int(w.strike.at*changes), w.late, w.hit) {
 		return
 	}
 	delay := time.Duration(w.strike.at * float64(w.tally.typical(w.timed(w.strike.kind))))

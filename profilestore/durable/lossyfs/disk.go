@@ -27,7 +27,11 @@ type Disk struct {
 	after   *Disk  // what was left when the power was cut
 	wait    int    // so many changes from now the power is cut; 0: never
 	fire    func() // is called then
-	counts  Counts
+	// waitSync is how many syncs from now changes are refused; 0: never.
+	waitSync int
+	frozen   bool // a sync waits
+	thaw     sync.Cond
+	counts   Counts
 }
 
 // Counts say what a power cut has done.
@@ -73,6 +77,7 @@ type namePart struct {
 // asked.
 func New(seed uint64) *Disk {
 	d := &Disk{random: rand.New(rand.NewPCG(seed, 7))} //nolint:gosec // chance, not secrets
+	d.thaw.L = &d.mu
 	d.root = d.newNode(syscall.S_IFDIR | 0o755)
 	return d
 }
@@ -100,6 +105,23 @@ func (d *Disk) After(n int, f func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.wait, d.fire = n, f
+}
+
+// Freeze has f called when the nth sync of a file from now is about to be made. That one
+// waits until Thaw, and fails: for whoever is killed before it, what was written and not
+// synced stays. f must not call the disk. With n = 0 nothing is frozen.
+func (d *Disk) Freeze(n int, f func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.waitSync, d.fire = n, f
+}
+
+// Thaw ends what Freeze has begun.
+func (d *Disk) Thaw() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.waitSync, d.frozen = 0, false
+	d.thaw.Broadcast()
 }
 
 // change begins a change. Caller holds mu.
@@ -335,6 +357,15 @@ func (d *Disk) Truncate(n *Node, size int64) error {
 func (d *Disk) Sync(n *Node) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if !d.dead && !n.IsDir() && d.waitSync > 0 {
+		if d.waitSync--; d.waitSync == 0 {
+			d.fire()
+			for d.frozen = true; d.frozen; {
+				d.thaw.Wait()
+			}
+			return syscall.EIO
+		}
+	}
 	if err := d.change(); err != nil {
 		return err
 	}

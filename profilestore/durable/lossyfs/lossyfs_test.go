@@ -1,6 +1,7 @@
 package lossyfs_test
 
 import (
+	"errors"
 	"math/rand/v2"
 	"strings"
 	"syscall"
@@ -206,5 +207,32 @@ func TestNamesOutOfOrder(t *testing.T) {
 	}
 	if t.Log(outOfOrder); outOfOrder == 0 {
 		t.Error("always in order")
+	}
+}
+
+// Of a sync that is frozen nothing becomes durable, and the disk goes on.
+func TestFreeze(t *testing.T) {
+	d := lossyfs.New(1)
+	n, err := d.Make(d.Root(), "a", syscall.S_IFREG|0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	frozen := make(chan struct{})
+	d.Freeze(2, func() { close(frozen) })
+	if err := d.Sync(n); err != nil {
+		t.Fatal(err)
+	}
+	result := make(chan error)
+	go func() { result <- d.Sync(n) }()
+	<-frozen
+	if err := d.Write(n, []byte("x"), 0); err != nil {
+		t.Error(err)
+	}
+	d.Thaw()
+	if err := <-result; !errors.Is(err, syscall.EIO) {
+		t.Errorf("the sync: %v", err)
+	}
+	if err := d.Sync(n); err != nil {
+		t.Error(err)
 	}
 }
