@@ -171,6 +171,9 @@ func (c *folderCheck) strategy(dir string) error {
 		if err != nil && !missing {
 			return err
 		}
+		if _, err := os.Stat(module + uploadSuffix); err == nil {
+			continue // an upload did not end: the server removes what is left of it
+		}
 		if _, err := durable.ReadSealed(facts); errors.Is(err, fs.ErrNotExist) {
 			c.add(facts, facts+" is missing", "put it back from a backup, or remove the module and upload it again", nil)
 			continue

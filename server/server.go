@@ -92,6 +92,9 @@ func Open(ctx context.Context, config Config) (_ *Server, err error) {
 	if s.folder, err = openDataFolder(config.Data); err != nil {
 		return nil, err
 	}
+	if err := dropUploads(s.folder.path("strategies")); err != nil {
+		return nil, err
+	}
 	if err := errors.Join(s.mendSealed(), s.noticeLosses()); err != nil {
 		return nil, err
 	}

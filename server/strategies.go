@@ -296,7 +296,33 @@ func (s *strategies) keep(v *strategyVersion, wasm []byte, what upload) (*strate
 	return v, nil
 }
 
-// write writes the module last: without it, what is beside it means nothing.
+// uploadSuffix is that of a module until what is known of it is written beside it.
+const uploadSuffix = ".upload"
+
+// dropUploads removes what uploads that did not end have left in the folder of strategies.
+// Without the module under its other name it would be taken for one that was lost.
+func dropUploads(dir string) error {
+	modules, err := filepath.Glob(filepath.Join(dir, "*", "*.wasm"+uploadSuffix))
+	if err != nil {
+		return err
+	}
+	for _, module := range modules {
+		if err := durable.RemoveSealed(strings.TrimSuffix(module, ".wasm"+uploadSuffix) + ".json"); err != nil {
+			return err
+		}
+		if err := durable.SyncDir(filepath.Dir(module)); err != nil {
+			return err
+		}
+		if err := os.Remove(module); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write gives the module its name last, so it is there with what is known of it or not at
+// all; and before that another, so that what is known of a module which was lost is told
+// from what an upload that did not end has left.
 func (s *strategies) write(v *strategyVersion, wasm []byte) error {
 	b, err := json.Marshal(kept{Digest: v.digest, Uploaded: v.uploaded, Signature: v.signature, Key: v.signedBy})
 	if err != nil {
@@ -306,10 +332,17 @@ func (s *strategies) write(v *strategyVersion, wasm []byte) error {
 	if err := durable.MakeFolder(dir, 0o750); err != nil {
 		return err
 	}
+	module := filepath.Join(dir, v.version+".wasm")
+	if err := durable.WriteFile(module+uploadSuffix, wasm); err != nil {
+		return err
+	}
 	if err := durable.WriteSealed(filepath.Join(dir, v.version+".json"), b); err != nil {
 		return err
 	}
-	return durable.WriteFile(filepath.Join(dir, v.version+".wasm"), wasm)
+	if err := os.Rename(module+uploadSuffix, module); err != nil {
+		return err
+	}
+	return durable.SyncDir(dir)
 }
 
 // find returns a version by name; of two, the one that can't be used.

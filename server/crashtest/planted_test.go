@@ -28,14 +28,14 @@ const (
 var mistakes = []mistake{
 	{
 		"a catalogue is current before it is there", "server/catalog/store.go",
-		"	if err := durable.WriteFile(s.file(v.Number), append(b, '\\n')); err != nil {\n",
-		"	if err := s.setCurrent(v.Number); err != nil {\n		return nil, err\n	}\n	if err := durable.WriteFile(s.file(v.Number), append(b, '\\n')); err != nil {\n",
+		"	if err := durable.WriteSealed(s.file(v.Number), append(b, '\\n')); err != nil {\n",
+		"	if err := s.setCurrent(v.Number); err != nil {\n		return nil, err\n	}\n	if err := durable.WriteSealed(s.file(v.Number), append(b, '\\n')); err != nil {\n",
 		[]string{killRun + "-only publish"},
 	},
 	{
 		"the module of a strategy is written before what describes it", "server/strategies.go",
-		"	if err := durable.WriteFile(filepath.Join(dir, v.version+\".json\"), b); err != nil {\n",
-		"	if err := durable.WriteFile(filepath.Join(dir, v.version+\".wasm\"), wasm); err != nil {\n		return err\n	}\n	if err := durable.WriteFile(filepath.Join(dir, v.version+\".json\"), b); err != nil {\n",
+		"	if err := durable.WriteFile(module+uploadSuffix, wasm); err != nil {\n",
+		"	if err := durable.WriteFile(module, wasm); err != nil {\n		return err\n	}\n	if err := durable.WriteFile(module+uploadSuffix, wasm); err != nil {\n",
 		[]string{killRun + "-only upload"},
 	},
 	{
