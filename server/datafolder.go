@@ -18,9 +18,10 @@ const dataFormat = "rapport data 1"
 
 // dataFolder is a data folder that this process has locked.
 type dataFolder struct {
-	dir  string
-	lock *os.File
-	lost map[string]string // see inventory; nil in a folder that is checked
+	dir    string
+	lock   *os.File
+	lost   map[string]string // see inventory; nil in a folder that is checked
+	synced map[string]int64  // sizes of files of logs, as they were last made durable
 }
 
 // LockedError means that another process has the data folder open.

@@ -62,6 +62,9 @@ func (d *dataFolder) writeInventory(closed bool) error {
 	if err != nil {
 		return err
 	}
+	if err := d.syncListed(v); err != nil {
+		return err
+	}
 	v.Lost = d.lost
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -70,6 +73,37 @@ func (d *dataFolder) writeInventory(closed bool) error {
 	if err := durable.WriteSealed(d.path(inventoryFile), append(b, '\n')); err != nil {
 		return fmt.Errorf("data folder: %w", err)
 	}
+	return nil
+}
+
+// syncListed makes durable what the list says, of files that have grown since it was last
+// made. Some logs are synced once a second, and what a loss of power takes of that is no
+// damage; nor is what a killed process had not synced.
+func (d *dataFolder) syncListed(v *inventory) error {
+	folders := make(map[string]bool)
+	for path, size := range v.Sizes {
+		if old, there := d.synced[path]; there && old == size {
+			continue
+		}
+		f, err := os.Open(d.path(filepath.FromSlash(path)))
+		if errors.Is(err, fs.ErrNotExist) { // it has become too old
+			delete(v.Sizes, path)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return fmt.Errorf("data folder: %w", err)
+		}
+		folders[folderOf(path)] = true
+	}
+	for folder := range folders {
+		if err := durable.SyncDir(d.path(folder)); err != nil {
+			return fmt.Errorf("data folder: %w", err)
+		}
+	}
+	d.synced = v.Sizes
 	return nil
 }
 

@@ -234,7 +234,7 @@ func (l *catalogLane) knows(wave int, version int64) {
 }
 
 func (l *catalogLane) rollback(ctx context.Context, wave int) error {
-	if wave == l.active.now {
+	if wave == l.active.now || wave == 0 { // 0: there was none
 		return nil
 	}
 	f, err := l.w.change("catalogue rollback", "catalogue rollback", func() error {

@@ -59,8 +59,8 @@ type world struct {
 	strike strike
 	count  int // of operations of the strike's kind
 	armed  sync.Mutex
-	struck atomic.Bool   // what fails from now on fails because of the strike
-	over   chan struct{} // closed when the strike has come
+	struck atomic.Bool // what fails from now on fails because of the strike
+	end    *ending
 	loads  processes
 
 	workedAt, struckAt time.Time // when work began, and when it ended, the last time
@@ -201,7 +201,7 @@ func (w *world) check(ctx context.Context, r *rand.Rand) error {
 // work has all lanes work until the strike has come, and then ends the server.
 func (w *world) work(ctx context.Context, r *rand.Rand, s strike) error {
 	w.strike, w.count = s, 0
-	w.over = make(chan struct{})
+	w.end = &ending{over: make(chan struct{})}
 	w.struck.Store(false)
 	clear(w.flying)
 	w.workedAt = time.Now()
@@ -214,12 +214,12 @@ func (w *world) work(ctx context.Context, r *rand.Rand, s strike) error {
 				errs[i] = l.step(ctx, own)
 			}
 			if errs[i] != nil {
-				w.hit() // nothing more is to be learnt
+				w.hit(w.end) // nothing more is to be learnt
 			}
 		})
 	}
-	patience := time.AfterFunc(s.patience, w.hit)
-	<-w.over
+	patience := time.AfterFunc(s.patience, func() { w.hit(w.end) })
+	<-w.end.over
 	patience.Stop()
 	working.Wait()
 	w.api.transport.CloseIdleConnections()
@@ -235,7 +235,7 @@ func (w *world) call(kind string, do func() error, refusals ...connect.Code) (fa
 	w.begin(kind)
 	begun := time.Now()
 	err := do()
-	if w.end(kind, begun, err) {
+	if w.ended(kind, begun, err) {
 		return acknowledged, nil
 	}
 	for _, code := range refusals {
@@ -268,9 +268,11 @@ func (w *world) begin(kind string) {
 // aim has the strike come after a part of the operation that has begun.
 func (w *world) aim() {
 	const changes = 40 // of the file system, of an operation with many
+	end := w.end
+	hit := func() { w.hit(end) } // and not the next one, if it comes late
 	if d, ok := w.disk.(interface {
 		strikeAfter(n int, late bool, hit func()) bool
-	}); ok && d.strikeAfter(1+int(w.strike.at*changes), w.late, w.hit) {
+	}); ok && d.strikeAfter(1+int(w.strike.at*changes), w.late, hit) {
 		return
 	}
 	delay := time.Duration(w.strike.at * float64(w.tally.typical(w.timed(w.strike.kind))))
@@ -279,11 +281,11 @@ func (w *world) aim() {
 	}
 	go func() {
 		wait(delay)
-		w.hit()
+		hit()
 	}()
 }
 
-func (w *world) end(kind string, begun time.Time, err error) (ok bool) {
+func (w *world) ended(kind string, begun time.Time, err error) (ok bool) {
 	w.mu.Lock()
 	w.flying[kind]--
 	w.mu.Unlock()
@@ -301,22 +303,27 @@ func (w *world) timed(kind string) string {
 	return kind
 }
 
+// ending is the end of one server's work.
+type ending struct {
+	once sync.Once
+	over chan struct{} // closed when it has come
+}
+
 // hit ends the server, and what works beside it, once. It does not wait for that.
-func (w *world) hit() {
-	if !w.struck.CompareAndSwap(false, true) {
-		return
-	}
-	w.mu.Lock()
-	for kind, n := range w.flying {
-		w.tally.midway(kind, n)
-	}
-	w.mu.Unlock()
-	w.struckAt = time.Now()
-	over := w.over
-	go func() {
-		w.disk.cut(append(w.loads.running(), w.server))
-		close(over)
-	}()
+func (w *world) hit(e *ending) {
+	e.once.Do(func() {
+		w.struck.Store(true)
+		w.mu.Lock()
+		for kind, n := range w.flying {
+			w.tally.midway(kind, n)
+		}
+		w.mu.Unlock()
+		w.struckAt = time.Now()
+		go func() {
+			w.disk.cut(append(w.loads.running(), w.server))
+			close(e.over)
+		}()
+	})
 }
 
 // wait waits precisely: sleeping is not, and the operation would be over.
