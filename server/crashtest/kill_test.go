@@ -160,7 +160,6 @@ func (w *world) lookAndCut(ctx context.Context) error {
 		}
 	}
 	w.tally.saw("power failed after a look", 1)
-	w.struckAt = time.Now()
 	w.disk.cut([]*process{w.server})
 	if err := w.disk.mend(); err != nil {
 		return err
@@ -190,11 +189,11 @@ func (w *world) between(ctx context.Context, r *rand.Rand, s strike) error {
 			return err
 		}
 		w.server.signal(syscall.SIGTERM)
+		w.workedAt, w.struckAt = time.Now(), time.Now() // what the last strike has taken was just judged
 	}
 	wait(time.Duration(s.at * float64(w.tally.typical(s.kind))))
 	w.strike = s
 	w.tally.midway(s.kind, 1)
-	w.struckAt = time.Now()
 	w.disk.cut([]*process{w.server})
 	if w.disk.losesUnsynced() {
 		return nil
