@@ -91,23 +91,23 @@ func TestRetainChild(t *testing.T) {
 	if _, _, err := syscall.RawSyscall6(syscall.SYS_PRCTL, 0x59616d61, ^uintptr(0), 0, 0, 0, 0); err != 0 { // PR_SET_PTRACER: anybody
 		t.Log("prctl:", err) // a kernel without Yama, which needs it not
 	}
-	fmt.Println("thread", syscall.Gettid())
+	_, _ = fmt.Fprintln(os.Stdout, "thread", syscall.Gettid())
 	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
 		for id := liveFirst; id < liveFirst+live; id++ {
 			if _, err := h.store.Ingest(context.Background(), []*profilestore.Event{liveEvent(id)}); err != nil {
-				fmt.Println(err)
+				_, _ = fmt.Fprintln(os.Stdout, err)
 				os.Exit(3)
 			}
-			fmt.Println("taken", id)
+			_, _ = fmt.Fprintln(os.Stdout, "taken", id)
 		}
 	}()
 	if _, err := h.store.Retain(context.Background(), time.Now().Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Println("removed")
+	_, _ = fmt.Fprintln(os.Stdout, "removed")
 	os.Exit(0) // nothing is closed
 }
 
