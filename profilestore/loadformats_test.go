@@ -213,7 +213,7 @@ func parquetValue(t testing.TB, kind parquet.Type, value string) parquet.Value {
 	}
 	if scale := decimalScale(kind); scale >= 0 {
 		n, size := scaled(scale), 13
-		switch kind.Kind() {
+		switch kind.Kind() { //nolint:exhaustive // the kinds that the test writes
 		case parquet.Int32:
 			return parquet.Int32Value(int32(n.Int64()))
 		case parquet.Int64:
@@ -230,7 +230,7 @@ func parquetValue(t testing.TB, kind parquet.Type, value string) parquet.Value {
 		}
 		return parquet.FixedLenByteArrayValue(b)
 	}
-	switch kind.Kind() {
+	switch kind.Kind() { //nolint:exhaustive // likewise
 	case parquet.Boolean:
 		return parquet.BooleanValue(value == "true")
 	case parquet.Int32:

@@ -321,7 +321,7 @@ func TestLoadRejects(t *testing.T) {
 	dir := memoryDir(t)
 	write := func(name, content string) string {
 		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(content), 0o644); err != nil { //nolint:gosec // it is to be made private
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return path

@@ -128,7 +128,7 @@ func (l *loader) estimate() (*need, error) {
 			break
 		}
 		if err != nil {
-			return nil, nil //nolint:nilerr // the load itself will say what is wrong
+			return nil, nil
 		}
 		rows += int64(b.Len())
 		sample.parse(readBatch{Batch: b, part: part, file: file})

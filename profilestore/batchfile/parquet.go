@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"slices"
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/encoding/thrift"
@@ -445,15 +446,13 @@ func (d *parquetDecoder) list(c *parquetColumn, values []parquet.Value, column i
 		} else {
 			d.text = c.append(d.text, v)
 		}
-		for _, b := range d.text[from:] {
-			if b == ';' {
-				r.Problems = append(r.Problems, Problem{
-					Line: r.Line, Column: column, Value: string(d.text[from:min(len(d.text), from+100)]),
-					Message: "has an element with a semicolon, which stands between the elements",
-				})
-				d.text = d.text[:begin]
-				return
-			}
+		if slices.Contains(d.text[from:], ';') {
+			r.Problems = append(r.Problems, Problem{
+				Line: r.Line, Column: column, Value: string(d.text[from:min(len(d.text), from+100)]),
+				Message: "has an element with a semicolon, which stands between the elements",
+			})
+			d.text = d.text[:begin]
+			return
 		}
 	}
 }

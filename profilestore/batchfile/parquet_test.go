@@ -31,9 +31,15 @@ type row struct {
 }
 
 var wanted = []batchfile.Column{
-	{Name: "customer", Kind: batchfile.Key}, {Name: "vip", Kind: batchfile.Flag}, {Name: "number", Kind: batchfile.Number},
-	{Name: "cents", Kind: batchfile.Number}, {Name: "time", Kind: batchfile.Time}, {Name: "text", Kind: batchfile.Text},
-	{Name: "delta", Kind: batchfile.Text}, {Name: "set", Kind: batchfile.Set}, {Name: "hops", Kind: batchfile.Hops},
+	{Name: "customer", Kind: batchfile.Key},
+	{Name: "vip", Kind: batchfile.Flag},
+	{Name: "number", Kind: batchfile.Number},
+	{Name: "cents", Kind: batchfile.Number},
+	{Name: "time", Kind: batchfile.Time},
+	{Name: "text", Kind: batchfile.Text},
+	{Name: "delta", Kind: batchfile.Text},
+	{Name: "set", Kind: batchfile.Set},
+	{Name: "hops", Kind: batchfile.Hops},
 }
 
 // rowsFile returns a Parquet file of some rows.

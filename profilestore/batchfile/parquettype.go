@@ -215,7 +215,7 @@ func appendUUID(dst []byte, v parquet.Value) []byte {
 // decimalOf returns what appends a decimal of a physical type; nil if it is none of
 // those that decimals have.
 func decimalOf(physical parquet.Kind, scale int) func([]byte, parquet.Value) []byte {
-	switch physical {
+	switch physical { //nolint:exhaustive // the others need no width
 	case parquet.Int32:
 		return func(dst []byte, v parquet.Value) []byte { return appendDecimal(dst, int64(v.Int32()), scale) }
 	case parquet.Int64:

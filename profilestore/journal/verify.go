@@ -189,7 +189,7 @@ func (v *verifier) records(f io.ReaderAt, sum *checksum, s *segment, after uint6
 		later, err := findGroup(f, sum, v.next, v.sc.groupAt+1, s.size)
 		if fl.order {
 			later, err = v.sc.groupAt, nil // it is whole, and what is before it is missing
-			if first, _, _ := v.header(f, sum, later); first < v.next {
+			if first, _ := v.header(f, sum, later); first < v.next {
 				later, err = findGroup(f, sum, v.next, v.sc.groupAt+1, s.size)
 			}
 		}
@@ -205,7 +205,7 @@ func (v *verifier) records(f io.ReaderAt, sum *checksum, s *segment, after uint6
 			v.damage(s, fl.off, after, fl.reason)
 			return nil
 		}
-		first, _, err := v.header(f, sum, later)
+		first, err := v.header(f, sum, later)
 		if err != nil {
 			return fmt.Errorf("journal: %s: %w", s.path, err)
 		}
@@ -236,11 +236,11 @@ func (v *verifier) scan(f io.ReaderAt, sum *checksum, s *segment, at int64) erro
 	}
 }
 
-func (v *verifier) header(f io.ReaderAt, sum *checksum, at int64) (first uint64, count uint32, err error) {
+func (*verifier) header(f io.ReaderAt, sum *checksum, at int64) (first uint64, err error) {
 	b := make([]byte, groupHeaderSize)
 	if _, err := f.ReadAt(b, at); err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	first, count, _ = sum.groupHeader(b)
-	return first, count, nil
+	first, _, _ = sum.groupHeader(b)
+	return first, nil
 }

@@ -219,7 +219,7 @@ func (l *capLane) ask(ctx context.Context, r *rand.Rand, name string) error {
 	if err != nil {
 		return err
 	}
-	switch f {
+	switch f { //nolint:exhaustive // what was refused has no end to look for
 	case inDoubt:
 		l.doubts++
 	case acknowledged:

@@ -269,9 +269,7 @@ func (l *eventLane) read(ctx context.Context, c *eventCustomer, bi batch) (map[s
 	if bi.wave > 0 && inBatch(c.name) {
 		want["value.wave"] = strconv.Itoa(bi.wave)
 	}
-	for name, value := range c.fold(there, bi) {
-		want[name] = value
-	}
+	maps.Copy(want, c.fold(there, bi))
 	delete(got, "general.wave") // snapshotLane's
 	if !maps.Equal(got, want) {
 		return nil, fmt.Errorf("the profile has %v, but of the events %v and %+v follows %v", got, slices.Sorted(maps.Keys(there)), bi, want)

@@ -86,7 +86,7 @@ func breakServers(t *testing.T, rounds, atOnce int, newDisk func(*testing.T, uin
 // run stops the server so many times, and looks each time.
 func (w *world) run(rounds int) (err error) {
 	ctx := context.Background()
-	r := rand.New(rand.NewPCG(w.seed, 1)) //nolint:gosec // chance, not secrets
+	r := rand.New(rand.NewPCG(w.seed, 1))
 	defer func() {
 		if err != nil && w.server != nil {
 			w.server.kill()

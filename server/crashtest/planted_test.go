@@ -120,7 +120,7 @@ func (m mistake) plant(t *testing.T, test string) {
 		t.Fatal(err)
 	}
 	args := append([]string{"test", "-overlay", list, "-vet=off", "-timeout", "30m"}, strings.Fields(test)...)
-	out, err := exec.CommandContext(t.Context(), "go", append(args, ".")...).CombinedOutput() //nolint:gosec // our own
+	out, err := exec.CommandContext(t.Context(), "go", append(args, ".")...).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "run with -seed") {
 		t.Fatalf("%s does not find it: %v\n%.2000s", test, err, out)
 	}

@@ -48,7 +48,7 @@ func start(r role) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &process{cmd: exec.CommandContext(context.Background(), os.Args[0]), done: make(chan struct{})} //nolint:gosec // itself
+	p := &process{cmd: exec.CommandContext(context.Background(), os.Args[0]), done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), roleVariable+"="+string(encoded), "GORACE=atexit_sleep_ms=10")
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that all of its children can be stopped
 	p.cmd.Stderr = &p.stderr

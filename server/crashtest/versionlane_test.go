@@ -30,7 +30,7 @@ type pointer struct {
 
 // moved notes a change to a version, which is -1 for any that was in force before.
 func (p *pointer) moved(to int, f fate) {
-	switch f {
+	switch f { //nolint:exhaustive // what was refused has changed nothing
 	case acknowledged:
 		p.now, p.doubt = to, nil
 		p.ever = append(p.ever, to)

@@ -208,7 +208,7 @@ func (w *world) work(ctx context.Context, r *rand.Rand, s strike) error {
 	errs := make([]error, len(w.lanes))
 	var working sync.WaitGroup
 	for i, l := range w.lanes {
-		own := rand.New(rand.NewPCG(r.Uint64(), r.Uint64())) //nolint:gosec // chance, not secrets
+		own := rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
 		working.Go(func() {
 			for !w.struck.Load() && errs[i] == nil {
 				errs[i] = l.step(ctx, own)
@@ -224,7 +224,7 @@ func (w *world) work(ctx context.Context, r *rand.Rand, s strike) error {
 	working.Wait()
 	w.api.transport.CloseIdleConnections()
 	if !w.disk.losesUnsynced() { // where the disk ends before the server, it may complain
-		errs = append(errs, w.complaints())
+		errs = append(errs, w.complaints()) //nolint:makezero // the others have a place by lane
 	}
 	return errors.Join(errs...)
 }

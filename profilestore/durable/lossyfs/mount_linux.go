@@ -76,7 +76,7 @@ func (k *kernel) node(id uint64) *Node {
 
 func (k *kernel) attr(n *Node, out *fuse.Attr) {
 	size, links := k.disk.Size(n)
-	*out = fuse.Attr{Ino: n.ID, Size: uint64(size), Blocks: uint64(size+511) / 512, Mode: n.Mode, Nlink: uint32(links), Blksize: pageSize} //nolint:gosec // not negative
+	*out = fuse.Attr{Ino: n.ID, Size: uint64(size), Blocks: uint64(size+511) / 512, Mode: n.Mode, Nlink: uint32(links), Blksize: pageSize}
 	if n.IsDir() {
 		out.Nlink = 2
 	}
@@ -112,7 +112,7 @@ func (k *kernel) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOu
 func (k *kernel) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
 	n := k.node(in.NodeId)
 	if size, ok := in.GetSize(); ok {
-		if err := k.disk.Truncate(n, int64(size)); err != nil { //nolint:gosec // the kernel has checked it
+		if err := k.disk.Truncate(n, int64(size)); err != nil {
 			return status(err)
 		}
 	}
@@ -161,7 +161,7 @@ func (k *kernel) Open(_ <-chan struct{}, _ *fuse.OpenIn, out *fuse.OpenOut) fuse
 }
 
 func (k *kernel) Read(_ <-chan struct{}, in *fuse.ReadIn, b []byte) (fuse.ReadResult, fuse.Status) {
-	n, err := k.disk.Read(k.node(in.NodeId), b, int64(in.Offset)) //nolint:gosec // the kernel has checked it
+	n, err := k.disk.Read(k.node(in.NodeId), b, int64(in.Offset))
 	return fuse.ReadResultData(b[:n]), status(err)
 }
 
@@ -170,10 +170,10 @@ func (k *kernel) Writev(<-chan struct{}, *fuse.WriteIn, [][]byte) (uint32, fuse.
 }
 
 func (k *kernel) Write(_ <-chan struct{}, in *fuse.WriteIn, b []byte) (uint32, fuse.Status) {
-	if err := k.disk.Write(k.node(in.NodeId), b, int64(in.Offset)); err != nil { //nolint:gosec // the kernel has checked it
+	if err := k.disk.Write(k.node(in.NodeId), b, int64(in.Offset)); err != nil {
 		return 0, status(err)
 	}
-	return uint32(len(b)), fuse.OK //nolint:gosec // at most 128 KiB
+	return uint32(len(b)), fuse.OK
 }
 
 func (k *kernel) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.OK }
