@@ -8,8 +8,8 @@ import (
 
 // RecordContent returns an encoded delta record without what says how its events came
 // there: their place in the journal, and the order of the ids that are remembered.
-func RecordContent(record []byte) ([]byte, error) {
-	d, err := decodeDelta(record)
+func RecordContent(key string, record []byte) ([]byte, error) {
+	d, err := decodeRecord(key, record)
 	if err != nil {
 		return nil, err
 	}

@@ -364,7 +364,7 @@ func pegaProfiles(t *testing.T, records *memory.Memory, events []*profilestore.E
 		if err != nil {
 			t.Fatal(err)
 		}
-		content, err := profilestore.RecordContent(record)
+		content, err := profilestore.RecordContent("customer:"+customer, record)
 		if err != nil {
 			t.Fatal(err)
 		}

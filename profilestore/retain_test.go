@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -225,10 +226,10 @@ func TestInterruptedDerivation(t *testing.T) {
 		if _, err := profilestore.DropForeignDeltas(t.Context(), h.dir, h.schema); err != nil {
 			t.Fatal(err)
 		}
-		calls := 0
+		var calls atomic.Int64 // by several writers
 		h.around = func(e profilestore.Engine) profilestore.Engine {
 			return &failingEngine{Engine: e, before: func() error {
-				if calls++; calls == n {
+				if calls.Add(1) == int64(n) {
 					return errors.New("out of order")
 				}
 				return nil
