@@ -100,6 +100,9 @@ func shareImage(b []byte, p *pagemap) (*sharedImage, error) {
 	return g, nil
 }
 
+// sealTries is how often an image is tried to be sealed again.
+const sealTries = 20
+
 func (g *sharedImage) fill(b []byte) (err error) {
 	for at := 0; at < len(b); {
 		n, err := unix.Pwrite(g.fd, b[at:], int64(at))
@@ -109,7 +112,13 @@ func (g *sharedImage) fill(b []byte) (err error) {
 		at += max(n, 0)
 	}
 	const seals = unix.F_SEAL_WRITE | unix.F_SEAL_GROW | unix.F_SEAL_SHRINK | unix.F_SEAL_SEAL
-	if _, err := unix.FcntlInt(uintptr(g.fd), unix.F_ADD_SEALS, seals); err != nil {
+	// While the kernel moves or reclaims pages of the file it holds them, and says EBUSY after
+	// a sixth of a second.
+	_, err = unix.FcntlInt(uintptr(g.fd), unix.F_ADD_SEALS, seals)
+	for try := 0; errors.Is(err, unix.EBUSY) && try < sealTries; try++ {
+		_, err = unix.FcntlInt(uintptr(g.fd), unix.F_ADD_SEALS, seals)
+	}
+	if err != nil {
 		return fmt.Errorf("seal: %w", err)
 	}
 	// Private, because some kernels refuse a shared mapping of a sealed file even
